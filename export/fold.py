@@ -1,0 +1,141 @@
+"""Affine layers folded into the convolutions beside them: BatchNorm behind one, pixel scaling before the first.
+
+Which layer reads which tensor is not written down anywhere in a network, so it is observed in one forward pass. That
+serves any backbone; a layer that does not match is left as it is, slower but right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from timm.layers import BatchNormAct2d, Conv2dSame
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.overrides import TorchFunctionMode
+
+# Exact types: a subclass may do more to its weights or its output than these do.
+CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
+BATCH_NORMS = (nn.BatchNorm2d, BatchNormAct2d)
+
+
+@torch.no_grad()
+def fold_batch_norms(network: nn.Module, *inputs: Tensor) -> None:
+    """Fold, in place, each BatchNorm that alone reads what one convolution wrote into that convolution.
+
+    `inputs` is one example of the network's input; the network must be in eval mode.
+    """
+    passage = _Passage(network, *inputs)
+    names = {module: name for name, module in network.named_modules()}
+    for norm, read, _ in passage.calls:
+        convolution = passage.writer(read)
+        if type(norm) in BATCH_NORMS and norm.running_mean is not None and convolution and passage.once(norm):
+            convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                convolution.weight,
+                convolution.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
+            network.set_submodule(names[norm], norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
+
+
+@torch.no_grad()
+def fold_pixel_scale(network: nn.Module, image: Tensor, scale: Tensor) -> nn.Module:
+    """The network on normalised RGB -> one on BGR pixels from which the mean is already subtracted.
+
+    `image` is one example (1, 3, S, S) of the input and `scale` (3,) what its red, green and blue are multiplied by.
+    Both go into the first convolution, in place, where that alone reads the image. Zero padding stays right, since
+    zero stays zero; that is why the mean, whose subtraction moves zero, is not folded in.
+    """
+    passage = _Passage(network, image)
+    for first, read, _ in passage.calls:
+        alone = read is image and passage.readers(image) == 1 and passage.once(first)
+        if alone and type(first) in CONVOLUTIONS and first.groups == 1:
+            scaled = first.weight * scale.view(1, 3, 1, 1)
+            first.weight = nn.Parameter(scaled.flip(1), requires_grad=False)
+            return network
+    return nn.Sequential(_ScaledRGB(scale), network)
+
+
+class _ScaledRGB(nn.Module):
+    """(B, 3, S, S) BGR -> scaled RGB, for a backbone whose first layer is no plain convolution."""
+
+    scale: Tensor
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale.view(1, 3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, 3, S, S)."""
+        return pixels.flip(1) * self.scale
+
+
+class _Passage:
+    """One forward pass, and what the convolutions and BatchNorms read and wrote in it."""
+
+    def __init__(self, network: nn.Module, *inputs: Tensor) -> None:
+        self.calls: list[tuple[Any, Tensor, Tensor]] = []
+        """(module, tensor read, tensor written) in order; holding the tensors keeps their ids theirs"""
+        self._reads = _Reads()
+        for tensor in inputs:
+            self._reads.watch(tensor)
+        layers = [module for module in network.modules() if type(module) in (*CONVOLUTIONS, *BATCH_NORMS)]
+        hooks = [layer.register_forward_hook(self._record) for layer in layers]
+        try:
+            with self._reads:
+                network(*inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _record(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.calls.append((module, inputs[0], output))
+        self._reads.watch(output)
+
+    def readers(self, tensor: Tensor) -> int:
+        """How many operations read a recorded tensor."""
+        return self._reads.count[id(tensor)]
+
+    def once(self, module: nn.Module) -> bool:
+        """Whether the module ran once only: shared weights cannot take what belongs to one of their uses."""
+        return sum(called is module for called, _, _ in self.calls) == 1
+
+    def writer(self, tensor: Tensor) -> nn.Conv2d | None:
+        """The convolution that wrote the tensor, where it ran once and one operation reads what it wrote."""
+        for module, _, written in self.calls:
+            if written is tensor and type(module) in CONVOLUTIONS and self.once(module) and self.readers(tensor) == 1:
+                return cast(nn.Conv2d, module)
+        return None
+
+
+class _Reads(TorchFunctionMode):
+    """Counts the operations that read each watched tensor; looking at its shape is no operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: dict[int, int] = {}
+
+    def watch(self, tensor: Tensor) -> None:
+        """Count from now on. An id that a freed tensor had before starts again at zero."""
+        self.count[id(tensor)] = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if any(True for _ in _tensors(result)):
+            for tensor in _tensors((args, list((kwargs or {}).values()))):
+                if id(tensor) in self.count:
+                    self.count[id(tensor)] += 1
+        return result
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)

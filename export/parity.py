@@ -1,0 +1,220 @@
+"""The parity gate: the same faces through the sequential network in float64, in float32, and the exported file.
+
+The float64 twin is the published way, one stratum after another, with its own plain normalisation, so it shares
+nothing with the deconfounded form but the weights. What the strata change is small beside the logits, so the error is
+also measured against the spread between them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES
+from iern.runtime.threads import cpu_budget
+from iern.train.config import ModelConfig
+from iern.train.model import Baseline
+
+LOGITS_LIMIT = 1e-4
+"""largest logit difference, over the range of the logits"""
+STRATA_LIMIT = 1e-3
+"""largest error of a stratum's deviation from the mean of the strata, over the largest spread between strata"""
+PROBABILITIES_LIMIT = 1e-4
+"""largest difference of a probability"""
+
+FLOAT32, ONNXRUNTIME = "torch float32", "onnxruntime"
+BATCH = 8
+
+
+class Answers(NamedTuple):
+    """What one form of the network answers for n faces, float64."""
+
+    probabilities: NDArray[np.float64]
+    """(n, E)"""
+    logits: NDArray[np.float64]
+    """(n, E)"""
+    stratum_logits: NDArray[np.float64]
+    """(n, N, E)"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one form is from the float64 twin, largest over all faces; NaN or infinity where an answer is."""
+
+    logits: float
+    """over the range of the twin's logits"""
+    strata: float
+    """over the twin's largest spread between strata; 0 with one stratum"""
+    probabilities: float
+    argmax_changes: int
+    """faces with another first expression; an exact tie of the twin's is none"""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the gate found. `passed` decides, `table()` shows, `to_dict()` is stored in the artifact."""
+
+    faces: int
+    logit_range: float
+    """largest minus smallest logit of the twin"""
+    strata_spread: float
+    """largest difference between two strata of one face and expression, in logits of the twin"""
+    forms: Mapping[str, Difference]
+
+    @property
+    def strata_limit(self) -> float:
+        """The limit for the strata, but never below what float32 resolves.
+
+        Strata that hardly differ have a spread near the rounding of float32, which no file can beat; four times the
+        error of the sequential network in float32 is then the limit.
+        """
+        return max(STRATA_LIMIT, 4 * self.forms[FLOAT32].strata)
+
+    @property
+    def failures(self) -> list[str]:
+        """One line for each form and limit that it exceeds; empty where all agree."""
+        found = []
+        for form, difference in self.forms.items():
+            for name, limit in self._limits().items():
+                value = getattr(difference, name)
+                if not value <= limit:  # so that NaN fails
+                    found.append(f"{form}: {name} differ by {value:.3g}, over the limit of {limit:.3g}")
+        return found
+
+    @property
+    def passed(self) -> bool:
+        """Whether every form keeps every limit."""
+        return not self.failures
+
+    def table(self) -> str:
+        """The numbers for a terminal, one line for each form."""
+        limits = self._limits()
+        rows = [
+            ("", "logits / range", "strata / spread", "probabilities", "argmax changes"),
+            *(_row(form, asdict(difference)) for form, difference in self.forms.items()),
+            _row("limit", limits),
+        ]
+        width = max(len(row[0]) for row in rows)
+        return "\n".join(f"{row[0]:<{width}}" + "".join(f"  {cell:>15}" for cell in row[1:]) for row in rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, three digits: more would change with the number of threads."""
+        return _three_digits(asdict(self))
+
+    def _limits(self) -> dict[str, float]:
+        return {
+            "logits": LOGITS_LIMIT,
+            "strata": self.strata_limit,
+            "probabilities": PROBABILITIES_LIMIT,
+            "argmax_changes": 0,
+        }
+
+
+@np.errstate(invalid="ignore")  # NaN is told by the verdict
+def check_parity(model: Baseline, onnx_file: bytes, faces: NDArray[np.uint8], temperature: float = 1.0) -> Parity:
+    """Compare the forms on (n, S, S, 3) uint8 BGR faces. `temperature` is the one the file was exported with."""
+    twin = answers_of_torch(model, faces, temperature, torch.float64)
+    forms = {
+        FLOAT32: answers_of_torch(model, faces, temperature, torch.float32),
+        ONNXRUNTIME: answers_of_onnxruntime(onnx_file, faces),
+    }
+    return Parity(
+        faces=len(faces),
+        logit_range=float(np.ptp(twin.logits)),
+        strata_spread=_spread(twin),
+        forms={name: compare(twin, answers) for name, answers in forms.items()},
+    )
+
+
+@torch.inference_mode()
+def answers_of_torch(model: Baseline, faces: NDArray[np.uint8], temperature: float, dtype: torch.dtype) -> Answers:
+    """(n, S, S, 3) faces through the network as it was trained, one stratum after another; the model is not changed."""
+    model = copy.deepcopy(model).to(dtype).eval()
+    images = torch.from_numpy(normalised(faces, model.config)).to(dtype)
+    stratum_logits = torch.cat([model.stratum_logits(batch) for batch in images.split(BATCH)]).double().numpy()
+    logits = stratum_logits.mean(axis=1)
+    if model.config.answer == "probabilities":
+        probabilities = softmax(stratum_logits / temperature).mean(axis=1)
+    else:
+        probabilities = softmax(logits / temperature)
+    return Answers(probabilities, logits, stratum_logits)
+
+
+def answers_of_onnxruntime(onnx_file: bytes, faces: NDArray[np.uint8]) -> Answers:
+    """(n, S, S, 3) faces through an exported file on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cpu_budget()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(onnx_file, options, providers=["CPUExecutionProvider"])
+    batches = [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
+    outputs = [session.run(list(OUTPUT_NAMES), {INPUT_NAME: batch}) for batch in batches]
+    return Answers(*(np.concatenate(parts).astype(np.float64) for parts in zip(*outputs, strict=True)))
+
+
+def normalised(faces: NDArray[np.uint8], config: ModelConfig) -> NDArray[np.float64]:
+    """(n, S, S, 3) BGR -> (n, 3, S, S) RGB, mean subtracted and divided by the standard deviation."""
+    rgb = faces[..., ::-1] / 255.0
+    return np.ascontiguousarray(((rgb - config.mean) / config.std).transpose(0, 3, 1, 2))
+
+
+def compare(twin: Answers, other: Answers) -> Difference:
+    """How far `other` is from `twin`."""
+    logit_range = float(np.ptp(twin.logits))
+    spread = max(_spread(twin), 1e-9 * logit_range)  # strata that are all alike have no spread to divide by
+    logits = max(_largest(other.logits - twin.logits), _largest(other.stratum_logits - twin.stratum_logits))
+    strata = _largest(_deviations(other.stratum_logits) - _deviations(twin.stratum_logits))
+    return Difference(
+        logits=_ratio(logits, logit_range),
+        strata=_ratio(strata, spread),
+        probabilities=_largest(other.probabilities - twin.probabilities),
+        argmax_changes=_argmax_changes(twin.probabilities, other.probabilities),
+    )
+
+
+def _spread(answers: Answers) -> float:
+    """Largest difference between two strata of one face and expression."""
+    return float(np.ptp(answers.stratum_logits, axis=1).max())
+
+
+def _deviations(stratum_logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return stratum_logits - stratum_logits.mean(axis=1, keepdims=True)
+
+
+def _argmax_changes(twin: NDArray[np.float64], other: NDArray[np.float64]) -> int:
+    """Rows where the other's first column is not among the twin's largest."""
+    chosen = np.take_along_axis(twin, other.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return int((chosen != twin.max(axis=1)).sum())
+
+
+def _largest(difference: NDArray[np.float64]) -> float:
+    return float(np.abs(difference).max())
+
+
+def _ratio(error: float, scale: float) -> float:
+    """error / scale, where no error is right at any scale, and any error wrong at scale 0."""
+    if error == 0:
+        return 0.0
+    return error / scale if scale > 0 else float("inf")
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def _row(name: str, values: Mapping[str, float]) -> tuple[str, ...]:
+    *errors, changes = values.values()
+    return name, *(f"{error:.1e}" for error in errors), str(changes)
+
+
+def _three_digits(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _three_digits(item) for key, item in value.items()}
+    return float(f"{value:.3g}") if isinstance(value, float) else value

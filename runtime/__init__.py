@@ -1,0 +1,1 @@
+"""The real-time loop and what it needs: no torch, few dependencies, imports nothing else of ours."""

@@ -1,0 +1,104 @@
+"""The contract between export and runtime: what a model file says about itself, and the refusal of what it does not.
+
+The description travels inside the ONNX file (`metadata_props`, one entry a field, values as JSON under keys
+`iern.<field>`), so that one file copied alone is enough.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from iern.runtime.errors import ArtifactError
+from iern.runtime.preprocess import InputSpec
+
+FORMAT_VERSION = 1
+PREFIX = "iern."
+INPUT_NAME = "image"
+OUTPUT_NAMES = ("probabilities", "logits", "stratum_logits")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What an exported graph says about itself.
+
+    The graph maps `image` (batch, size, size, 3) uint8 BGR to `probabilities` (batch, E), `logits` (batch, E) and
+    `stratum_logits` (batch, N, E). Logits are before the temperature, probabilities after it.
+    """
+
+    expressions: tuple[str, ...]
+    """E names, in the order of the outputs"""
+    strata: tuple[str, ...]
+    """N confounder strata, in the order of `stratum_logits`"""
+    input: InputSpec
+    method: str = "iern"
+    """`iern`, or one of its ablations `disentanglement` and `baseline`, which have one stratum"""
+    preset: str = ""
+    answer: str = "logits"
+    """what is averaged over the strata: `logits` (Eq. 9) or `probabilities` (Eq. 2)"""
+    temperature: float = 1.0
+    data: str = ""
+    """what it was trained on, in words"""
+    licence: str = ""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint_sha256: str = ""
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    """largest differences found by the exporter's parity gate, see `iern.export.parity`"""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """packages that made the file"""
+
+    def to_metadata(self) -> dict[str, str]:
+        """The entries for the file's metadata; `from_metadata` is the inverse."""
+        fields = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        return {PREFIX + key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in fields.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], name: str) -> Artifact:
+        """Read the metadata of the file called `name`.
+
+        Raises ArtifactError where it is not ours, of another format version, or incomplete.
+        """
+        if PREFIX + "format_version" not in metadata:
+            raise ArtifactError(
+                f"{name}: carries no {PREFIX}* metadata, so its labels and preprocessing are unknown; "
+                "expected a file written by export/to_trt.py"
+            )
+        values = {key[len(PREFIX) :]: text for key, text in metadata.items() if key.startswith(PREFIX)}
+        try:
+            parsed = {key: json.loads(text) for key, text in values.items()}
+        except json.JSONDecodeError as error:
+            raise ArtifactError(f"{name}: damaged metadata ({error}); export the checkpoint again") from error
+        found = parsed.pop("format_version")
+        if found != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{name}: has format {found}, this runtime reads {FORMAT_VERSION}; export the checkpoint again"
+            )
+        known = {f.name for f in dataclasses.fields(cls)}
+        try:
+            artifact = cls(
+                expressions=tuple(parsed.pop("expressions")),
+                strata=tuple(parsed.pop("strata")),
+                input=InputSpec(**parsed.pop("input")),
+                **{key: value for key, value in parsed.items() if key in known},
+            )
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{name}: incomplete metadata ({error}); export the checkpoint again") from error
+        artifact._check(name)
+        return artifact
+
+    def _check(self, name: str) -> None:
+        spec = self.input
+        problems = [
+            (len(self.expressions) < 2, f"{len(self.expressions)} expressions"),
+            (not self.strata, "no strata"),
+            (spec.colour != "bgr" or spec.resize != "area-cubic", f"input {spec.colour}, {spec.resize}"),
+            (spec.alignment not in ("eyes", "none"), f"alignment {spec.alignment}"),
+            (not (isinstance(spec.size, int) and 8 <= spec.size <= 4096), f"input size {spec.size}"),
+            (not self.temperature > 0, f"temperature {self.temperature}"),
+        ]
+        for wrong, found in problems:
+            if wrong:
+                raise ArtifactError(f"{name}: metadata says {found}, which this runtime does not understand; update it")

@@ -1,0 +1,53 @@
+"""Errors a person can act on: each message says what was found, what was expected and what to do.
+
+    IernError
+    ├── ArtifactError     a model file that this runtime cannot serve
+    ├── ParityError       an exported file that answers otherwise than its network
+    ├── CheckpointError   a training checkpoint that cannot be read
+    ├── DataError         training or evaluation data
+    ├── ImageError        an image that cannot be decoded
+    ├── SourceError       a camera, stream or file that cannot be opened, or was lost
+    ├── SessionError      an inference backend that cannot run as asked
+    ├── OutputError       a window, recording or picture that cannot be shown or written
+    └── TrainingError     a training run that cannot start or go on
+"""
+
+
+class IernError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ArtifactError(IernError):
+    """The model file is missing, damaged, foreign, or of another format version."""
+
+
+class ParityError(IernError):
+    """The exported file does not answer as the network it was made from."""
+
+
+class CheckpointError(IernError):
+    """The checkpoint is missing, damaged, foreign, or of another format version."""
+
+
+class DataError(IernError):
+    """The data set is missing, malformed, or does not fit the model."""
+
+
+class ImageError(IernError):
+    """The image cannot be decoded or is not an image."""
+
+
+class SourceError(IernError):
+    """The video source cannot be opened, or stopped delivering."""
+
+
+class SessionError(IernError):
+    """The inference backend cannot run as asked."""
+
+
+class TrainingError(IernError):
+    """The training run cannot start, resume or go on."""
+
+
+class OutputError(IernError):
+    """A window cannot be shown, or a recording or picture cannot be written."""

@@ -1,0 +1,80 @@
+"""The one image reader: training, evaluation and the runtime see the same pixels of the same file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from iern.runtime.errors import ImageError
+
+Image = NDArray[np.uint8]
+"""(height, width, 3) uint8, channels blue, green, red, upright."""
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"})
+
+
+def read_image(path: Path | str) -> Image:
+    """File -> (H, W, 3) uint8 BGR, upright by its EXIF orientation, eight bits, alpha laid over white.
+
+    Raises ImageError, naming the file, where it is absent, empty, cut off or no image.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, name: str = "image") -> Image:
+    """Encoded bytes -> (H, W, 3) uint8 BGR, as `read_image`; `name` stands in the error message."""
+    if not data:
+        raise ImageError(f"{name}: the file is empty (0 bytes); an image was expected")
+    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
+        # libjpeg fills the missing part with grey and only warns; a half-grey face must not be learned from.
+        raise ImageError(f"{name}: the JPEG is cut off (no end marker in {len(data)} bytes); copy the file again")
+    buffer = np.frombuffer(data, np.uint8)
+    try:
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)  # honours EXIF orientation, reduces 16 bits to 8
+        if image is not None and _may_carry_alpha(data):
+            image = _over_white(cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED), image)
+    except cv2.error as error:
+        raise ImageError(f"{name}: cannot be decoded ({error.err}); convert it to JPEG or PNG") from error
+    if image is None:
+        raise ImageError(f"{name}: {len(data)} bytes that are no image OpenCV can decode; expected JPEG, PNG or WebP")
+    return image
+
+
+def as_bgr(frame: np.ndarray) -> Image:
+    """An array as cameras and callers give it -> (H, W, 3) uint8 BGR.
+
+    Takes grey (H, W) or (H, W, 1), BGR, and BGRA (alpha dropped: a live source has none to mean), of 8 or 16 bits.
+    Raises ImageError for anything else.
+    """
+    if not isinstance(frame, np.ndarray) or frame.ndim not in (2, 3) or frame.size == 0:
+        found = f"shape {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise ImageError(f"expected a frame of (height, width, 3) uint8, found {found}")
+    if frame.dtype == np.uint16:
+        frame = (frame >> 8).astype(np.uint8)
+    if frame.dtype != np.uint8:
+        raise ImageError(f"expected a frame of 8 or 16 bits, found {frame.dtype}; scale it to uint8 first")
+    channels = 1 if frame.ndim == 2 else frame.shape[2]
+    if channels == 3:
+        return frame
+    if channels not in (1, 4):
+        raise ImageError(f"expected 1, 3 or 4 channels, found {channels}")
+    return cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_BGRA2BGR)
+
+
+def _may_carry_alpha(data: bytes) -> bool:
+    return data[:4] == b"\x89PNG" or data[:4] == b"RIFF" or data[:2] in (b"II", b"MM")
+
+
+def _over_white(raw: np.ndarray | None, upright: Image) -> Image:
+    """Lay the upright colours over white by the alpha of the undecorated decode, where the file has one."""
+    if raw is None or raw.ndim != 3 or raw.shape[2] != 4 or raw.shape[:2] != upright.shape[:2]:
+        return upright
+    alpha = raw[..., 3:].astype(np.float32) / np.iinfo(raw.dtype).max
+    return np.rint(upright * alpha + 255 * (1 - alpha)).astype(np.uint8)

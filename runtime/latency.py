@@ -1,0 +1,106 @@
+"""How long the stages of the loop take, frame by frame and over a run."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+REMEMBERED = 100_000
+"""Frames whose latencies are kept for the percentiles: about an hour of video, so that a week does not fill memory."""
+
+RATE_FRAMES = 30
+"""The rate on the screen is taken over this many frames."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One frame's way through the loop, in milliseconds."""
+
+    detect: float
+    preprocess: float
+    infer: float
+    age: float
+    """from the frame's capture to its answers: `total`, and what it waited before"""
+
+    @property
+    def total(self) -> float:
+        """From taking the frame to its answers."""
+        return self.detect + self.preprocess + self.infer
+
+    def stages(self) -> dict[str, float]:
+        """The figures by name, in the order of the loop."""
+        return {
+            "detect": self.detect,
+            "preprocess": self.preprocess,
+            "infer": self.infer,
+            "total": self.total,
+            "age": self.age,
+        }
+
+
+def stopwatch() -> Callable[[], float]:
+    """A function that tells the milliseconds since its last call, or since now."""
+    last = time.perf_counter()
+
+    def lap() -> float:
+        nonlocal last
+        before, last = last, time.perf_counter()
+        return 1000 * (last - before)
+
+    return lap
+
+
+class Tally:
+    """Counts frames and faces and remembers latencies."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.faces = 0
+        self._latencies: deque[Latency] = deque(maxlen=REMEMBERED)
+        self._with_faces: deque[Latency] = deque(maxlen=REMEMBERED)
+        self._recent: deque[float] = deque(maxlen=RATE_FRAMES)
+        self._first = self._last = 0.0
+
+    def add(self, latency: Latency, faces: int) -> None:
+        """One more frame is answered."""
+        self._last = time.perf_counter()
+        if not self.frames:
+            self._first = self._last - latency.total / 1000
+        self.frames += 1
+        self.faces += faces
+        self._recent.append(self._last)
+        self._latencies.append(latency)
+        if faces:
+            self._with_faces.append(latency)
+
+    @property
+    def rate(self) -> float:
+        """Frames a second lately; 0 before the second frame."""
+        seconds = self._recent[-1] - self._recent[0] if self._recent else 0.0
+        return (len(self._recent) - 1) / seconds if seconds > 0 else 0.0
+
+    def summary(self, provider: str, live: bool) -> list[str]:
+        """Lines for a person: counts and rate, then the percentiles of each stage.
+
+        `preprocess` and `infer` are taken over the frames that show a face. The age of a frame is told of `live`
+        sources only: a file's frame is as old as the reader wishes.
+        """
+        if not self.frames:
+            return ["no frames"]
+        seconds = self._last - self._first
+        lines = [
+            f"{self.frames} frames, {self.faces} faces, {self.frames / seconds:.1f} frames/s, {provider}",
+            f"{'latency, ms':<12}{'p50':>8}{'p90':>8}{'p99':>8}",
+        ]
+        for name in Latency(0, 0, 0, 0).stages():
+            if name == "age" and not live:
+                continue
+            kept = self._with_faces if name in ("preprocess", "infer") else self._latencies
+            values = [latency.stages()[name] for latency in kept]
+            figures = np.percentile(values, (50, 90, 99)) if values else ()
+            lines.append(f"{name:<12}" + ("".join(f"{v:8.1f}" for v in figures) or f"{'no face':>8}"))
+        return lines

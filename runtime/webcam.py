@@ -1,0 +1,48 @@
+"""Command: watch a camera, stream, video or images and name the expression of every face. The loop is in loop.py."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from iern.runtime.errors import IernError
+from iern.runtime.options import parse
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, or 1 after one line on stderr (130 after a second Ctrl-C)."""
+    options = parse(argv)
+    try:
+        _require_opencv()
+        from iern.runtime.loop import run  # late: it needs the OpenCV just tried
+
+        run(options)
+    except IernError as error:
+        return _failed(str(error))
+    except OSError as error:
+        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _require_opencv() -> None:
+    """Raise IernError with the remedy where OpenCV is missing, or its wheel misses the system's libraries."""
+    try:
+        importlib.import_module("cv2")
+    except ImportError as error:
+        raise IernError(
+            f"OpenCV cannot be imported ({error}); either take the build that needs no display libraries (pip "
+            "uninstall opencv-python; pip install opencv-python-headless), or install them (Debian, Ubuntu: apt-get "
+            "install libgl1 libglib2.0-0 libxcb1)"
+        ) from error
+
+
+def _failed(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The repository as its own tests see it: its folders, its files, and their syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.utils import canonicalize_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pytest brings it to Python 3.10
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("train", "export", "runtime", "cpp_ext")
+"""the folders that are installed, as `iern.<folder>`"""
+CODE = (*PACKAGES, "benchmarks")
+"""the folders whose files are run by people"""
+
+
+def python_files(*folders: str) -> list[Path]:
+    """Every .py file under the named top-level folders, in a stable order."""
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def relative(path: Path) -> str:
+    """`path` as it reads from the repository's root, with slashes."""
+    return path.relative_to(ROOT).as_posix()
+
+
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    """The syntax tree of a source file."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Every call in a file with the dotted text of what is called, such as `torch.load`."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a file imports anywhere, such as `numpy` and, for `from iern.runtime import x`, `iern.runtime.x`.
+
+    Type-checking blocks and function bodies count. Relative imports do not occur: ruff's TID252 forbids them.
+    """
+    names = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def top_level(dotted: set[str]) -> set[str]:
+    """The first part of each dotted name."""
+    return {name.split(".")[0] for name in dotted}
+
+
+@functools.cache
+def owners_of_modules() -> dict[str, set[str]]:
+    """Top-level import name -> names of the installed distributions that bring it, as pip spells them."""
+    owners = importlib.metadata.packages_distributions()
+    return {module: {canonicalize_name(name) for name in names} for module, names in owners.items()}
+
+
+def tracked_files() -> list[Path]:
+    """The files that a clone holds, and those about to be added; skips the test outside a git checkout."""
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not a git checkout")
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    return sorted(path for name in listing.split("\0") if name and (path := ROOT / name).is_file())
+
+
+def pyproject() -> dict[str, Any]:
+    """pyproject.toml, parsed."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

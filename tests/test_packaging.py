@@ -1,0 +1,191 @@
+"""The package: what it asks for, what its wheel holds, and that its commands start."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from repository import (
+    CODE,
+    PACKAGES,
+    ROOT,
+    imports,
+    owners_of_modules,
+    pyproject,
+    python_files,
+    relative,
+    top_level,
+    tracked_files,
+    tree,
+)
+
+ENGINES = {"onnxruntime", "onnxruntime-gpu"}
+OPENCVS = {"opencv-python", "opencv-python-headless"}
+RUNTIMES = ("cpu", "gpu", "cpu-headless", "gpu-headless")
+
+EXTRAS_OF = {
+    "runtime": ["cpu"],
+    "cpp_ext": ["cpu"],
+    "train": ["cpu", "train"],
+    "export": ["cpu", "export"],
+    "benchmarks": ["cpu", "train", "export"],
+    "tests": ["cpu", "train", "export", "dev"],
+}
+
+
+def declared(*extras: str) -> set[str]:
+    """Distribution names of the core dependencies and of the named extras."""
+    project = pyproject()["project"]
+    texts = [*project["dependencies"], *(text for extra in extras for text in project["optional-dependencies"][extra])]
+    return {canonicalize_name(Requirement(text).name) for text in texts}
+
+
+def modules_of(distributions: set[str]) -> set[str]:
+    """Top-level import names that the distributions bring, whether they are installed or named alike."""
+    # The flavours of OpenCV and onnxruntime bring the same modules, and one of each is installed.
+    engines = {"cv2", "onnxruntime"} if distributions & (ENGINES | OPENCVS) else set()
+    alike = {name.replace("-", "_") for name in distributions}
+    return engines | alike | {module for module, owners in owners_of_modules().items() if distributions & owners}
+
+
+def commands() -> list[Path]:
+    """The files meant to be run: those with `if __name__ == "__main__":`."""
+    guard = ast.unparse(ast.parse('__name__ == "__main__"'))
+    return [
+        path
+        for path in python_files(*CODE)
+        if any(isinstance(node, ast.If) and ast.unparse(node.test) == guard for node in tree(path).body)
+    ]
+
+
+def run(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, encoding="utf-8", check=False)
+
+
+@pytest.mark.parametrize("extra", RUNTIMES)
+def test_a_runtime_extra_has_exactly_one_engine_and_one_opencv(extra):
+    asked = declared(extra)
+    assert len(asked & ENGINES) == len(asked & OPENCVS) == 1
+
+
+@pytest.mark.parametrize("extra", ["train", "export", "dev"])
+def test_the_other_extras_go_with_every_runtime_extra(extra):
+    assert not declared(extra) & (ENGINES | OPENCVS)
+
+
+def test_the_runtime_is_light():
+    assert declared("cpu") == {"numpy", "onnxruntime", "opencv-python"}
+
+
+@pytest.mark.parametrize("folder", EXTRAS_OF)
+def test_every_import_is_declared_by_the_extras_of_its_folder(folder):
+    allowed = modules_of(declared(*EXTRAS_OF[folder])) | set(sys.stdlib_module_names) | {"iern"}
+    helpers = {path.stem for path in (ROOT / "tests").glob("*.py")} if folder == "tests" else set()
+    for path in python_files(folder):
+        undeclared = top_level(imports(path)) - allowed - helpers
+        assert not undeclared, f"{relative(path)} imports {sorted(undeclared)}"
+
+
+@pytest.mark.parametrize("path", commands(), ids=relative)
+def test_a_command_answers_help_when_run_as_a_script_from_anywhere(path, tmp_path):
+    result = run(path, "--help", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert path.name in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_two_commands_of_the_user_are_among_those_that_answer_help():
+    assert {"export/to_trt.py", "runtime/webcam.py"} <= {relative(path) for path in commands()}
+
+
+def test_the_exporter_needs_nothing_that_only_training_needs(tmp_path):
+    absent = modules_of(declared("train")) - modules_of(declared("cpu", "export"))
+    assert {"lightning_fabric", "tensorboard"} <= absent
+    program = textwrap.dedent(
+        f"""
+        import runpy, sys
+        sys.modules.update(dict.fromkeys({sorted(absent)}))  # any import of one now raises ModuleNotFoundError
+        sys.argv = ["to_trt.py", "--help"]
+        runpy.run_module("iern.export.to_trt", run_name="__main__")
+        """
+    )
+    result = run("-c", program, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    """The wheel built from the tracked files alone, as somebody who cloned the repository builds it."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for path in tracked_files():
+        target = source / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    build = ("-m", "pip", "wheel", source, "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", out)
+    result = run(*build, cwd=out)
+    assert result.returncode == 0, result.stderr
+    (built,) = out.glob("*.whl")
+    return zipfile.ZipFile(built)
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_module_model_and_recipe_under_iern_and_nothing_beside_it(wheel):
+    inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    data = [path for path in tracked_files() if path.suffix != ".py"]
+    expected = {
+        f"iern/{relative(path)}"
+        for path in [*data, *python_files(*PACKAGES)]
+        if relative(path).split("/")[0] in PACKAGES
+    }
+    assert inside == expected
+    assert "iern/runtime/models/yunet.onnx" in inside
+
+
+@pytest.mark.slow
+def test_an_unpacked_wheel_runs_without_the_repository(wheel, tmp_path):
+    wheel.extractall(tmp_path)
+    program = textwrap.dedent(
+        f"""
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        from iern.runtime import detect, webcam
+        assert detect.__file__.startswith({str(tmp_path)!r}), detect.__file__
+        import numpy
+        assert detect.FaceDetector()(numpy.zeros((120, 160, 3), numpy.uint8)) == []
+        """
+    )
+    result = run("-c", program, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel_says_its_licence_and_its_floor_of_python(wheel):
+    (metadata,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    text = wheel.read(metadata).decode("utf-8")
+    assert "License-Expression: MIT\n" in text
+    assert "Requires-Python: >=3.10\n" in text
+    licences = {name.split(".dist-info/licenses/")[1] for name in wheel.namelist() if ".dist-info/licenses/" in name}
+    assert "LICENSE" in licences
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_a_python_that_is_too_old_is_refused_before_anything_is_made(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    old = tmp_path / "python3.8"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.8.10" && exit\nexit 1\n', encoding="utf-8")
+    old.chmod(0o755)
+    result = subprocess.run(
+        ["make", "demo", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False
+    )
+    assert result.returncode != 0
+    assert "Python 3.10 or newer is needed, found: Python 3.8.10" in result.stderr
+    assert not (tmp_path / ".venv").exists()

@@ -1,0 +1,269 @@
+"""Faces on disk -> (face, expression, confounder) samples: a manifest, or folders root/<confounder>/<expression>/."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from iern.runtime.errors import DataError, ImageError
+from iern.runtime.images import IMAGE_SUFFIXES, read_image
+from iern.runtime.preprocess import InputSpec, resize_face
+
+MANIFEST = "manifest.csv"
+REQUIRED_COLUMNS = ("path", "expression", "confounder")
+FOLDER_TEST_SHARE = 0.2
+"""Without a manifest this share of the images, chosen by a hash of their paths, is the test split."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled face."""
+
+    path: Path
+    expression: int
+    target: tuple[float, ...]
+    """distribution over the E expressions, sums to 1: the votes where there are any, else one-hot"""
+    confounder: str
+    split: str
+    subject: str = ""
+
+
+@dataclass(frozen=True)
+class FaceData:
+    """A data set; `strata` are the confounders of its training split, in alphabetical order."""
+
+    root: Path
+    expressions: tuple[str, ...]
+    records: tuple[Record, ...]
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        return tuple(sorted({record.confounder for record in self.records if record.split == "train"}))
+
+    def split(self, name: str) -> list[Record]:
+        """Records of a split; `all` is every one. Raises DataError where it is empty."""
+        chosen = [record for record in self.records if name in (record.split, "all")]
+        if not chosen:
+            found = Counter(record.split for record in self.records)
+            raise DataError(f"{self.root}: the split {name!r} has no images; found {dict(found)}")
+        return chosen
+
+
+def load_data(root: Path | str, expressions: Sequence[str] | None = None, votes: bool = True) -> FaceData:
+    """Read `root/manifest.csv`, or the folders where there is none.
+
+    `expressions`: the model's, in its order; none: those found, sorted. With `votes`, vote-count columns become soft
+    targets: columns that are no expression of the model are dropped and the rest renormalised.
+    Raises DataError, naming the file or line, for anything missing, malformed or unknown.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected {MANIFEST} or <confounder>/<expression>/ folders in it")
+    manifest = root / MANIFEST
+    rows = _manifest_rows(manifest) if manifest.is_file() else _folder_rows(root)
+    rows = list(rows)
+    if not rows:
+        raise DataError(f"{root}: no images; expected {MANIFEST} or <confounder>/<expression>/<image> folders")
+    names = tuple(expressions) if expressions else tuple(sorted({row["expression"] for _, row in rows}))
+    records = tuple(_record(root, where, row, names, votes) for where, row in rows)
+    absent = [record.path for record in records if not record.path.is_file()]
+    if absent:
+        raise DataError(f"{len(absent)} of {len(records)} images are missing, the first is {absent[0]}")
+    return FaceData(root, names, records)
+
+
+def cut_validation(data: FaceData, share: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """(training, validation) records: the manifest's own `valid` split, or else a share cut from `train`.
+
+    Cut within each (expression, confounder) cell; a subject's images stay on one side.
+    """
+    training = data.split("train")
+    own = [record for record in data.records if record.split == "valid"]
+    if own or share <= 0:
+        return training, own
+    groups: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for record in training:
+        groups[record.expression, record.confounder].append(_group(record))
+    held: set[str] = set()
+    for _, members in sorted(groups.items()):
+        # A subject held for an earlier cell counts towards this one, so that few subjects do not all end held.
+        wanted = round(share * len(members)) - sum(member in held for member in members)
+        for member in sorted(set(members) - held, key=lambda name: _hash(f"{seed}/{name}")):
+            if wanted <= 0:
+                break
+            held.add(member)
+            wanted -= members.count(member)
+    kept = [record for record in training if _group(record) not in held]
+    return kept, [record for record in training if _group(record) in held]
+
+
+def check_trainable(training: Sequence[Record], strata: Sequence[str], expressions: Sequence[str], root: Path) -> None:
+    """Raises DataError for one-stratum data, or a stratum or expression without a training image."""
+    if len(strata) < 2:
+        raise DataError(
+            f"{root}: all training images have the confounder {strata[0]!r}, and there is nothing to adjust for with "
+            "one stratum; label the images' origin or condition, or train with --model.method baseline"
+        )
+    by_stratum = Counter(record.confounder for record in training)
+    by_expression = Counter(record.expression for record in training)
+    empty = [name for name in strata if not by_stratum[name]]
+    empty += [name for i, name in enumerate(expressions) if not by_expression[i]]
+    if empty:
+        raise DataError(f"{root}: no training image of {', '.join(empty)}; add some or leave the name out")
+
+
+def verify_images(records: Sequence[Record], on_done: Callable[[], None] = lambda: None) -> None:
+    """Decode every image once, so that hours of training do not end at a corrupt one; raises DataError naming it."""
+
+    def broken(record: Record) -> str | None:
+        try:
+            read_image(record.path)
+        except ImageError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(4) as pool:
+        found = []
+        for problem in pool.map(broken, records, chunksize=64):
+            on_done()
+            if problem:
+                found.append(problem)
+    if found:
+        listed = "\n  ".join(found[:10])
+        raise DataError(f"{len(found)} of {len(records)} images cannot be read; remove or mend them:\n  {listed}")
+
+
+class FaceDataset(Dataset):
+    """(face (S, S, 3) uint8 BGR, target (E,), stratum index or -1, index) samples.
+
+    `augment` maps (S, S, 3) uint8 to the same; it draws from torch's generator, which is seeded by (seed, epoch,
+    index) around each call, so that a sample is the same whatever the worker, the process and the point of resumption.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        spec: InputSpec,
+        strata: Sequence[str],
+        augment: Callable[[Tensor], Tensor] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.records, self.spec, self.augment, self.seed = records, spec, augment, seed
+        self.stratum = {name: i for i, name in enumerate(strata)}
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int, int]:
+        record = self.records[index]
+        face = torch.from_numpy(resize_face(read_image(record.path), self.spec))
+        if self.augment is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(_hash(f"{self.seed}/{self.epoch}/{index}")[:15], 16))
+                face = self.augment(face)
+        return face, torch.tensor(record.target), self.stratum.get(record.confounder, -1), index
+
+
+class EpochBatches:
+    """Batch sampler of one process: a seeded order an epoch, split evenly over the processes, resumable in mid-epoch.
+
+    Every process gets the same number of batches (the order wraps around where the processes do not divide it). A last
+    batch of one image joins the batch before it: BatchNorm has no statistics of a single 1x1 map.
+    """
+
+    def __init__(self, images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.images, self.batch_size, self.seed = images, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch, self.start = 0, 0
+        if batch_size < 2 or images < 2 * world_size:
+            raise DataError(
+                f"{images} training images in batches of {batch_size} over {world_size} processes: "
+                "each process needs at least 2 images and a batch size of at least 2"
+            )
+
+    def __len__(self) -> int:
+        own = -(-self.images // self.world_size)
+        full, rest = divmod(own, self.batch_size)
+        return full + (rest >= 2 or full == 0)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.images)
+        padded = np.resize(order, -(-self.images // self.world_size) * self.world_size)
+        own = padded[self.rank :: self.world_size].tolist()
+        for i in range(self.start, len(self)):
+            end = len(own) if i == len(self) - 1 else (i + 1) * self.batch_size
+            yield own[i * self.batch_size : end]
+
+
+def _manifest_rows(manifest: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    with open(manifest, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        try:
+            missing = [column for column in REQUIRED_COLUMNS if column not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError(f"{manifest}: no column {', '.join(missing)}; found {reader.fieldnames}")
+            for row in reader:
+                yield f"{manifest} line {reader.line_num}", row
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{manifest}: not a UTF-8 CSV file ({error})") from error
+
+
+def _folder_rows(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    for path in sorted(root.glob("*/*/**/*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            relative = path.relative_to(root)
+            test = int(_hash(relative.as_posix())[:8], 16) < FOLDER_TEST_SHARE * 16**8
+            row = {"path": relative.as_posix(), "confounder": relative.parts[0], "expression": relative.parts[1]}
+            yield str(path), {**row, "split": "test" if test else "train"}
+
+
+def _record(root: Path, where: str, row: dict[str, str], expressions: tuple[str, ...], votes: bool) -> Record:
+    if any(not row[column] for column in REQUIRED_COLUMNS):
+        raise DataError(f"{where}: path, expression and confounder must not be empty, found {row}")
+    if row["expression"] not in expressions:
+        raise DataError(
+            f"{where}: {row['path']} has the expression {row['expression']!r}, the model knows {', '.join(expressions)}"
+        )
+    expression = expressions.index(row["expression"])
+    target = _votes(where, row, expressions) if votes else None
+    one_hot = tuple(float(i == expression) for i in range(len(expressions)))
+    return Record(
+        path=root / row["path"],
+        expression=expression,
+        target=target or one_hot,
+        confounder=row["confounder"],
+        split=row.get("split") or "train",
+        subject=row.get("subject") or "",
+    )
+
+
+def _votes(where: str, row: dict[str, str], expressions: tuple[str, ...]) -> tuple[float, ...] | None:
+    """The row's votes as a distribution over the model's expressions; none where it has none for them."""
+    try:
+        counts = [float(row.get(name) or 0) for name in expressions]
+    except ValueError as error:
+        raise DataError(f"{where}: vote counts must be numbers with a decimal point ({error})") from error
+    if min(counts) < 0:
+        raise DataError(f"{where}: vote counts must not be negative, found {counts}")
+    total = sum(counts)
+    return tuple(count / total for count in counts) if total > 0 else None
+
+
+def _group(record: Record) -> str:
+    return f"subject {record.subject}" if record.subject else f"image {record.path}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+

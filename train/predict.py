@@ -1,0 +1,42 @@
+"""Probabilities of a model on a list of faces, each counted once however many processes share the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from iern.train.data import FaceDataset
+from iern.train.model import Baseline
+
+
+@torch.inference_mode()
+def predict(
+    model: Baseline,
+    faces: FaceDataset,
+    fabric: Fabric,
+    batch_size: int = 64,
+    workers: int = 0,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> Tensor:
+    """n faces -> (n, E) float32 probabilities on the CPU, the same on every process.
+
+    Each process answers every world_size-th face into its rows of a table of zeros, and the tables are summed: no
+    padding, so no face counts twice, and a process without a face still takes part.
+    """
+    own = range(fabric.global_rank, len(faces), fabric.world_size)
+    table = torch.zeros(len(faces), len(model.config.expressions), device=fabric.device)
+    training = model.training
+    model.eval()
+    for batch, _, _, index in DataLoader(Subset(faces, own), batch_size=batch_size, num_workers=workers):
+        image = model.normalise(batch.to(fabric.device)).contiguous(memory_format=torch.channels_last)
+        with fabric.autocast():
+            table[index.to(fabric.device)] = model.probabilities(image).float()
+        on_batch(len(index))
+    model.train(training)
+    if fabric.world_size > 1:
+        table = fabric.all_reduce(table, reduce_op="sum")
+    return table.cpu()
