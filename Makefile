@@ -18,7 +18,7 @@ PYTHON := $(shell for python in $(CANDIDATES); do \
 
 HELD := from importlib.metadata import distributions; held = {d.metadata["Name"] for d in distributions()}; \
 	print(("gpu" if "onnxruntime-gpu" in held else "cpu") + ("-headless" if "opencv-python-headless" in held else ""))
-EXTRA = $(shell $(BIN)/python -c '$(HELD)')
+EXTRA = $(shell $(BIN)/python -c '$(HELD)' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long lint format clean
@@ -55,10 +55,10 @@ PYTEST_ARGS := -n auto --maxprocesses 4
 # A .venv that works is kept as it is; one whose making was interrupted has no pip yet and is made anew.
 $(VENV)/created.stamp:
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
-		test -n "$(PYTHON)" && $(PYTHON) -c '$(RECENT)' || { \
-			echo "Python 3.10 or newer is needed, found: $$($(or $(PYTHON),python3) --version 2>&1 || echo none)."; \
+		test -n "$(PYTHON)" && $(PYTHON) -c '$(RECENT)' 2>/dev/null || { \
+			echo "Python 3.10 or newer is needed, found: $$($(or $(PYTHON),python3) --version 2>/dev/null || echo none)."; \
 			echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; } >&2; \
-		$(PYTHON) -c 'import ensurepip, venv' || { \
+		$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 			echo "$(PYTHON) cannot make a virtual environment."; \
 			echo "On Debian and Ubuntu: apt-get install python3-venv"; exit 1; } >&2; \
 		$(PYTHON) -m venv --clear $(VENV); }
@@ -82,5 +82,5 @@ $(VENV)/development.stamp: $(VENV)/runtime.stamp
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo_output build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,16 +22,24 @@ from iern.train.model import Baseline
 PACKAGES = ("iern", "torch", "timm", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
 
 
-def convert(source: Path, target: Path, faces: Path, words: dict[str, str], say: Callable[[str], None]) -> Artifact:
+def convert(
+    source: Path,
+    target: Path,
+    faces: Path,
+    data: str | None = None,
+    licence: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Artifact:
     """Export the checkpoint `source` to `target`, whole or not at all, and return what the file says about itself.
 
-    `faces` is a video, image or folder for the parity gate, `words` replaces `data` or `licence` of the checkpoint,
-    and `say` takes lines of progress. Raises CheckpointError for a bad checkpoint, SourceError or DataError for bad
-    faces, and ParityError where the file would not answer as the network does; `target` is then left as it was.
+    `faces` is a video, image or folder for the parity gate, `data` and `licence` replace what the checkpoint says of
+    its training, and `say` takes lines of progress. Raises CheckpointError for a bad checkpoint, SourceError or
+    DataError for bad faces, and ParityError where the file would not answer as the network does; `target` is then
+    left as it was.
     """
     checkpoint = load_checkpoint(source)
     model = _model(checkpoint, source)
-    artifact = describe(checkpoint, sha256(source), **words)
+    artifact = describe(checkpoint, sha256(source), data, licence)
     say(f"{source}: {summary(artifact)}")
     graph = export_onnx(deconfound(model, artifact.temperature), artifact)
     pictures = parity_faces(artifact.input, faces)
@@ -50,8 +58,13 @@ def convert(source: Path, target: Path, faces: Path, words: dict[str, str], say:
     return artifact
 
 
-def describe(checkpoint: Checkpoint, checkpoint_sha256: str, **words: str) -> Artifact:
-    """What the file will say about itself. Raises ArtifactError where the runtime would not understand it."""
+def describe(
+    checkpoint: Checkpoint, checkpoint_sha256: str, data: str | None = None, licence: str | None = None
+) -> Artifact:
+    """What the file will say about itself; `data` and `licence` as for `convert`.
+
+    Raises ArtifactError where the runtime would not understand it.
+    """
     config, provenance = checkpoint.config, checkpoint.provenance
     artifact = Artifact(
         expressions=config.expressions,
@@ -61,14 +74,11 @@ def describe(checkpoint: Checkpoint, checkpoint_sha256: str, **words: str) -> Ar
         preset=config.preset,
         answer=config.answer,
         temperature=checkpoint.temperature,
+        data=_without_folders(str(provenance.get("data", ""))) if data is None else data,
+        licence=str(provenance.get("licence", "")) if licence is None else licence,
         metrics=checkpoint.metrics,
         checkpoint_sha256=checkpoint_sha256,
         versions=versions(*PACKAGES),
-        **{
-            "data": _without_folders(str(provenance.get("data", ""))),
-            "licence": str(provenance.get("licence", "")),
-            **words,
-        },
     )
     return Artifact.from_metadata(artifact.to_metadata(), "the checkpoint")
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES
-from iern.runtime.threads import cpu_budget
+from iern.runtime.session import OnnxSession
 from iern.train.config import ModelConfig
 from iern.train.model import Baseline
 
@@ -147,15 +146,12 @@ def answers_of_torch(model: Baseline, faces: NDArray[np.uint8], temperature: flo
     return Answers(probabilities, logits, stratum_logits)
 
 
-def answers_of_onnxruntime(onnx_file: bytes, faces: NDArray[np.uint8]) -> Answers:
-    """(n, S, S, 3) faces through an exported file on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = cpu_budget()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(onnx_file, options, providers=["CPUExecutionProvider"])
-    batches = [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
-    outputs = [session.run(list(OUTPUT_NAMES), {INPUT_NAME: batch}) for batch in batches]
-    return Answers(*(np.concatenate(parts).astype(np.float64) for parts in zip(*outputs, strict=True)))
+def answers_of_onnxruntime(model: Path | bytes, faces: NDArray[np.uint8]) -> Answers:
+    """(n, S, S, 3) faces through an exported file, or its content, as the runtime does it on the CPU."""
+    with OnnxSession(model, provider="cpu", max_batch=BATCH) as session:
+        answer = session(faces)
+    outputs = (answer.probabilities, answer.logits, answer.stratum_logits)
+    return Answers(*(output.astype(np.float64) for output in outputs))
 
 
 def normalised(faces: NDArray[np.uint8], config: ModelConfig) -> NDArray[np.float64]:

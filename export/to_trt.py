@@ -80,8 +80,7 @@ def _convert(options: argparse.Namespace) -> None:
     target = options.output or options.model.with_suffix(".onnx")
     if target.suffix != ".onnx":
         raise IernError(f"{target}: the output is an ONNX file; name it {target.with_suffix('.onnx')}")
-    words = {name: getattr(options, name) for name in ("data", "licence") if getattr(options, name) is not None}
-    convert(options.model, target, options.faces, words, print)
+    convert(options.model, target, options.faces, options.data, options.licence)
     print(f"wrote {target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {sha256(target)}")
     print(_about_tensorrt())
 

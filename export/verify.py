@@ -1,4 +1,4 @@
-"""An exported file held against the contract: whole, one file, ours, and running as its description says."""
+"""An exported file checked again: whole, one file, ours, a valid graph, and outputs that agree with one another."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto
 
 from iern.export.faces import parity_faces
 from iern.export.parity import Answers, answers_of_onnxruntime, softmax
-from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact
+from iern.runtime.artifact import Artifact
 from iern.runtime.errors import ArtifactError
 
 TOLERANCE = 1e-5
-"""largest difference between outputs of one file that must agree, in probability or over the range of the logits"""
-
-Signature = dict[str, tuple[int, tuple[str | int, ...]]]
-"""name: element type and shape"""
+"""largest contradiction between outputs of one file, in probability or over the largest logit"""
 
 
 def verify(path: Path, faces: Path) -> tuple[Artifact, int]:
@@ -25,101 +21,64 @@ def verify(path: Path, faces: Path) -> tuple[Artifact, int]:
 
     Raises ArtifactError, saying what is wrong, for a file that the runtime could not serve.
     """
-    content, artifact = read_artifact(path)
+    artifact = read_artifact(path)
     pictures = parity_faces(artifact.input, faces)
-    try:
-        answers = answers_of_onnxruntime(content, pictures)
-    except Exception as error:  # onnxruntime has no public base class for its errors
-        raise ArtifactError(f"{path}: onnxruntime cannot run it ({_one_line(error)}); export it again") from error
-    _check_answers(path, answers, artifact)
+    _check_answers(path, answers_of_onnxruntime(path, pictures), artifact)
     return artifact, len(pictures)
 
 
-def read_artifact(path: Path) -> tuple[bytes, Artifact]:
-    """Content and description of a file that is whole, keeps its weights inside, and has the contract's signature."""
+def read_artifact(path: Path) -> Artifact:
+    """What a file says about itself, if it is a whole and valid graph with all of its weights inside."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     if not content:
-        raise ArtifactError(f"{path}: the file is empty (0 bytes); expected an ONNX file of export/to_trt.py")
+        raise ArtifactError(f"{path}: is empty (0 bytes); expected an ONNX file written by export/to_trt.py")
     try:
         model = onnx.load_from_string(content)
     except Exception as error:  # protobuf's DecodeError; protobuf is onnx's dependency, not ours
         raise ArtifactError(f"{path}: no ONNX file, or cut off ({_one_line(error)}); export it again") from error
-    if outside := sorted(_outside_weights(model.graph)):
+    if outside := sorted(_files_with_weights(model.graph)):
         raise ArtifactError(
-            f"{path}: keeps weights in other files ({', '.join(outside)}), so that it would not work copied alone; "
-            "export it with export/to_trt.py, which writes one file"
+            f"{path}: keeps weights in other files ({', '.join(outside)}), so that it does not work copied alone; "
+            "export the checkpoint with export/to_trt.py, which writes one file"
         )
     artifact = Artifact.from_metadata({entry.key: entry.value for entry in model.metadata_props}, str(path))
-    _check_signature(path, model.graph, artifact)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ArtifactError(f"{path}: no valid ONNX graph ({_one_line(error)}); export it again") from error
-    return content, artifact
+    return artifact
 
 
-def _outside_weights(graph: onnx.GraphProto) -> set[str]:
-    """Files that hold weights of the graph."""
-    return {
-        entry.value
-        for tensor in graph.initializer
-        if tensor.data_location == TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-
-
-def _check_signature(path: Path, graph: onnx.GraphProto, artifact: Artifact) -> None:
-    strata, expressions = len(artifact.strata), len(artifact.expressions)
-    shapes = [(expressions,), (expressions,), (strata, expressions)]
-    expected: Signature = {INPUT_NAME: (TensorProto.UINT8, ("batch", *artifact.input.shape))}
-    expected |= {name: (TensorProto.FLOAT, ("batch", *shape)) for name, shape in zip(OUTPUT_NAMES, shapes, strict=True)}
-    found = _signature([*graph.input, *graph.output])
-    if found != expected:
-        raise ArtifactError(f"{path}: has {_in_words(found)}, expected {_in_words(expected)}; export it again")
-
-
-def _signature(values: list[onnx.ValueInfoProto]) -> Signature:
-    return {
-        value.name: (
-            value.type.tensor_type.elem_type,
-            tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim),
-        )
-        for value in values
-    }
-
-
-def _in_words(signature: Signature) -> str:
-    return ", ".join(
-        f"{name} {TensorProto.DataType.Name(kind).lower()} ({', '.join(map(str, shape))})"
-        for name, (kind, shape) in signature.items()
-    )
+def _files_with_weights(graph: onnx.GraphProto) -> set[str]:
+    """Files beside this one in which weights of the graph lie."""
+    outside = [tensor for tensor in graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    return {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"}
 
 
 def _check_answers(path: Path, answers: Answers, artifact: Artifact) -> None:
     """Refuse answers that are not numbers, or whose three outputs contradict each other."""
     if not all(np.isfinite(values).all() for values in answers):
-        raise ArtifactError(f"{path}: answers NaN or infinity; its weights are damaged, train or export it again")
-    scale = max(float(np.abs(answers.stratum_logits).max()), 1.0)
+        raise ArtifactError(f"{path}: answers NaN or infinity; its weights are damaged, export or train it again")
     if artifact.answer == "probabilities":
         probabilities = softmax(answers.stratum_logits / artifact.temperature).mean(axis=1)
     else:
         probabilities = softmax(answers.logits / artifact.temperature)
-    errors = {
-        "logits": float(np.abs(answers.stratum_logits.mean(axis=1) - answers.logits).max()) / scale,
+    largest_logit = max(float(np.abs(answers.stratum_logits).max()), 1.0)
+    contradictions = {
+        "logits": float(np.abs(answers.stratum_logits.mean(axis=1) - answers.logits).max()) / largest_logit,
         "probabilities": float(np.abs(probabilities - answers.probabilities).max()),
     }
-    for name, error in errors.items():
-        if error > TOLERANCE:
+    for name, size in contradictions.items():
+        if size > TOLERANCE:
             raise ArtifactError(
-                f"{path}: its {name} differ by {error:.1e} from what its description and its stratum_logits give; "
+                f"{path}: its {name} are off by {size:.1e} from what its other outputs and its description give; "
                 "export it again"
             )
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
     return text if len(text) < 200 else text[:200] + "..."

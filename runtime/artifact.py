@@ -82,11 +82,12 @@ class Artifact:
                 expressions=tuple(parsed.pop("expressions")),
                 strata=tuple(parsed.pop("strata")),
                 input=InputSpec(**parsed.pop("input")),
+                temperature=parsed.pop("temperature"),  # its default would silently serve half a file's metadata
                 **{key: value for key, value in parsed.items() if key in known},
             )
+            artifact._check(name)
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{name}: incomplete metadata ({error}); export the checkpoint again") from error
-        artifact._check(name)
         return artifact
 
     def _check(self, name: str) -> None:
@@ -97,6 +98,7 @@ class Artifact:
             (spec.colour != "bgr" or spec.resize != "area-cubic", f"input {spec.colour}, {spec.resize}"),
             (spec.alignment not in ("eyes", "none"), f"alignment {spec.alignment}"),
             (not (isinstance(spec.size, int) and 8 <= spec.size <= 4096), f"input size {spec.size}"),
+            (not spec.margin > 0, f"margin {spec.margin}"),
             (not self.temperature > 0, f"temperature {self.temperature}"),
         ]
         for wrong, found in problems:

@@ -22,7 +22,8 @@ OPEN_TIMEOUT_MS = 5000
 READ_TIMEOUT_MS = 5000
 
 LOW_LATENCY = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
-"""FFmpeg options for streams: TCP loses no packets, and without a buffer the first frame is not seconds old."""
+"""FFmpeg options for streams but HTTP's: TCP loses no packets, and without a buffer the first frame is not a second
+old. A film over HTTP would lose its first frame to them."""
 
 CAMERAS = 100
 """OpenCV reads the hundreds of a camera's number as the name of a backend."""
@@ -132,18 +133,19 @@ def _open_stream(url: str) -> Source:
     scheme = url.partition("://")[0].lower()
     if scheme not in STREAM_SCHEMES:
         raise SourceError(f"{name}: unknown scheme {scheme!r}; expected {', '.join(STREAM_SCHEMES)}")
-    opened = _connect_stream(url, name)
-    finite = scheme in ("http", "https") and opened[0].get(cv2.CAP_PROP_FRAME_COUNT) > 1
-    return VideoFile(opened, name) if finite else LiveSource(opened, name)
+    over_http = scheme in ("http", "https")
+    opened = _connect_stream(url, name, "" if over_http else LOW_LATENCY)
+    film = over_http and opened[0].get(cv2.CAP_PROP_FRAME_COUNT) > 1  # what has a length has an end
+    return VideoFile(opened, name) if film else LiveSource(opened, name)
 
 
-def _connect_stream(url: str, name: str) -> Opened:
+def _connect_stream(url: str, name: str, options: str) -> Opened:
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
-    with _ffmpeg_options(LOW_LATENCY):
+    with _ffmpeg_options(options):
         opened = _with_first_frame(cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits))
     if opened is None:
         raise SourceError(
-            f"{name}: no picture within {OPEN_TIMEOUT_MS / 1000:.0f} s; check the address, user and password, "
+            f"{name}: no picture within {OPEN_TIMEOUT_MS / 1000:g} s; check the address, user and password, "
             "and that the camera or server is on"
         )
     return opened
@@ -154,7 +156,7 @@ def _ffmpeg_options(options: str) -> Iterator[None]:
     """OpenCV takes these options from the environment only, at the moment of opening; the user's own win."""
     key = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
     with _environment:
-        mine = key not in os.environ
+        mine = bool(options) and key not in os.environ
         if mine:
             os.environ[key] = options
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -32,14 +33,16 @@ def decode_image(data: bytes, name: str = "image") -> Image:
     """Encoded bytes -> (H, W, 3) uint8 BGR, as `read_image`; `name` stands in the error message."""
     if not data:
         raise ImageError(f"{name}: the file is empty (0 bytes); an image was expected")
-    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
+    if data[:2] == b"\xff\xd8" and not _has_jpeg_end(data):
         # libjpeg fills the missing part with grey and only warns; a half-grey face must not be learned from.
         raise ImageError(f"{name}: the JPEG is cut off (no end marker in {len(data)} bytes); copy the file again")
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)  # honours EXIF orientation, reduces 16 bits to 8
         if image is not None and _may_carry_alpha(data):
-            image = _over_white(cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED), image)
+            raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+            if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
+                image = _over_white(image, _alpha(raw, image), premultiplied=_is_tiff(data) and raw.dtype == np.uint8)
     except cv2.error as error:
         raise ImageError(f"{name}: cannot be decoded ({error.err}); convert it to JPEG or PNG") from error
     if image is None:
@@ -68,13 +71,45 @@ def as_bgr(frame: np.ndarray) -> Image:
     return cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_BGRA2BGR)
 
 
+def _has_jpeg_end(data: bytes) -> bool:
+    """Whether an end marker follows the start of the picture itself.
+
+    Not just anywhere: a thumbnail in the EXIF block has its own. Not at the very end: phones append a clip.
+    """
+    at = 2
+    while data[at : at + 1] == b"\xff" and (marker := data[at + 1 : at + 2]) != b"\xda":  # until the start of scan
+        fill = marker == b"\xff"
+        at += 1 if fill else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data.find(b"\xff\xd9", at) >= 0
+
+
 def _may_carry_alpha(data: bytes) -> bool:
-    return data[:4] == b"\x89PNG" or data[:4] == b"RIFF" or data[:2] in (b"II", b"MM")
+    return data[:4] in (b"\x89PNG", b"RIFF") or _is_tiff(data)
 
 
-def _over_white(raw: np.ndarray | None, upright: Image) -> Image:
-    """Lay the upright colours over white by the alpha of the undecorated decode, where the file has one."""
-    if raw is None or raw.ndim != 3 or raw.shape[2] != 4 or raw.shape[:2] != upright.shape[:2]:
-        return upright
-    alpha = raw[..., 3:].astype(np.float32) / np.iinfo(raw.dtype).max
-    return np.rint(upright * alpha + 255 * (1 - alpha)).astype(np.uint8)
+def _is_tiff(data: bytes) -> bool:
+    return data[:2] in (b"II", b"MM")
+
+
+def _alpha(raw: np.ndarray, upright: Image) -> NDArray[np.float32]:
+    """(h, w, 4) decode with alpha, (H, W, 3) upright decode of the same file -> (H, W, 1) alpha, 0 to 1.
+
+    OpenCV turns an image by its EXIF orientation only where it drops the alpha. The turn that was made is the one
+    that makes the colours of both equal.
+    """
+    for turned in _turns(raw):
+        if np.array_equal(as_bgr(turned), upright):
+            return (turned[..., 3:] / np.iinfo(raw.dtype).max).astype(np.float32)
+    return np.ones((*upright.shape[:2], 1), np.float32)
+
+
+def _turns(image: np.ndarray) -> Iterator[np.ndarray]:
+    """The image in the eight ways that EXIF knows, as it is first."""
+    for mirrored in (image, image[:, ::-1]):
+        for quarters in range(4):
+            yield np.ascontiguousarray(np.rot90(mirrored, quarters))
+
+
+def _over_white(colours: Image, alpha: NDArray[np.float32], premultiplied: bool) -> Image:
+    """Lay (H, W, 3) colours over white; `premultiplied` ones are already weighted by their alpha."""
+    return np.rint(colours * (1 if premultiplied else alpha) + 255 * (1 - alpha)).clip(0, 255).astype(np.uint8)

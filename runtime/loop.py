@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-import cv2
 import numpy as np
 
 from iern.runtime.capture import open_source, silence_opencv
@@ -24,7 +23,7 @@ from iern.runtime.preprocess import crop_faces
 from iern.runtime.results import judged_faces
 from iern.runtime.session import Session, open_session
 from iern.runtime.sources import ImageFiles, Source
-from iern.runtime.threads import cpu_budget
+from iern.runtime.threads import limit_opencv
 from iern.runtime.window import window, window_problem
 
 DEMO_FOLDER = Path("demo_output")
@@ -39,7 +38,7 @@ def run(options: Options) -> None:
     a live source was lost.
     """
     silence_opencv()
-    cv2.setNumThreads(cpu_budget())
+    limit_opencv()
     problem = "" if options.headless else window_problem()
     if problem and not options.demo:
         raise OutputError(f"{problem}; use --headless, with --record, --still or --jsonl to keep the answers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.metadata
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 if sys.version_info >= (3, 11):
@@ -50,13 +52,18 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
             yield ast.unparse(node.func), node
 
 
-def imports(path: Path) -> set[str]:
-    """Dotted names that a file imports anywhere, such as `numpy` and, for `from iern.runtime import x`, `iern.runtime.x`.
+def imports(path: Path, at_run_time: bool = False) -> set[str]:
+    """Dotted names that a file imports anywhere: `numpy`, or `iern.runtime.x` for `from iern.runtime import x`.
 
-    Type-checking blocks and function bodies count. Relative imports do not occur: ruff's TID252 forbids them.
+    Function bodies count, and type-checking blocks unless `at_run_time`. Relative imports do not occur: ruff's TID252
+    forbids them.
     """
-    names = set()
-    for node in ast.walk(tree(path)):
+    names, unseen = set(), set()
+    for node in ast.walk(tree(path)):  # parents come before their children
+        if at_run_time and isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            unseen |= set(ast.walk(node))
+        if node in unseen:
+            continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -74,6 +81,25 @@ def owners_of_modules() -> dict[str, set[str]]:
     """Top-level import name -> names of the installed distributions that bring it, as pip spells them."""
     owners = importlib.metadata.packages_distributions()
     return {module: {canonicalize_name(name) for name in names} for module, names in owners.items()}
+
+
+def with_their_needs(distributions: set[str]) -> set[str]:
+    """The distributions and all that they need in turn, extras aside, as far as installed; canonical names."""
+    wanted, found = list(distributions), set()
+    while wanted:
+        name = wanted.pop()
+        if name in found:
+            continue
+        found.add(name)
+        # Of an exclusive pair of wheels only one is installed.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            needs = [Requirement(text) for text in importlib.metadata.requires(name) or []]
+            wanted += [
+                canonicalize_name(need.name)
+                for need in needs
+                if need.marker is None or need.marker.evaluate({"extra": ""})
+            ]
+    return found
 
 
 def tracked_files() -> list[Path]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import subprocess
 import sys
 import textwrap
@@ -23,6 +21,7 @@ from repository import (
     relative,
     top_level,
     tracked_files,
+    with_their_needs,
 )
 
 TOP_LEVEL = {
@@ -55,17 +54,8 @@ NOT_INSTALLED_EVERYWHERE = {"tensorrt", "tensorrt_rtx", "pycuda", "cuda", "polyg
 
 def modules_of_dependencies() -> set[str]:
     """Top-level import names of everything we declare, and of everything that needs in turn."""
-    wanted = [Requirement(text) for group in pyproject()["project"]["optional-dependencies"].values() for text in group]
-    names: set[str] = set()
-    while wanted:
-        requirement = wanted.pop()
-        name = canonicalize_name(requirement.name)
-        if name in names or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
-            continue
-        names.add(name)
-        # Of an exclusive pair of wheels only one is installed.
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            wanted += [Requirement(text) for text in importlib.metadata.requires(name) or []]
+    extras = pyproject()["project"]["optional-dependencies"].values()
+    names = with_their_needs({canonicalize_name(Requirement(text).name) for extra in extras for text in extra})
     return {module for module, owners in owners_of_modules().items() if owners & names}
 
 
@@ -101,12 +91,12 @@ def test_our_modules_are_imported_by_their_installed_names(folder):
 
 def test_the_runtime_imports_nothing_heavier_than_numpy_opencv_and_onnxruntime():
     for path in python_files("runtime"):
-        foreign = top_level(imports(path)) - set(sys.stdlib_module_names) - {"iern"}
+        foreign = top_level(imports(path, at_run_time=True)) - set(sys.stdlib_module_names) - {"iern"}
         assert foreign <= RUNTIME_NEEDS, f"{relative(path)} imports {sorted(foreign - RUNTIME_NEEDS)}"
 
 
 def test_every_runtime_module_loads_where_torch_and_its_company_are_absent():
-    modules = [f"iern.runtime.{path.stem}" for path in python_files("runtime") if path.stem != "__init__"]
+    modules = [f"iern.runtime.{path.stem}" for path in sorted((ROOT / "runtime").glob("[!_]*.py"))]
     assert "iern.runtime.webcam" in modules
     program = textwrap.dedent(
         f"""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -136,7 +136,9 @@ class Algorithm1:
         found |= self._classify(model, base, batch)
         return {name: loss.detach() for name, loss in found.items()}
 
-    def _discriminate(self, model: Disentanglement, emotion: Tensor, context: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def _discriminate(
+        self, model: Disentanglement, emotion: Tensor, context: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
         """Line 3: d_e and d_c learn to read the features."""
         with self.fabric.autocast():
             loss = losses.discriminator_loss(
@@ -210,11 +212,11 @@ class Algorithm1:
         return kind(groups, lr=self.config.lr, betas=self.config.betas, weight_decay=self.config.weight_decay)
 
     @torch.no_grad()
-    def end_epoch(self, epoch: int) -> dict[str, float]:
+    def end_epoch(self, epoch: int, last: bool = False) -> dict[str, float]:
         """Bring the processes' BatchNorm statistics together; report, and with `centres: means` set, the centres.
 
-        `epoch` counts from 0. Returns `centre_distance`: root mean square distance of C to the strata's mean context
-        features of this epoch.
+        `epoch` counts from 0; after the `last` one the centres stay those that f_c was trained on. Returns
+        `centre_distance`: root mean square distance of C to the strata's mean context features of this epoch.
         """
         average_statistics(self.model, self.fabric)
         if self.context_means is None:
@@ -224,7 +226,7 @@ class Algorithm1:
         self.context_means.count = cast(Tensor, self.fabric.all_reduce(self.context_means.count, reduce_op="sum"))
         seen, means = self.context_means.count > 0, self.context_means.means()
         distance = float((model.confounders - means)[seen].square().mean().sqrt())
-        if epoch == 0 and self.config.centres == "means":
+        if epoch == 0 and not last and self.config.centres == "means":
             model.confounders[seen] = means[seen]
             self.optimisers["feat"].state.pop(model.confounders, None)  # moments of a place it has left
         self.context_means = ContextMeans.like(self.context_means.total)
@@ -292,13 +294,14 @@ def statistics_momentum(part: nn.Module, momentum: float | None) -> Iterator[Non
             norm.momentum = own
 
 
-def _parameter_groups(model: Baseline, config: AlgorithmConfig) -> dict[str, list[dict]]:
+def _parameter_groups(model: Baseline, config: AlgorithmConfig) -> dict[str, list[dict[str, Any]]]:
     """Which optimiser steps what (Algorithm 1, lines 3, 4, 7); f_b has its own rate."""
-    cls = [{"params": list(model.backbone.parameters()), "lr": config.backbone_lr}]
+    cls: list[dict[str, Any]] = [{"params": list(model.backbone.parameters()), "lr": config.backbone_lr}]
     if not isinstance(model, Disentanglement):
         return {"cls": [*cls, {"params": list(model.classifier.parameters())}]}
     shared = list(model.emotion_generator.parameters())
-    feat = [{"params": [*shared, *model.context_generator.parameters(), *model.reconstruction.parameters()]}]
+    generators = [*shared, *model.context_generator.parameters(), *model.reconstruction.parameters()]
+    feat: list[dict[str, Any]] = [{"params": generators}]
     if isinstance(model, IERN):
         rate = config.lr if config.centre_lr is None else config.centre_lr
         feat.append({"params": [model.confounders], "lr": rate, "weight_decay": 0.0})

@@ -1,4 +1,4 @@
-"""Random changes to training faces, on torchvision's transforms: `paper` as published, `webcam` for cameras at large."""
+"""Random changes to training faces, on torchvision's transforms: `paper` as published, `webcam` for any camera."""
 
 from __future__ import annotations
 

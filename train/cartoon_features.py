@@ -89,7 +89,7 @@ def draw_eyes(pen: Pen, person: Person, muscles: Muscles) -> None:
             pen.fill(oval(x, y, 0.045, 0.045), INK)
             pen.fill(oval(x - 0.025, y - 0.03, 0.018, 0.018), SCLERA)
     for upper, lower in lids:
-        pen.stroke(upper - [0, 0.055], shade(person.skin, 0.75), 0.018)
+        pen.stroke(upper - (0, 0.055), shade(person.skin, 0.75), 0.018)
         pen.stroke(lower, shade(person.skin, 0.55), 0.016)
         pen.stroke(upper, INK, 0.034)
 
@@ -127,9 +127,11 @@ def draw_mouth(pen: Pen, person: Person, muscles: Muscles) -> None:
             x, y = lower[len(lower) // 2]
             pen.fill(oval(x, y + 0.02, 0.6 * abs(upper[0, 0]), 0.09), TONGUE)
         shown = np.clip(m.lip_corner_puller + m.upper_lip_raiser + 0.7 * m.lip_stretcher, 0, 1)
-        pen.fill(np.vstack([upper, (upper + [0, 0.085 * shown])[::-1]]), TEETH)
+        edge = upper + np.array((0, 0.085 * shown))
+        pen.fill(np.vstack([upper, edge[::-1]]), TEETH)
         bared = np.clip(m.lip_tightener + 0.6 * m.lip_stretcher, 0, 1)
-        pen.fill(np.vstack([lower, (lower - [0, 0.06 * bared])[::-1]]), TEETH)
+        edge = lower - np.array((0, 0.06 * bared))
+        pen.fill(np.vstack([lower, edge[::-1]]), TEETH)
     pen.stroke((upper + lower) / 2 if m.lips_part + m.jaw_drop < 0.3 else upper, shade(person.lips, 0.4), 0.024)
     for side, (x, y) in zip(SIDES, (upper[0], upper[-1]), strict=True):
         hook = m.lip_corner_depressor - m.lip_corner_puller  # AU 15 hangs a line from the corner, AU 12 lifts one

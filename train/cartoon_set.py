@@ -124,7 +124,7 @@ def write(
     `track` may wrap the samples to show progress. An `out` that holds anything but an earlier cartoon set is refused
     with DataError and left as it is.
     """
-    out = Path(out)
+    out = Path(out).resolve()
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,8 +72,7 @@ def load_data(root: Path | str, expressions: Sequence[str] | None = None, votes:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected {MANIFEST} or <confounder>/<expression>/ folders in it")
     manifest = root / MANIFEST
-    rows = _manifest_rows(manifest) if manifest.is_file() else _folder_rows(root)
-    rows = list(rows)
+    rows = list(_manifest_rows(manifest) if manifest.is_file() else _folder_rows(root))
     if not rows:
         raise DataError(f"{root}: no images; expected {MANIFEST} or <confounder>/<expression>/<image> folders")
     names = tuple(expressions) if expressions else tuple(sorted({row["expression"] for _, row in rows}))
@@ -85,15 +86,21 @@ def load_data(root: Path | str, expressions: Sequence[str] | None = None, votes:
 def cut_validation(data: FaceData, share: float, seed: int) -> tuple[list[Record], list[Record]]:
     """(training, validation) records: the manifest's own `valid` split, or else a share cut from `train`.
 
-    Cut within each (expression, confounder) cell; a subject's images stay on one side.
+    Cut within each (expression, confounder) cell; a subject's images stay on one side, and each cell keeps a subject
+    for training.
     """
     training = data.split("train")
     own = [record for record in data.records if record.split == "valid"]
     if own or share <= 0:
         return training, own
+    names = [_group(record, data.root) for record in training]
     groups: dict[tuple[int, str], list[str]] = defaultdict(list)
-    for record in training:
-        groups[record.expression, record.confounder].append(_group(record))
+    cells: dict[str, set[tuple[int, str]]] = defaultdict(set)
+    for record, name in zip(training, names, strict=True):
+        cell = record.expression, record.confounder
+        groups[cell].append(name)
+        cells[name].add(cell)
+    left = Counter(cell for present in cells.values() for cell in present)
     held: set[str] = set()
     for _, members in sorted(groups.items()):
         # A subject held for an earlier cell counts towards this one, so that few subjects do not all end held.
@@ -101,10 +108,13 @@ def cut_validation(data: FaceData, share: float, seed: int) -> tuple[list[Record
         for member in sorted(set(members) - held, key=lambda name: _hash(f"{seed}/{name}")):
             if wanted <= 0:
                 break
+            if any(left[cell] == 1 for cell in cells[member]):
+                continue
+            left.subtract(cells[member])
             held.add(member)
             wanted -= members.count(member)
-    kept = [record for record in training if _group(record) not in held]
-    return kept, [record for record in training if _group(record) in held]
+    kept = [record for record, name in zip(training, names, strict=True) if name not in held]
+    return kept, [record for record, name in zip(training, names, strict=True) if name in held]
 
 
 def check_trainable(training: Sequence[Record], strata: Sequence[str], expressions: Sequence[str], root: Path) -> None:
@@ -229,6 +239,8 @@ def _folder_rows(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _record(root: Path, where: str, row: dict[str, str], expressions: tuple[str, ...], votes: bool) -> Record:
+    if None in row:  # csv's key for what stands beyond the last column, as a decimal comma makes it
+        raise DataError(f"{where}: more fields than columns; write numbers with a decimal point, quote commas in names")
     if any(not row[column] for column in REQUIRED_COLUMNS):
         raise DataError(f"{where}: path, expression and confounder must not be empty, found {row}")
     if row["expression"] not in expressions:
@@ -254,16 +266,16 @@ def _votes(where: str, row: dict[str, str], expressions: tuple[str, ...]) -> tup
         counts = [float(row.get(name) or 0) for name in expressions]
     except ValueError as error:
         raise DataError(f"{where}: vote counts must be numbers with a decimal point ({error})") from error
-    if min(counts) < 0:
-        raise DataError(f"{where}: vote counts must not be negative, found {counts}")
+    if not all(0 <= count < math.inf for count in counts):
+        raise DataError(f"{where}: vote counts must be finite and not negative, found {counts}")
     total = sum(counts)
     return tuple(count / total for count in counts) if total > 0 else None
 
 
-def _group(record: Record) -> str:
-    return f"subject {record.subject}" if record.subject else f"image {record.path}"
+def _group(record: Record, root: Path) -> str:
+    """What must stay together, in a name that does not say where the data lies."""
+    return f"subject {record.subject}" if record.subject else f"image {os.path.relpath(record.path, root)}"
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-

@@ -51,9 +51,7 @@ def evaluate_answers(
 def _rates(labels: NDArray, answers: NDArray, expressions: Sequence[str]) -> dict[str, Any]:
     confusion = _confusion(labels, answers, len(expressions))
     totals = confusion.sum(axis=1)
-    recall = {
-        name: float(confusion[i, i] / totals[i]) if totals[i] else None for i, name in enumerate(expressions)
-    }
+    recall = {name: float(confusion[i, i] / totals[i]) if totals[i] else None for i, name in enumerate(expressions)}
     present = [value for value in recall.values() if value is not None]
     return {
         "n": len(labels),

@@ -9,6 +9,7 @@ Table 2, each a subclass of the one before. E is the number of expressions, N of
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import cast
 
@@ -66,9 +67,7 @@ class PaperBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
+        self.body = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, d, h, w) -> (B, d, h, w)."""
@@ -105,7 +104,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = [width, width // 2, width // 4, width // 8]
         layers: list[nn.Module] = [nn.Conv2d(width, width, 4, stride=2, padding=1), nn.LeakyReLU(0.01)]
-        for wide, narrow in zip(widths, widths[1:], strict=False):
+        for wide, narrow in itertools.pairwise(widths):
             layers += [nn.Conv2d(wide, narrow, 1), nn.LeakyReLU(0.01)]
         # The strided convolution left floor(h/2) x floor(w/2), which this kernel covers: the output is 1x1.
         layers.append(nn.Conv2d(widths[-1], classes, (map_size[0] // 2, map_size[1] // 2), bias=False))
@@ -155,9 +154,9 @@ class Baseline(nn.Module):
         """(B, 3, S, S) -> (B, E) logits, averaged over the confounder strata (Eq. 9)."""
         return self.stratum_logits(image).mean(dim=1)
 
-    def probabilities(self, image: Tensor) -> Tensor:
+    def probabilities(self, image: Tensor, temperature: float = 1.0) -> Tensor:
         """(B, 3, S, S) -> (B, E): softmax of the mean logits (Eq. 9), or mean of the softmaxes (Eq. 2, 11)."""
-        return answer(self.stratum_logits(image), self.config.answer)
+        return answer(self.stratum_logits(image) / temperature, self.config.answer)
 
 
 class Disentanglement(Baseline):

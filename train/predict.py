@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
@@ -21,6 +22,7 @@ def predict(
     batch_size: int = 64,
     workers: int = 0,
     on_batch: Callable[[int], None] = lambda count: None,
+    temperature: float = 1.0,
 ) -> Tensor:
     """n faces -> (n, E) float32 probabilities on the CPU, the same on every process.
 
@@ -34,9 +36,9 @@ def predict(
     for batch, _, _, index in DataLoader(Subset(faces, own), batch_size=batch_size, num_workers=workers):
         image = model.normalise(batch.to(fabric.device)).contiguous(memory_format=torch.channels_last)
         with fabric.autocast():
-            table[index.to(fabric.device)] = model.probabilities(image).float()
+            table[index.to(fabric.device)] = model.probabilities(image, temperature).float()
         on_batch(len(index))
     model.train(training)
     if fabric.world_size > 1:
-        table = fabric.all_reduce(table, reduce_op="sum")
+        table = cast(Tensor, fabric.all_reduce(table, reduce_op="sum"))
     return table.cpu()

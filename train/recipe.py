@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from iern.train.algorithm import AlgorithmConfig
 from iern.train.config import PRESETS, Method, ModelConfig
@@ -123,13 +123,13 @@ class Recipe:
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     """mixed precision for GPUs"""
 
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         """What must not change when a run is resumed: everything that its losses depend on."""
         free = {"out", "resume", "workers", "save_every", "verify", "accelerator", "devices", "nodes", "licence"}
         return {k: _plain(v) for k, v in dataclasses.asdict(self).items() if k not in free}
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -108,15 +108,18 @@ class Trainer:
         with self.progress.epoch(place.epoch, recipe.epochs, len(self.batches), place.iteration) as advance:
             for faces, expression, confounder, _ in loader:
                 self._iteration(faces, expression, confounder)
-                if place.iteration % CHECK_EVERY == 0 or place.iteration == len(self.batches):
+                saving = recipe.save_every > 0 and place.iteration % recipe.save_every == 0
+                looking = place.iteration % CHECK_EVERY == 0 or place.iteration == len(self.batches)
+                # One process stops at once; several have to agree, which is a message, so they do it now and then.
+                stopping = stop[0] if self.fabric.world_size == 1 else looking and self._any_process(stop[0])
+                if looking or saving or stopping:
                     self._refuse_nan()
+                if looking:
                     advance(place.iteration, {k: float(v) / place.iteration for k, v in place.sums.items()})
-                if stop[0] and self.fabric.world_size == 1:
-                    self._refuse_nan()
+                if saving or stopping:
                     self.save()
+                if stopping:
                     raise Interrupted
-                if recipe.save_every and place.iteration % recipe.save_every == 0:
-                    self.save()
 
     def _iteration(self, faces: Tensor, expression: Tensor, confounder: Tensor) -> None:
         place, device = self.position, self.fabric.device
@@ -138,9 +141,11 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Bring the processes together, validate, keep the best, and move on to the next epoch."""
         place = self.position
-        entry: dict[str, Any] = {"epoch": place.epoch, **self.algorithm.end_epoch(place.epoch)}
+        last = place.epoch + 1 == self.recipe.epochs
+        entry: dict[str, Any] = {"epoch": place.epoch, **self.algorithm.end_epoch(place.epoch, last)}
         means = {k: self.fabric.all_reduce(v, reduce_op="mean") for k, v in place.sums.items()}
         entry["losses"] = {name: float(cast(Tensor, total)) / len(self.batches) for name, total in means.items()}
+        self._average_statistics()
         entry["valid"] = self.validate()
         place.history.append(entry)
         place.epoch, place.iteration, place.sums = place.epoch + 1, 0, {}
@@ -157,28 +162,41 @@ class Trainer:
             return {}
         table = predict(self.kept, self.held, self.fabric, workers=self.recipe.workers)
         records = self.held.records
-        return evaluate_answers(
-            table.numpy(), [r.expression for r in records], [r.confounder for r in records], self.model.config.expressions
-        )
+        labels, strata = [r.expression for r in records], [r.confounder for r in records]
+        return evaluate_answers(table.numpy(), labels, strata, self.model.config.expressions)
 
     def _refuse_nan(self) -> None:
-        wrong = {name: float(total) for name, total in self.position.sums.items() if not torch.isfinite(total)}
-        if wrong:
+        """Every process must call it: they stop together, as one that stops alone leaves the others waiting."""
+        wrong = [name for name, total in self.position.sums.items() if not torch.isfinite(total)]
+        if self._any_process(bool(wrong)):
             place = self.position
             raise TrainingError(
                 f"the loss is no longer a number (epoch {place.epoch + 1}, iteration {place.iteration}: "
-                f"{', '.join(wrong)}); lower --algorithm.lr, or use --precision 32-true; "
+                f"{', '.join(wrong) or 'in another process'}); lower --algorithm.lr, or use --precision 32-true; "
                 f"the last good checkpoint is {self.recipe.out / 'last.pt'}"
             )
+
+    def _any_process(self, here: bool) -> bool:
+        """Whether it is so in any process; every process must ask."""
+        if self.fabric.world_size == 1:
+            return here
+        flag = torch.tensor(float(here), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(flag, reduce_op="max"))
+
+    def _average_statistics(self) -> None:
+        """The processes' BatchNorm statistics together, of the model and of its running average."""
+        average_statistics(self.model, self.fabric)
+        if self.ema is not None:
+            average_statistics(self.ema.module, self.fabric)
 
     def save(self) -> None:
         """Write last.pt, from which `restore` continues; every process must call it."""
         place, means = self.position, self.algorithm.context_means
-        average_statistics(self.model, self.fabric)
+        self._average_statistics()
         place.sums = {k: cast(Tensor, self.fabric.all_reduce(v, reduce_op="mean")) for k, v in place.sums.items()}
         if means is not None:
             means.gather(self.fabric)
-        scaler = getattr(self.fabric._precision, "scaler", None)
+        scaler = self._scaler()
         training = {
             "recipe": self.recipe.identity(),
             "world_size": self.fabric.world_size,
@@ -207,7 +225,9 @@ class Trainer:
         changed = [key for key in recipe if state["recipe"].get(key) != recipe[key]]
         if changed or checkpoint.config != self.model.config:
             what = ", ".join(f"{k}: {state['recipe'].get(k)} then, {recipe[k]} now" for k in changed)
-            raise TrainingError(f"{path}: is of another recipe ({what or 'other labels'}); use its own, or another --out")
+            raise TrainingError(
+                f"{path}: is of another recipe ({what or 'other labels'}); use its own, or another --out"
+            )
         if state["iteration"] and state["world_size"] != self.fabric.world_size:
             raise TrainingError(
                 f"{path}: stands inside an epoch of {state['world_size']} processes, now there are "
@@ -219,14 +239,19 @@ class Trainer:
         place, device = self.position, self.fabric.device
         place.epoch, place.iteration = state["epoch"], state["iteration"]
         place.best, place.history = state["best"], state["history"]
+        self.provenance["backbone"] = checkpoint.provenance["backbone"]  # where the weights first came from
         place.sums = {name: total.to(device) for name, total in state["sums"].items()}
         if state["context_means"] is not None:
             means = ContextMeans(*(t.to(device) for t in state["context_means"]))
             self.algorithm.context_means = means if self.fabric.global_rank == 0 else ContextMeans.like(means.total)
         if state["scaler"] is not None:
-            self.fabric._precision.scaler.load_state_dict(state["scaler"])
+            self._scaler().load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
+
+    def _scaler(self) -> Any:
+        """The gradient scaler of 16-mixed, else None; Fabric has no public name for it."""
+        return getattr(self.fabric._precision, "scaler", None)
 
     def _checkpoint(self, model: Baseline, metrics: dict[str, Any]) -> Checkpoint:
         made_with = versions("torch", "torchvision", "timm", "lightning-fabric", "numpy", "iern")

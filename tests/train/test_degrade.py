@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+
 from iern.runtime.errors import DataError
 from iern.train.cartoon_faces import draw
 from iern.train.cartoon_muscles import EXPRESSIONS

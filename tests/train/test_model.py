@@ -135,5 +135,5 @@ def test_initial_weights_are_those_published():
     assert weight.mean().abs() < 2e-3 and weight.std() == pytest.approx(0.02, rel=0.05)
     assert model.confounders.std() == pytest.approx(1.0, rel=0.05)
     assert not model.reconstruction.mix.bias.any()
-    bound = 1 / model.backbone.projection.in_channels ** 0.5  # PyTorch's default for a 1x1 convolution
+    bound = 1 / model.backbone.projection.in_channels**0.5  # PyTorch's default for a 1x1 convolution
     assert model.backbone.projection.weight.abs().max() == pytest.approx(bound, rel=0.05)

@@ -1,6 +1,7 @@
 """The paper's splits, against the paper's own table and text."""
 
 import pytest
+
 from iern.runtime.errors import DataError
 from iern.train.protocols import TABLE1_EXPRESSIONS, TABLE1_STRATA, confounded, folds, held_out
 

@@ -1,0 +1,140 @@
+"""Three ways to the same answer: as published, batched over the strata, and the exported graph; timed in turns."""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from iern.export.deconfound import deconfound
+from iern.export.to_onnx import export_onnx
+from iern.runtime.artifact import Artifact
+from iern.runtime.errors import ParityError
+from iern.runtime.session import OnnxSession
+from iern.train.config import SEVEN_EXPRESSIONS, ModelConfig, from_preset
+from iern.train.model import IERN
+
+Faces = NDArray[np.uint8]
+Way = Callable[[Faces], NDArray[np.float32]]
+"""(B, S, S, 3) uint8 BGR -> (B, N, E) logits under each stratum"""
+
+PUBLISHED, BATCHED, GRAPH = "published", "batched", "graph"
+WAYS = (PUBLISHED, BATCHED, GRAPH)
+AGREEMENT = 1e-3
+"""largest difference between two ways, over the range of the logits: they must compute the same to be compared"""
+TURN = 4
+"""timed calls a turn"""
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def network(preset: str, strata: int) -> IERN:
+    """A preset's network with random weights and BatchNorm statistics: speed does not depend on their values."""
+    names = tuple(f"stratum {i + 1}" for i in range(strata))
+    torch.manual_seed(0)
+    model = IERN(from_preset(preset, expressions=SEVEN_EXPRESSIONS, strata=names)).eval().requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # Some backbones start with weights of 0, which leave nothing to compare.
+            module.weight.uniform_(0.5, 1.0)
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+def export(model: IERN) -> bytes:
+    """The network as an ONNX file's content."""
+    config = model.config
+    artifact = Artifact(config.expressions, config.strata, config.input, preset=config.preset)
+    return export_onnx(deconfound(model), artifact)
+
+
+def ways(model: IERN, content: bytes, threads: int) -> tuple[dict[str, Way], dict[str, str]]:
+    """Each way by name, and how it runs: the torch ways in the memory format that is faster here, by trial."""
+    face = faces(model.config)
+    session = OnnxSession(content, provider="cpu", threads=threads)
+    chosen: dict[str, Way] = {GRAPH: lambda batch: session(batch).stratum_logits}
+    settings = {GRAPH: f"onnxruntime, {session.provider}"}
+    copies = {key: copy.deepcopy(model).to(memory_format=layout) for key, layout in FORMATS.items()}
+    for name, run in ((PUBLISHED, IERN.stratum_logits), (BATCHED, _batched_strata)):
+        formats = {key: _torch_way(copies[key], run, FORMATS[key]) for key in FORMATS}
+        trial = in_turns(formats, face, repeats=2 * TURN)
+        settings[name] = min(trial, key=lambda key: float(np.median(trial[key])))
+        chosen[name] = formats[settings[name]]
+    return {name: chosen[name] for name in WAYS}, {name: settings[name] for name in WAYS}
+
+
+def check_agreement(named: Mapping[str, Way], face: Faces) -> None:
+    """Raise ParityError where the ways do not answer alike: a wrong answer's speed is worth nothing."""
+    expected = named[PUBLISHED](face)
+    for name, way in named.items():
+        difference = float(np.abs(way(face) - expected).max() / np.ptp(expected))
+        if not difference <= AGREEMENT:
+            raise ParityError(
+                f"{name}: logits differ by {difference:.1e} of their range from the published way, over {AGREEMENT}; "
+                "the export or this benchmark is wrong, run the tests of both"
+            )
+
+
+def in_turns(
+    named: Mapping[str, Way], face: Faces, repeats: int, tell: Callable[[int], None] = lambda done: None
+) -> dict[str, list[float]]:
+    """`repeats` milliseconds of each way, in the order measured.
+
+    The ways take turns in an order drawn anew each round, so that what else the machine does meets all alike. A turn
+    starts with a call that is not timed: it pays for the caches, and for the threads that the way before left spinning.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in named}
+    order = random.Random(0)
+    for done in range(0, repeats, TURN):
+        for name in order.sample(list(named), len(named)):
+            named[name](face)
+            samples[name] += _timed(named[name], face, min(TURN, repeats - done))
+        tell(min(done + TURN, repeats))
+    return samples
+
+
+def sgemm_peak(size: int, repeats: int) -> float:
+    """GFLOP/s of the fastest of `repeats` products of two (size, size) float32 matrices, with torch's threads."""
+    left, right = torch.rand(size, size), torch.rand(size, size)
+    product = torch.empty(size, size)
+    torch.mm(left, right, out=product)
+    return 2 * size**3 / 1e6 / min(_elapsed(lambda: torch.mm(left, right, out=product)) for _ in range(repeats))
+
+
+def faces(config: ModelConfig, batch: int = 1) -> Faces:
+    """(batch, S, S, 3) random pixels: speed does not depend on the picture."""
+    return np.random.default_rng(0).integers(0, 256, (batch, *config.input.shape), dtype=np.uint8)
+
+
+def _timed(way: Way, face: Faces, times: int) -> Iterator[float]:
+    for _ in range(times):
+        yield _elapsed(lambda: way(face))
+
+
+def _elapsed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return 1000 * (time.perf_counter() - start)
+
+
+def _torch_way(model: IERN, run: Callable[[IERN, Tensor], Tensor], layout: torch.memory_format) -> Way:
+    def way(batch: Faces) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            image = model.normalise(torch.from_numpy(batch)).contiguous(memory_format=layout)
+            return run(model, image).numpy()
+
+    return way
+
+
+def _batched_strata(model: IERN, image: Tensor) -> Tensor:
+    """(B, 3, S, S) -> (B, N, E): g_r runs once, on B * N maps."""
+    strata = len(model.config.strata)
+    emotion = model.emotion(image).repeat_interleave(strata, dim=0)
+    context = model.confounders.repeat(len(image), 1, 1, 1)
+    return model.classifier(model.reconstruction(emotion, context)).unflatten(0, (-1, strata))

@@ -1,0 +1,60 @@
+"""A camera on the network for tests: an HTTP server that sends JPEGs one after another, and then fails as told."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import cv2
+import numpy as np
+
+
+@contextlib.contextmanager
+def mjpeg_server(
+    images: Sequence[np.ndarray], pause: float = 0.04, then: Literal["close", "hang"] = "close"
+) -> Iterator[str]:
+    """Serve the BGR images `pause` seconds apart to every client; yields host:port.
+
+    After the last image the connection closes, or hangs until the block ends.
+    """
+    encoded = [cv2.imencode(".jpg", image)[1].tobytes() for image in images]
+    over = threading.Event()
+
+    class Camera(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                for jpeg in encoded:
+                    part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+                    self.wfile.write(part + jpeg + b"\r\n")
+                    time.sleep(pause)
+                if then == "hang":
+                    over.wait()
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    with serving(Camera) as address:
+        try:
+            yield address
+        finally:
+            over.set()
+
+
+@contextlib.contextmanager
+def serving(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Run a server with that handler on a free local port; yields host:port."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

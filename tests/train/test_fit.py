@@ -1,0 +1,306 @@
+"""The training command on a few random pictures: it trains, stops, goes on as if it had not stopped, and refuses."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from face_folder import write_faces, write_image, write_manifest
+from iern.train.checkpoint import load_checkpoint
+from iern.train.fit import main
+from iern.train.trainer import Trainer
+from repository import ROOT
+
+FIT = [sys.executable, str(ROOT / "train" / "fit.py")]
+TINY = [
+    "--model.backbone", "test_resnet", "--model.stride", "16", "--model.image_size", "64", "--model.width", "8",
+    "--model.weights", "none", "--schedule.warmup", "1", "--schedule.constant", "0", "--accelerator", "cpu",
+    "--epochs", "2", "--batch_size", "6", "--valid_share", "0.2", "--save_every", "2",
+]  # fmt: skip
+FACES = 37
+"""of which 30 train: 5 batches"""
+MIXED = ["--mixup", "0.4", "--ema", "0.9"]
+LIMIT = 900
+"""seconds after which a process hangs"""
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """Training pictures and a test split of files that are no pictures: opening one of those would fail."""
+    root = write_faces(tmp_path_factory.mktemp("faces"), FACES, testing=6)
+    for i in range(FACES, FACES + 6):
+        (root / f"{i}.png").write_bytes(b"the test split is closed")
+    return root
+
+
+def told(faces, out, *more, workers=0):
+    return [*TINY, "--data", str(faces), "--out", str(out), "--workers", str(workers), *more]
+
+
+def fit(faces, out, *more, workers=0) -> int:
+    return main(told(faces, out, *more, workers=workers))
+
+
+def start(faces, out, *more, workers=0):
+    """The command as a process with a process group of its own, so that a signal reaches its children too."""
+    return subprocess.Popen(
+        [*FIT, *told(faces, out, *more, workers=workers)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+
+
+def finish(process) -> tuple[int, str]:
+    """(exit status, standard error)."""
+    try:
+        _, errors = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process.returncode, errors
+
+
+def complete(faces, out, *more, workers=0):
+    status, errors = finish(start(faces, out, *more, workers=workers))
+    assert status == 0, errors
+
+
+def signal_inside_an_epoch(process, out, number):
+    """Wait for the first checkpoint, which the options put inside the first epoch, then signal the whole group."""
+    deadline = time.monotonic() + LIMIT
+    while not (out / "last.pt").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, number)
+
+
+def last(out):
+    return load_checkpoint(out / "last.pt")
+
+
+def same(one, other):
+    """Whether two nested values are equal, tensors bit by bit."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def assert_same_run(one, other):
+    a, b = last(one), last(other)
+    assert a.training["history"] == b.training["history"]
+    assert same(a.weights, b.weights)
+    assert same(a.training, b.training)
+    assert same(load_checkpoint(one / "ckpt.pt").weights, load_checkpoint(other / "ckpt.pt").weights)
+
+
+class PowerCut(BaseException):
+    """Nothing catches it: what is on disk is all that is left."""
+
+
+@pytest.fixture
+def after(monkeypatch):
+    """`after(epoch, iteration, act)`: call `act` behind that iteration of the run."""
+
+    def plan(epoch, iteration, act):
+        real = Trainer._iteration
+
+        def iterate(self, *batch):
+            real(self, *batch)
+            if (self.position.epoch, self.position.iteration) == (epoch, iteration):
+                monkeypatch.setattr(Trainer, "_iteration", real)
+                act()
+
+        monkeypatch.setattr(Trainer, "_iteration", iterate)
+
+    return plan
+
+
+def cut_power():
+    raise PowerCut
+
+
+@pytest.fixture(scope="module")
+def whole(faces, tmp_path_factory):
+    """An uninterrupted run with mixup and averaged weights."""
+    out = tmp_path_factory.mktemp("whole")
+    assert fit(faces, out, *MIXED) == 0
+    return out
+
+
+def test_a_run_leaves_checkpoints_of_plain_types_and_never_opens_the_test_split(whole):
+    for name in ("ckpt.pt", "last.pt"):
+        content = torch.load(whole / name, weights_only=True)
+        assert content["config"]["expressions"] == ["happy", "neutral", "sad"]
+        assert all(torch.isfinite(tensor).all() for tensor in content["weights"].values())
+    history = last(whole).training["history"]
+    assert [entry["epoch"] for entry in history] == [0, 1]
+    assert {"classification", "discriminator", "confusion", "reconstruction", "centre"} == set(history[0]["losses"])
+    assert history[0]["valid"]["n"] == FACES - load_checkpoint(whole / "ckpt.pt").provenance["images"] > 0
+    assert load_checkpoint(whole / "ckpt.pt").training is None
+
+
+def test_the_kept_checkpoint_is_the_averaged_model_of_the_best_epoch(whole):
+    kept, state = load_checkpoint(whole / "ckpt.pt"), last(whole).training
+    scores = [entry["valid"]["accuracy"] for entry in state["history"]]
+    assert kept.metrics["valid"]["accuracy"] == max(scores) == state["best"]
+    if scores[1] > scores[0]:
+        assert same(kept.weights, state["ema"])
+    kept.model()
+
+
+def test_a_run_cut_off_inside_an_epoch_goes_on_to_the_same_losses_and_weights(faces, whole, tmp_path, after):
+    after(1, 3, cut_power)
+    with pytest.raises(PowerCut):
+        fit(faces, tmp_path, *MIXED)
+    assert (last(tmp_path).training["epoch"], last(tmp_path).training["iteration"]) == (1, 2)
+    assert fit(faces, tmp_path, *MIXED, "--resume", "true", workers=2) == 0
+    assert_same_run(whole, tmp_path)
+
+
+def test_ctrl_c_saves_the_very_iteration_and_says_how_to_go_on(faces, whole, tmp_path, after, capsys):
+    after(0, 3, lambda: signal.raise_signal(signal.SIGINT))
+    handler = signal.getsignal(signal.SIGINT)
+    assert fit(faces, tmp_path, *MIXED) == 130
+    assert "continue with --resume true" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert (last(tmp_path).training["epoch"], last(tmp_path).training["iteration"]) == (0, 3)
+    assert fit(faces, tmp_path, *MIXED, "--resume", "true") == 0
+    assert_same_run(whole, tmp_path)
+    assert last(tmp_path).provenance["backbone"] == "random"
+
+
+def test_a_finished_run_is_not_overwritten(faces, whole, capsys):
+    before = (whole / "last.pt").read_bytes()
+    assert fit(faces, whole, *MIXED) == 1
+    assert "last.pt exists: add --resume true" in capsys.readouterr().err
+    assert (whole / "last.pt").read_bytes() == before
+
+
+def test_a_run_is_not_resumed_with_another_recipe(faces, whole, capsys):
+    before = (whole / "last.pt").read_bytes()
+    assert fit(faces, whole, "--mixup", "0.3", "--ema", "0.9", "--resume", "true") == 1
+    assert "is of another recipe (mixup: 0.4 then, 0.3 now)" in capsys.readouterr().err
+    assert (whole / "last.pt").read_bytes() == before
+
+
+def test_there_must_be_something_to_resume(faces, tmp_path, capsys):
+    assert fit(faces, tmp_path, "--resume", "true") == 1
+    assert "nothing to resume" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_good_checkpoint(faces, tmp_path, capsys):
+    rates = ["--algorithm.lr", "1e30", "--algorithm.backbone_lr", "1e30", "--save_every", "1"]
+    assert fit(faces, tmp_path, *rates) == 1
+    error = capsys.readouterr().err
+    assert "the loss is no longer a number (epoch 1, iteration" in error
+    assert "lower --algorithm.lr" in error
+    kept = last(tmp_path)
+    assert all(torch.isfinite(total) for total in kept.training["sums"].values())
+    assert not (tmp_path / "ckpt.pt").exists()
+
+
+def test_a_last_batch_of_one_image_is_trained_on(tmp_path):
+    root = write_faces(tmp_path / "faces", 13)
+    assert fit(root, tmp_path / "run", "--valid_share", "0", "--epochs", "1") == 0
+    state = last(tmp_path / "run").training
+    assert state["optimisers"]["cls"]["state"][0]["step"] == 2  # 6 images, then 7
+
+
+def test_bfloat16_trains_on_the_cpu_too(faces, tmp_path):
+    assert fit(faces, tmp_path, "--precision", "bf16-mixed", "--epochs", "1") == 0
+    assert {tensor.dtype for tensor in last(tmp_path).weights.values()} == {torch.float32, torch.int64}
+
+
+@pytest.mark.parametrize("method", ["baseline", "disentanglement"])
+def test_the_ablations_train_by_the_same_command(faces, tmp_path, method):
+    assert fit(faces, tmp_path, "--model.method", method, "--epochs", "1") == 0
+    assert load_checkpoint(tmp_path / "ckpt.pt").config.method == method
+
+
+def test_a_corrupt_training_image_is_named_before_training(tmp_path, capsys):
+    root = write_faces(tmp_path / "faces", 12)
+    (root / "5.png").write_bytes(b"\x89PNG, and then nothing")
+    assert fit(root, tmp_path / "run") == 1
+    assert "5.png" in capsys.readouterr().err
+
+
+def test_data_of_one_stratum_trains_the_baseline_only(tmp_path, capsys):
+    rows = [{"path": f"{i}.png", "expression": "ab"[i % 2], "confounder": "web"} for i in range(8)]
+    for i in range(8):
+        write_image(tmp_path / "faces" / f"{i}.png", i)
+    write_manifest(tmp_path / "faces", rows)
+    assert fit(tmp_path / "faces", tmp_path / "run") == 1
+    assert "--model.method baseline" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_help_teaches_without_a_launcher():
+    done = subprocess.run([*FIT, "--help"], capture_output=True, encoding="utf-8", timeout=LIMIT, check=False)
+    assert done.returncode == 0, done.stderr
+    for expected in ("python train/fit.py --config", "--resume", "--algorithm.backbone_lr", "manifest.csv"):
+        assert expected in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_process_goes_on_to_the_same_losses(faces, whole, tmp_path, workers):
+    process = start(faces, tmp_path, *MIXED, workers=workers)
+    signal_inside_an_epoch(process, tmp_path, signal.SIGKILL)
+    assert finish(process)[0] == -signal.SIGKILL
+    assert last(tmp_path).training["iteration"] > 0
+    complete(faces, tmp_path, *MIXED, "--resume", "true", workers=workers)
+    assert_same_run(whole, tmp_path)
+    assert not list(tmp_path.glob(".last*"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_stops_the_command_and_its_loader_workers(faces, tmp_path):
+    process = start(faces, tmp_path, "--epochs", "50", workers=2)
+    signal_inside_an_epoch(process, tmp_path, signal.SIGINT)
+    status, errors = finish(process)
+    assert status == 130, errors
+    assert errors.strip().endswith("stopped; the position is saved, continue with --resume true")
+    assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_processes_killed_inside_an_epoch_go_on_to_the_same_losses(faces, tmp_path, workers):
+    two = [*MIXED, "--devices", "2", "--batch_size", "4"]
+    complete(faces, tmp_path / "whole", *two)
+    process = start(faces, tmp_path / "cut", *two, workers=workers)
+    signal_inside_an_epoch(process, tmp_path / "cut", signal.SIGKILL)
+    finish(process)
+    state = last(tmp_path / "cut").training
+    assert (state["world_size"], state["iteration"] > 0) == (2, True)
+    complete(faces, tmp_path / "cut", *two, "--resume", "true", workers=workers)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_two_processes_and_they_go_on_where_they_stopped(faces, tmp_path):
+    two = ["--devices", "2", "--batch_size", "4", "--epochs", "50"]
+    process = start(faces, tmp_path, *two)
+    signal_inside_an_epoch(process, tmp_path, signal.SIGINT)
+    status, errors = finish(process)
+    assert "continue with --resume true" in errors
+    assert status in (130, -signal.SIGKILL), errors  # the launcher kills the first when it sees another one ended
+    assert last(tmp_path).training["world_size"] == 2
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_stops_two_processes(faces, tmp_path):
+    process = start(faces, tmp_path, "--devices", "2", "--algorithm.lr", "1e30", "--algorithm.backbone_lr", "1e30")
+    status, errors = finish(process)
+    assert status != 0
+    assert "the loss is no longer a number" in errors
