@@ -92,6 +92,7 @@ def _configuration(preset: str, strata: int, repeats: int, threads: int) -> dict
     _say(f"{label}: building and exporting")
     model = network(preset, strata)
     content = export(model)
+    _say(f"{label}: finding the faster memory formats")
     named, settings = ways(model, content, threads)
     face = faces(model.config)
     check_agreement(named, face)

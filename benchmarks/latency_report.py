@@ -36,12 +36,12 @@ def markdown(record: Record) -> str:
     parts = [
         "# Latency of one face",
         "**A quick run: these numbers mean nothing.**" if record["quick"] else "",
-        f"{machine['cpu']}, {machine['threads']} threads of {machine['cores']} cores, {machine['system']}, "
+        f"{machine['cpu']}, threads {machine['threads']}, cores {machine['cores']}, {machine['system']}, "
         f"{record['measured']}. {packages}. Written by `python benchmarks/latency.py`.",
         f"Float32, batch 1, {record['repeats']} calls of each way in turns. `published` is PyTorch, one stratum after "
         "another; `batched` is PyTorch, one call of g_r for all strata; `graph` is the exported file in onnxruntime. "
-        "*Faster* is the median over the published way's, *multiply-adds alone* the same ratio if each took the same "
-        "time in every way.",
+        "*Faster* is the published way's median over the way's own, *multiply-adds alone* what that ratio would be if "
+        "time went by the number of multiply-adds.",
         _latency_table(record),
         "![latency](latency.png)",
         "## Multiply-adds, and what the machine makes of them",
@@ -64,7 +64,7 @@ def _latency_table(record: Record) -> str:
             rows.append(
                 (
                     *(measured["preset"], str(measured["strata"]), way, measured["settings"][way]),
-                    *(f"{p50:.1f}", f"{p90:.1f}", f"{p99:.1f}", f"{reference / p50:.2f}x"),
+                    *(_milliseconds(p50), _milliseconds(p90), _milliseconds(p99), f"{reference / p50:.2f}x"),
                     f"{_predicted(measured, way):.2f}x",
                 )
             )
@@ -98,6 +98,10 @@ def _gflops(measured: Record, way: str) -> float:
     return 2 * _macs(measured, way) / 1e6 / float(np.median(measured["milliseconds"][way]))
 
 
+def _milliseconds(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
     """A Markdown table whose first `words` columns are set left, the numbers behind them right."""
     rule = [":---" if column < words else "---:" for column in range(len(header))]
@@ -105,7 +109,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> 
 
 
 def _plot(record: Record, path: Path) -> None:
-    """Medians as bars with the 90th percentile as whisker; a dash where multiply-adds alone would put the bar."""
+    """Medians as bars with the 90th percentile as whisker; a dotted line where multiply-adds alone put the graph."""
     presets = list(dict.fromkeys(measured["preset"] for measured in record["configurations"]))
     figure, axes = plt.subplots(1, len(presets), figsize=(5 * len(presets), 3.8), squeeze=False, layout="constrained")
     for axis, preset in zip(axes[0], presets, strict=True):
@@ -114,7 +118,7 @@ def _plot(record: Record, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].legend(frameon=False, loc="upper left")
     machine = record["machine"]
-    figure.suptitle(f"{machine['cpu']}, {machine['threads']} threads, float32, batch 1", fontsize=9)
+    figure.suptitle(f"{machine['cpu']}, threads {machine['threads']}, float32, batch 1", fontsize=9)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150)
     plt.close(figure)
@@ -129,9 +133,10 @@ def _bars(axis: Any, configurations: Sequence[Record]) -> None:
             p50, p90 = np.percentile(measured["milliseconds"][way], (50, 90))
             label = way if place == 0 else None
             axis.bar(x, p50, 0.92 * width, yerr=[[0], [p90 - p50]], capsize=2, color=COLOURS[way], label=label)
-            predicted = reference / _predicted(measured, way)
-            label = "by multiply-adds alone" if place == 0 and way == GRAPH else None
-            axis.hlines(predicted, x - width / 2, x + width / 2, color="black", linestyle=":", label=label)
+            if way == GRAPH:
+                predicted = reference / _predicted(measured, way)
+                label = "graph, by multiply-adds alone" if place == 0 else None
+                axis.hlines(predicted, x - width / 2, x + width / 2, color="black", linestyle=":", label=label)
             axis.annotate(f"{reference / p50:.1f}x", (x, p90), (0, 3), textcoords="offset points", ha="center", size=8)
     axis.set_xticks(range(len(configurations)), [str(measured["strata"]) for measured in configurations])
     axis.margins(y=0.2)

@@ -77,17 +77,20 @@ class Artifact:
                 f"{name}: has format {found}, this runtime reads {FORMAT_VERSION}; export the checkpoint again"
             )
         known = {f.name for f in dataclasses.fields(cls)}
+        if missing := known - parsed.keys():
+            # All are written, and stand last in the file: a default here would serve a file that was cut off.
+            lost = ", ".join(sorted(missing))
+            raise ArtifactError(f"{name}: its metadata lacks {lost}; copy the file, or export the checkpoint, again")
         try:
             artifact = cls(
                 expressions=tuple(parsed.pop("expressions")),
                 strata=tuple(parsed.pop("strata")),
                 input=InputSpec(**parsed.pop("input")),
-                temperature=parsed.pop("temperature"),  # its default would silently serve half a file's metadata
                 **{key: value for key, value in parsed.items() if key in known},
             )
             artifact._check(name)
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{name}: incomplete metadata ({error}); export the checkpoint again") from error
+        except TypeError as error:
+            raise ArtifactError(f"{name}: damaged metadata ({error}); export the checkpoint again") from error
         return artifact
 
     def _check(self, name: str) -> None:

@@ -1,15 +1,15 @@
 """Errors a person can act on: each message says what was found, what was expected and what to do.
 
-    IernError
-    ├── ArtifactError     a model file that this runtime cannot serve
-    ├── ParityError       an exported file that answers otherwise than its network
-    ├── CheckpointError   a training checkpoint that cannot be read
-    ├── DataError         training or evaluation data
-    ├── ImageError        an image that cannot be decoded
-    ├── SourceError       a camera, stream or file that cannot be opened, or was lost
-    ├── SessionError      an inference backend that cannot run as asked
-    ├── OutputError       a window, recording or picture that cannot be shown or written
-    └── TrainingError     a training run that cannot start or go on
+IernError
+├── ArtifactError     a model file that this runtime cannot serve
+├── ParityError       an exported file that answers otherwise than its network
+├── CheckpointError   a training checkpoint that cannot be read
+├── DataError         training or evaluation data
+├── ImageError        an image that cannot be decoded
+├── SourceError       a camera, stream or file that cannot be opened, or was lost
+├── SessionError      an inference backend that cannot run as asked
+├── OutputError       a window, recording or picture that cannot be shown or written
+└── TrainingError     a training run that cannot start or go on
 """
 
 

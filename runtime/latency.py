@@ -54,6 +54,11 @@ def stopwatch() -> Callable[[], float]:
     return lap
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 face`, `2 faces`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class Tally:
     """Counts frames and faces and remembers latencies."""
 
@@ -91,9 +96,9 @@ class Tally:
         """
         if not self.frames:
             return ["no frames"]
-        seconds = self._last - self._first
+        rate = self.frames / max(self._last - self._first, 1e-9)
         lines = [
-            f"{self.frames} frames, {self.faces} faces, {self.frames / seconds:.1f} frames/s, {provider}",
+            f"{counted(self.frames, 'frame')}, {counted(self.faces, 'face')}, {rate:.1f} frames/s, {provider}",
             f"{'latency, ms':<12}{'p50':>8}{'p90':>8}{'p99':>8}",
         ]
         for name in Latency(0, 0, 0, 0).stages():

@@ -16,7 +16,7 @@ import numpy as np
 from iern.runtime.capture import open_source, silence_opencv
 from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import OutputError, SourceError
-from iern.runtime.latency import Latency, Tally, stopwatch
+from iern.runtime.latency import Latency, Tally, counted, stopwatch
 from iern.runtime.options import DEMO_CLIP, Options
 from iern.runtime.outputs import Sink, View, json_lines, print_answers, recording, still
 from iern.runtime.preprocess import crop_faces
@@ -96,7 +96,7 @@ def _warm_up(detector: FaceDetector, session: Session) -> None:
 
 
 def _status(tally: Tally, latency: Latency, faces: int, provider: str) -> str:
-    return f"{tally.rate:.1f} fps   {latency.total:.0f} ms   {faces} face{'' if faces == 1 else 's'}   {provider}"
+    return f"{tally.rate:.1f} fps   {latency.total:.0f} ms   {counted(faces, 'face')}   {provider}"
 
 
 def _open(options: Options) -> Source:
@@ -163,5 +163,5 @@ def _report(options: Options, source: Source, session: Session, tally: Tally) ->
     if source.note:
         print(f"note: {source.note}")
     for path in (options.record, options.still, options.jsonl):
-        if path and path.exists():
+        if path and tally.frames:
             print(f"wrote {path}")

@@ -109,7 +109,7 @@ def _video(path: Path, fps: float, first: Image) -> Iterator[Callable[[Image, fl
     """A function that appends a picture with its time in seconds; all are brought to the size of the first."""
     height, width = first.shape[:2]
     with atomic_path(path) as temporary:
-        codec = cv2.VideoWriter_fourcc(*CODECS[path.suffix.lower()])  # type: ignore[attr-defined]
+        codec = cv2.VideoWriter_fourcc(*CODECS[path.suffix.lower()])
         with _stderr_silenced():  # OpenCV remarks on VP8's tag, and writes it rightly all the same
             writer = cv2.VideoWriter(str(temporary), codec, fps, (width, height))
         if not writer.isOpened():

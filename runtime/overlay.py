@@ -129,7 +129,7 @@ def _write(canvas: Image, text: str, x: int, baseline: int, line: int, colour: C
     outline = cv2.dilate(letters, np.ones((2 * border + 1, 2 * border + 1), np.uint8))
     for mask, ink in ((outline, DARK), (letters, colour)):
         weight = mask[..., None].astype(np.uint16)  # 255 * 255 still fits
-        region[:] = (region * (255 - weight) + np.uint16(ink) * weight) // 255
+        region[:] = (region * (255 - weight) + np.array(ink, np.uint16) * weight) // 255
 
 
 def _width(text: str, line: int) -> int:

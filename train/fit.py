@@ -39,7 +39,7 @@ CARTOON_PEOPLE, CARTOON_SIZE = 150, 64
 
 def fit(recipe: Recipe) -> None:
     """Train as told; leaves `ckpt.pt` (best on validation) and `last.pt` in `recipe.out`."""
-    torch.set_num_threads(cpu_budget())
+    torch.set_num_threads(max(1, cpu_budget() // recipe.devices))
     fabric = Fabric(
         accelerator=recipe.accelerator,
         devices=recipe.devices,

@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError  # what torch.load raises; nothing here unpickles
 
 import torch
 from torch import Tensor
@@ -39,6 +38,9 @@ BASE_LAYERS = {
 """index in the published backbone, an nn.Sequential over torchvision's ResNet-50 -> `iern.train.model.Backbone`"""
 
 CENTRES = "mem_tensors"
+"""name of the centres in the Cnfnd file, the only one that holds them"""
+
+REMEDY = "give the files of the published ResNet-50 network, all of one run"
 
 DESCRIPTION = """Convert the authors' published checkpoints into one of this project.
 
@@ -64,9 +66,10 @@ def convert_published(
     """
     files = _files(Path(folder), str(epoch))
     states = {part: _read(path) for part, path in files.items()}
-    width = _find(states["Base"], "8.weight", files["Base"]).shape[0]
+    width = _find(states["Base"], "8.weight", files["Base"]).shape[:1].numel()
     centres = _maps(_find(states["Cnfnd"], CENTRES, files["Cnfnd"]), width, files["Cnfnd"])
-    _check_names("expressions", expressions, len(next(reversed(states["Cls"].values()))), files["Cls"])
+    last = next(reversed(states["Cls"].values()))  # (E,) the linear layer's bias
+    _check_names("expressions", expressions, last.shape[:1].numel(), files["Cls"])
     _check_names("strata", strata, len(centres), files["Cnfnd"])
     config = _config(width, centres.shape[-1], expressions, strata)
     with torch.device("meta"):  # names and shapes are all that is needed of it
@@ -109,7 +112,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     """The state dict of one file, without DataParallel's prefix."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError) as error:
+    except Exception as error:  # torch raises many kinds for files that are not its own
         raise CheckpointError(
             f"{path}: not a state dict that can be read safely, or cut off ({type(error).__name__}); fetch it again"
         ) from error
@@ -123,7 +126,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _find(state: Mapping[str, Tensor], key: str, path: Path) -> Tensor:
     if key not in state:
-        raise CheckpointError(f"{path}: has no {key} (found {', '.join(list(state)[:4])}, ...); {_REMEDY}")
+        raise CheckpointError(f"{path}: has no {key} (found {', '.join(list(state)[:4])}, ...); {REMEDY}")
     return state[key]
 
 
@@ -131,13 +134,13 @@ def _maps(centres: Tensor, width: int, path: Path) -> Tensor:
     """(N, d*h*w) or (N, d, h, w) centres -> (N, d, h, h) float32."""
     side = math.isqrt(max(centres[0].numel() // width, 1)) if centres.ndim in (2, 4) and len(centres) else 0
     if (
-        not side
+        side < 2  # the discriminators' least
         or centres[0].numel() != width * side**2
         or centres.shape[1:] not in ((width * side**2,), (width, side, side))
     ):
         raise CheckpointError(
             f"{path}: {CENTRES} has shape {tuple(centres.shape)}, expected (N, {width}*h*h) or (N, {width}, h, h), "
-            f"as the backbone has {width} channels; {_REMEDY}"
+            f"as the backbone has {width} channels; {REMEDY}"
         )
     return centres.reshape(-1, width, side, side).float()
 
@@ -167,20 +170,20 @@ def _by_name(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Pa
         index, _, rest = key.partition(".")
         named[f"backbone.{BASE_LAYERS.get(index, index)}.{rest}"] = tensor
     if missing := [key for key in wanted if key not in named]:
-        raise CheckpointError(f"{path}: lacks {len(missing)} of {len(wanted)} tensors, first {missing[0]}; {_REMEDY}")
+        raise CheckpointError(f"{path}: lacks {len(missing)} of {len(wanted)} tensors, first {missing[0]}; {REMEDY}")
     if foreign := [key for key in named if key not in wanted]:
-        raise CheckpointError(f"{path}: has {len(foreign)} tensors too many, first {foreign[0]}; {_REMEDY}")
+        raise CheckpointError(f"{path}: has {len(foreign)} tensors too many, first {foreign[0]}; {REMEDY}")
     return {key: _fitted(key, tensor, named[key], path) for key, tensor in wanted.items()}
 
 
 def _in_order(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The other parts: tensor by tensor, as both state dicts list them."""
     if len(state) != len(wanted):
-        raise CheckpointError(f"{path}: holds {len(state)} tensors, expected {len(wanted)}; {_REMEDY}")
+        raise CheckpointError(f"{path}: holds {len(state)} tensors, expected {len(wanted)}; {REMEDY}")
     fitted = {}
     for (key, tensor), (other, given) in zip(wanted.items(), state.items(), strict=True):
         if key.rpartition(".")[2] != other.rpartition(".")[2]:
-            raise CheckpointError(f"{path}: has {other} where {key} was expected; {_REMEDY}")
+            raise CheckpointError(f"{path}: has {other} where {key} was expected; {REMEDY}")
         fitted[key] = _fitted(key, tensor, given, path, other)
     return fitted
 
@@ -189,12 +192,9 @@ def _fitted(key: str, wanted: Tensor, given: Tensor, path: Path, name: str = "")
     """`given` in the number type of `wanted`, whose shape it must have."""
     if given.shape != wanted.shape:
         raise CheckpointError(
-            f"{path}: {name or key} has shape {tuple(given.shape)}, expected {tuple(wanted.shape)} for {key}; {_REMEDY}"
+            f"{path}: {name or key} has shape {tuple(given.shape)}, expected {tuple(wanted.shape)} for {key}; {REMEDY}"
         )
     return given.to(wanted.dtype)
-
-
-_REMEDY = "give the files of the published ResNet-50 network, all of one run"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

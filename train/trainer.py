@@ -169,11 +169,11 @@ class Trainer:
         """Every process must call it: they stop together, as one that stops alone leaves the others waiting."""
         wrong = [name for name, total in self.position.sums.items() if not torch.isfinite(total)]
         if self._any_process(bool(wrong)):
-            place = self.position
+            place, kept = self.position, self.recipe.out / "last.pt"
             raise TrainingError(
                 f"the loss is no longer a number (epoch {place.epoch + 1}, iteration {place.iteration}: "
                 f"{', '.join(wrong) or 'in another process'}); lower --algorithm.lr, or use --precision 32-true; "
-                f"the last good checkpoint is {self.recipe.out / 'last.pt'}"
+                + (f"the last good checkpoint is {kept}" if kept.exists() else "no checkpoint was written yet")
             )
 
     def _any_process(self, here: bool) -> bool:

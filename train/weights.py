@@ -82,8 +82,10 @@ def _by_name(backbone: Backbone, weights: dict[str, Tensor], source: str) -> Non
 def _in_order(backbone: Backbone, weights: dict[str, Tensor], source: Path) -> None:
     """Other names, same network: tensor by tensor in order; every shape must agree up to the cut."""
     wanted = {k: v for k, v in backbone.features.model.state_dict().items() if not k.endswith("num_batches_tracked")}
-    given = [v for k, v in weights.items() if not k.endswith("num_batches_tracked")]
-    for (key, own), other in zip(wanted.items(), given, strict=False):
+    given = [v for k, v in weights.items() if not k.endswith("num_batches_tracked")][: len(wanted)]
+    if len(given) < len(wanted):
+        raise CheckpointError(f"{source}: holds {len(given)} tensors, expected at least {len(wanted)}")
+    for (key, own), other in zip(wanted.items(), given, strict=True):
         if own.shape != other.shape:
             raise CheckpointError(f"{source}: {key} has shape {tuple(other.shape)}, expected {tuple(own.shape)}")
-        own.copy_(other)
+    backbone.features.model.load_state_dict(dict(zip(wanted, given, strict=True)), strict=False)

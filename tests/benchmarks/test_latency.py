@@ -110,7 +110,7 @@ def test_a_ratio_is_the_published_median_over_the_ways_own():
     }
     page = markdown(record)
     assert "| edge | 3 | batched | somehow | 16.0 | 16.0 | 16.0 | 1.25x | 1.00x |" in page
-    assert "| edge | 3 | graph | somehow | 8.0 | 65.6 | 78.6 | 2.50x | 2.00x |" in page
+    assert "| edge | 3 | graph | somehow | 8.00 | 65.6 | 78.6 | 2.50x | 2.00x |" in page
     # 80 million operations in 20 ms and in 16 ms, 40 million in 8 ms; the peak is the fastest seen.
     assert "| 40.0 -> 20.0 | 4.0 (50%) | 5.0 (62%) | 5.0 (62%) |" in page
 

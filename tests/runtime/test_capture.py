@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import itertools
 import os
 import socket
 import subprocess
@@ -212,7 +213,7 @@ def test_an_absent_camera_is_named_with_those_that_exist(spec):
 
 
 def test_an_unknown_scheme_is_refused_with_the_known_ones():
-    with pytest.raises(SourceError, match="'gopher'; expected rtsp, .*http"):
+    with pytest.raises(SourceError, match=r"'gopher'; expected rtsp, .*http"):
         open_source("gopher://user:secret@host/x")
 
 
@@ -237,8 +238,7 @@ def test_a_stream_that_breaks_off_ends_with_an_error_that_names_it_without_its_p
         source = open_source(f"http://user:secret@{address}/cam?token=secret")
         frames = []
         with pytest.raises(SourceError, match="lost after 20 frames") as caught:
-            for frame in source:
-                frames.append(frame)
+            frames.extend(source)  # what came before the error stays in the list
         source.close()
     assert frames[-1].index == 19
     assert source.live
@@ -264,7 +264,7 @@ def test_a_slow_reader_of_a_stream_gets_the_latest_frame_and_the_rest_is_counted
     assert source.dropped >= indices[-1] - len(seen)
     assert max(age for _, age, _ in seen) < 0.5, "a queue in between would show the past"
     assert [level for _, _, level in seen] == pytest.approx([levels[index] for index in indices], abs=4)
-    assert all(a < b for a, b in zip(indices, indices[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(indices))
 
 
 def test_stop_wakes_a_reader_that_waits_for_a_silent_stream():
@@ -314,13 +314,15 @@ def test_a_film_on_a_web_server_gives_every_frame_and_ends(tmp_path):
         def log_message(self, *_: object) -> None:
             """Keep the test's output clean."""
 
-    with serving(functools.partial(Quiet, directory=str(tmp_path))) as address:
-        with open_source(f"http://{address}/film.avi") as source:
-            frames = []
-            for frame in source:
-                frames.append(frame)
-                time.sleep(0.01)
-    assert [frame.index for frame in frames] == list(range(20))
+    indices = []
+    with (
+        serving(functools.partial(Quiet, directory=str(tmp_path))) as address,
+        open_source(f"http://{address}/film.avi") as source,
+    ):
+        for frame in source:
+            indices.append(frame.index)
+            time.sleep(0.01)
+    assert indices == list(range(20))
     assert not source.live
 
 

@@ -45,7 +45,7 @@ def golden_crop(frame: np.ndarray, where: Detection, spec: InputSpec) -> np.ndar
     roll = np.degrees(np.arctan2(y1 - y0, x1 - x0)) if spec.alignment == "eyes" else 0.0
     along = ((np.arange(samples) + 0.5) / samples - 0.5) * side  # from the centre, pixels of the frame
     square = np.stack(np.meshgrid(along, along), axis=-1) @ rotation(roll).T
-    points = square + [where.x + where.width / 2, where.y + where.height / 2]
+    points = square + np.array([where.x + where.width / 2, where.y + where.height / 2])
     crop = bilinear(frame.astype(np.float64), points[..., 0] - 0.5, points[..., 1] - 0.5)  # pixel 0 covers 0 to 1
     weights = area_weights(samples, spec.size) if samples >= spec.size else cubic_weights(samples, spec.size)
     return np.einsum("iy,jx,yxc->ijc", weights, weights, crop)

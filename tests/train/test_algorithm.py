@@ -10,7 +10,7 @@ from iern.train.algorithm import Algorithm1, AlgorithmConfig, Batch, frozen_stat
 from iern.train.config import ModelConfig
 from iern.train.model import build
 
-E, N, D, SIZE = 4, 3, 6, 16
+E, N, D, SIZE = 4, 3, 8, 16
 PARTS = (
     "backbone",
     "emotion_generator",

@@ -55,7 +55,7 @@ def test_missing_tensors_are_counted_and_named(tmp_path):
     state = timm.create_model("test_resnet", pretrained=False).state_dict()
     state.pop("conv1.0.weight" if "conv1.0.weight" in state else "conv1.weight")
     torch.save(state, tmp_path / "timm.pth")
-    with pytest.raises(CheckpointError, match=r"timm\.pth: 1 of \d+ tensors missing or of another shape: \['conv1"):
+    with pytest.raises(CheckpointError, match=r"timm\.pth: 1 of \d+ tensors are missing or of another shape: \['conv1"):
         load_backbone(new(), str(tmp_path / "timm.pth"))
 
 

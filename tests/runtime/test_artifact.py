@@ -1,0 +1,94 @@
+"""What a model file says about itself comes back as it was written, and what is not understood is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from iern.runtime.artifact import FORMAT_VERSION, PREFIX, Artifact
+from iern.runtime.errors import ArtifactError
+from iern.runtime.preprocess import InputSpec
+
+FULL = Artifact(
+    expressions=("neutral", "Überraschung", "怒り"),
+    strata=("studio", "street"),
+    input=InputSpec(112, margin=1.25, alignment="none"),
+    method="disentanglement",
+    preset="edge",
+    answer="probabilities",
+    temperature=1.3125,
+    data='FER2013, "LFW"\nand films',
+    licence="MIT",
+    metrics={"test": {"accuracy": 0.8125, "n": 3350}},
+    checkpoint_sha256="ab" * 32,
+    parity={"onnxruntime": 1e-7},
+    versions={"torch": "2.14.1"},
+)
+
+
+def test_the_metadata_round_trip_keeps_every_field():
+    again = Artifact.from_metadata(FULL.to_metadata(), "model.onnx")
+    assert again == FULL
+    default = Artifact(("a", "b"), ("c",), InputSpec(64))
+    for field in dataclasses.fields(Artifact):  # so none passed by its default
+        assert getattr(again, field.name) != getattr(default, field.name), field.name
+
+
+def test_the_metadata_is_text_and_leaves_other_peoples_entries_alone():
+    metadata = FULL.to_metadata()
+    assert all(key.startswith(PREFIX) and isinstance(value, str) for key, value in metadata.items())
+    assert Artifact.from_metadata({**metadata, "author": "somebody", "iern.future": "1"}, "model.onnx") == FULL
+
+
+def changed(**values: object) -> dict[str, str]:
+    """The metadata with some fields changed, None for a field that is gone."""
+    metadata = FULL.to_metadata()
+    for key, value in values.items():
+        if value is None:
+            del metadata[PREFIX + key]
+        else:
+            metadata[PREFIX + key] = json.dumps(value)
+    return metadata
+
+
+def changed_input(**values: object) -> dict[str, str]:
+    return changed(input={**dataclasses.asdict(FULL.input), **values})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "found"),
+    [
+        ({}, "no iern"),
+        ({"author": "somebody"}, "no iern"),
+        (changed(format_version=FORMAT_VERSION + 1), f"format {FORMAT_VERSION + 1}.*reads {FORMAT_VERSION}"),
+        (changed(expressions=None), "expressions"),
+        (changed(strata=None), "strata"),
+        (changed(input=None), "input"),
+        (changed(temperature=None), "lacks temperature"),
+        (changed(versions=None, parity=None), "lacks parity, versions"),
+        (changed(input={"margin": 1.1}), "size"),
+        (changed_input(crop="round"), "crop"),
+        (changed(expressions=["neutral"]), "1 expressions"),
+        (changed(expressions=7), "damaged"),
+        (changed(strata=[]), "no strata"),
+        (changed(temperature=0), "temperature 0"),
+        (changed(temperature=float("nan")), "temperature nan"),
+        (changed(temperature="hot"), "damaged"),
+        (changed_input(size="112"), "input size 112"),
+        (changed_input(size=0), "input size 0"),
+        (changed_input(margin=-1), "margin -1"),
+        (changed_input(colour="rgb"), "rgb"),
+        (changed_input(resize="nearest"), "nearest"),
+        (changed_input(alignment="five points"), "five points"),
+        ({**FULL.to_metadata(), PREFIX + "strata": '["studio", '}, "damaged"),
+    ],
+)
+def test_metadata_that_is_not_understood_is_refused_in_one_line_with_the_file_and_a_remedy(metadata, found):
+    with pytest.raises(ArtifactError, match=found) as refusal:
+        Artifact.from_metadata(metadata, "model.onnx")
+    message = str(refusal.value)
+    assert message.startswith("model.onnx: ")
+    assert "\n" not in message
+    assert any(remedy in message for remedy in ("export", "update"))

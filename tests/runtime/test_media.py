@@ -1,0 +1,46 @@
+"""The bundled clip, and the script that made it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from iern.runtime import options
+from iern.runtime.capture import open_source
+from iern.runtime.detect import FaceDetector
+from iern.runtime.options import DEMO_CLIP
+
+PHOTOS = Path(__file__).parents[1] / "data" / "photos"
+SCRIPT = Path(options.__file__).parent / "media" / "make_demo.py"
+
+
+def test_the_bundled_clip_is_small_and_goes_from_one_person_to_two():
+    assert DEMO_CLIP.stat().st_size < 1_500_000
+    detect = FaceDetector()
+    faces = {}
+    for frame in open_source(DEMO_CLIP):
+        if frame.index % 25 == 0:
+            faces[frame.index] = len(detect(frame.image))
+    assert 9 < frame.time < 12
+    assert faces == {0: 1, 25: 1, 50: 1, 75: 1, 100: faces[100], 125: 2, 150: 2}, "100 is within a cross-fade"
+
+
+@pytest.mark.slow
+def test_the_clip_can_be_made_again_from_the_photographs(tmp_path):
+    made = tmp_path / "again.mp4"
+    subprocess.run([sys.executable, str(SCRIPT), str(PHOTOS), "--output", str(made)], check=True)
+    pairs = list(zip(open_source(DEMO_CLIP), open_source(made), strict=True))
+    assert max(float(np.abs(a.image.astype(int) - b.image).mean()) for a, b in pairs) < 2, "another encoder may differ"
+
+
+def test_a_folder_without_the_photographs_is_refused_and_leaves_nothing(tmp_path):
+    command = [sys.executable, str(SCRIPT), str(tmp_path), "--output", str(tmp_path / "clip.mp4")]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert "has no astronaut.jpg" in result.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,371 @@
+"""The command as its users run it: real files, a real model file, the real detector."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+
+from iern.runtime import sources
+from iern.runtime.session import OnnxSession
+from iern.runtime.webcam import main
+from mjpeg_server import mjpeg_server
+from tiny_artifact import EXPRESSIONS, tiny_model
+
+PHOTOS = Path(__file__).parents[1] / "data" / "photos"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    path.write_bytes(tiny_model())
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> str:
+    """Six frames at 10 a second: two of nothing, two of one person, two of two people."""
+    path = tmp_path_factory.mktemp("clip") / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (480, 360))
+    for image in (np.full((360, 480, 3), 127, np.uint8), photo("astronaut"), two_people()):
+        writer.write(cv2.resize(image, (480, 360)))
+        writer.write(cv2.resize(image, (480, 360)))
+    writer.release()
+    return str(path)
+
+
+def photo(name: str) -> np.ndarray:
+    image = cv2.imread(str(PHOTOS / f"{name}.jpg"))
+    return image[: 3 * image.shape[1] // 4]
+
+
+def two_people() -> np.ndarray:
+    image = cv2.imread(str(PHOTOS / "obama_and_biden.jpg"))
+    height, width = image.shape[:2]
+    return image[height // 10 : 6 * height // 10, 3 * width // 10 : 7 * width // 10]
+
+
+def records(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def frames_in(path: Path) -> int:
+    capture, count = cv2.VideoCapture(str(path)), 0
+    while capture.read()[0]:
+        count += 1
+    return count
+
+
+def run_program(program: str, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, **options)
+
+
+def refused(capsys, *argv: str) -> str:
+    """The one line with which the command ends."""
+    assert main(argv) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_a_video_is_annotated_recorded_and_written_as_data(tmp_path, capsys, model, clip):
+    video, still, lines = tmp_path / "out.mp4", tmp_path / "out.png", tmp_path / "out.jsonl"
+    outputs = ["--record", str(video), "--still", str(still), "--jsonl", str(lines)]
+    assert main(["--source", clip, "--model", model, "--headless", *outputs]) == 0
+    found = records(lines)
+    assert [(record["frame"], record["time"]) for record in found] == [(i, i / 10) for i in range(6)]
+    assert [len(record["faces"]) for record in found] == [0, 0, 1, 1, 2, 2]
+    for record in found:
+        assert set(record["latency_ms"]) == {"detect", "preprocess", "infer", "total", "age"}
+        for face in record["faces"]:
+            assert tuple(face["probabilities"]) == EXPRESSIONS
+            assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+            assert face["probability"] == max(face["probabilities"].values())
+            assert 0 < face["disagreement"] < 1
+    left, right = sorted(face["box"][0] for face in found[-1]["faces"])
+    assert left < 240 < right
+    assert frames_in(video) == 6
+    assert cv2.imread(str(still)).shape == (360, 480, 3)
+    said = capsys.readouterr().out
+    assert f"clip.avi -> {Path(model).name} on cpu" in said
+    assert "6 frames, 6 faces, " in said
+    assert all(f"\n{stage} " in said for stage in ("detect", "preprocess", "infer", "total"))
+    assert all(f"wrote {path}" in said for path in (video, still, lines))
+    assert sorted(os.listdir(tmp_path)) == ["out.jsonl", "out.mp4", "out.png"]
+
+
+def test_all_faces_of_a_frame_go_through_one_call(monkeypatch, model, clip):
+    batches = []
+    run = OnnxSession._run
+
+    def counted(self, faces):
+        batches.append(len(faces))
+        return run(self, faces)
+
+    monkeypatch.setattr(OnnxSession, "_run", counted)
+    assert main(["--source", clip, "--model", model, "--headless"]) == 0
+    assert batches == [1, 1, 1, 2, 2], "the warm-up, then one call a frame that shows a face"
+
+
+def test_a_folder_goes_on_past_a_corrupt_image_and_counts_it(tmp_path, capsys, model):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    shutil.copy(PHOTOS / "astronaut.jpg", folder / "a.jpg")
+    (folder / "b.jpg").write_bytes((PHOTOS / "obama_portrait.jpg").read_bytes()[:3000])
+    cv2.imwrite(str(folder / "c.png"), np.zeros((200, 300, 3), np.uint8))
+    shutil.copy(PHOTOS / "biden_portrait.jpg", folder / "d.jpg")
+    video = tmp_path / "out.avi"
+    assert main(["--source", str(folder), "--model", model, "--headless", "--record", str(video)]) == 0
+    said = capsys.readouterr().out
+    answered = [line.partition(":")[0] for line in said.splitlines() if line.startswith(("a.", "c.", "d."))]
+    assert answered == ["a.jpg", "c.png", "d.jpg"]
+    assert "c.png: no face" in said
+    assert "note: skipped 1 of 4 images; the first: " in said
+    assert "b.jpg" in said
+    assert frames_in(video) == 3, "a second of each image that was read"
+
+
+def test_a_photograph_of_ten_megapixels_gives_its_face(tmp_path, capsys, model):
+    path = tmp_path / "large.jpg"
+    cv2.imwrite(str(path), cv2.resize(cv2.imread(str(PHOTOS / "astronaut.jpg")), (3200, 3200)))
+    lines = tmp_path / "out.jsonl"
+    assert main(["--source", str(path), "--model", model, "--headless", "--jsonl", str(lines)]) == 0
+    ((face,),) = [record["faces"] for record in records(lines)]
+    x, y, width, height = face["box"]
+    assert 1100 < x + width / 2 < 1700
+    assert 500 < y + height / 2 < 1000
+    assert capsys.readouterr().out.count("large.jpg: ") == 1
+
+
+def test_the_number_of_frames_can_be_limited(tmp_path, model, clip):
+    lines = tmp_path / "out.jsonl"
+    assert main(["--source", clip, "--model", model, "--headless", "--max-frames", "2", "--jsonl", str(lines)]) == 0
+    assert len(records(lines)) == 2
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_the_demo_without_a_camera_or_a_display_leaves_a_video_and_a_still(
+    tmp_path, monkeypatch, capsys, model, clip, fallback
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    source = "97" if fallback else clip
+    assert main(["--demo", "--source", source, "--model", model, "--max-frames", "5"]) == 0
+    said = capsys.readouterr().out
+    assert ("camera 97: not found" in said) == fallback
+    assert ("demo.mp4 -> " in said) == fallback
+    assert "wrote demo_output/annotated.webm" in said
+    assert "wrote demo_output/still.png" in said
+    assert "5 frames, " in said
+    assert frames_in(tmp_path / "demo_output" / "annotated.webm") == 5
+    assert cv2.imread(str(tmp_path / "demo_output" / "still.png")) is not None
+
+
+def test_a_lost_stream_is_an_error_but_what_came_before_is_kept(tmp_path, capsys, model):
+    video, lines = tmp_path / "out.avi", tmp_path / "out.jsonl"
+    outputs = ["--record", str(video), "--jsonl", str(lines)]
+    with mjpeg_server([cv2.resize(photo("astronaut"), (320, 240))] * 15, pause=0.02) as address:
+        url = f"http://user:secret@{address}/cam"
+        error = refused(capsys, "--source", url, "--model", model, "--headless", *outputs)
+    assert "lost after 15 frames" in error
+    assert "secret" not in error
+    assert 1 <= len(records(lines)) <= 15
+    assert "secret" not in lines.read_text(encoding="utf-8")
+    assert frames_in(video) >= 1
+    assert sorted(os.listdir(tmp_path)) == ["out.avi", "out.jsonl"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_finish_the_recording(tmp_path, model, number):
+    video, lines = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    image = cv2.resize(photo("astronaut"), (320, 240))
+    with mjpeg_server([image] * 40, pause=0.02, then="hang") as address:
+        command = [sys.executable, "-m", "iern.runtime.webcam", "--source", f"http://{address}/cam", "--headless"]
+        command += ["--model", model, "--record", str(video), "--jsonl", str(lines)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".out.*.mp4")) and time.monotonic() < deadline:
+            time.sleep(0.05)  # the recording opens with the first frame
+        time.sleep(0.3)
+        process.send_signal(number)
+        said, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (0, "")
+    assert f"wrote {video}" in said
+    assert frames_in(video) >= 1
+    assert len(records(lines)) >= 1
+    assert sorted(os.listdir(tmp_path)) == ["out.jsonl", "out.mp4"]
+
+
+def test_a_model_or_source_that_is_not_there_ends_in_one_line(tmp_path, capsys, model, clip):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(Path(model).read_bytes()[:300])
+    assert "no such file" in refused(capsys, "--headless", "--source", clip, "--model", str(tmp_path / "no.onnx"))
+    assert "broken.onnx" in refused(capsys, "--headless", "--source", clip, "--model", str(broken))
+    assert "no such file" in refused(capsys, "--headless", "--source", "no.mp4", "--model", model)
+    assert "camera 97: not found" in refused(capsys, "--headless", "--source", "97", "--model", model)
+
+
+def test_an_output_that_cannot_be_written_ends_in_one_line(tmp_path, capsys, model, clip):
+    (tmp_path / "file").write_bytes(b"")
+    for option, name in (("--record", "out.mp4"), ("--still", "out.png"), ("--jsonl", "out.jsonl")):
+        path = tmp_path / "file" / name
+        assert str(tmp_path) in refused(capsys, "--headless", "--source", clip, "--model", model, option, str(path))
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="onnxruntime has CUDA")
+def test_strict_refuses_to_run_elsewhere_than_asked(capsys, model, clip):
+    assert "CUDA" in refused(capsys, "--headless", "--source", clip, "--model", model, "--provider", "cuda", "--strict")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--record", "out.mkv"], "must end in one of .mp4 .avi .webm"),
+        (["--still", "out.gif"], "must end in one of .png .jpg .jpeg"),
+        (["--max-frames", "0"], "at least 1"),
+        (["--max-frames", "many"], "at least 1"),
+        (["--provider", "tpu"], "invalid choice"),
+        (["--head"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_usage_ends_with_status_2_and_says_what_is_allowed(capsys, argv, message):
+    with pytest.raises(SystemExit) as left:
+        main(argv)
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_help_shows_how_to_begin(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert all(text in said for text in ("--source rtsp://", "--headless", "disagreement", "Exit status"))
+
+
+def test_a_window_without_a_display_is_refused_before_qt_aborts_the_process(monkeypatch, capsys, model, clip):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    error = refused(capsys, "--source", clip, "--model", model)
+    assert "use --headless" in error
+    expected = "no display" if cv2.currentUIFramework() else "pip install opencv-python"
+    assert sys.platform != "linux" or expected in error
+
+
+@pytest.mark.skipif(not cv2.currentUIFramework(), reason="this OpenCV has no windows")
+@pytest.mark.skipif(sys.platform != "linux", reason="displays have names on Linux only")
+def test_a_display_that_is_named_but_not_there_is_refused_too(monkeypatch, capsys, model, clip):
+    monkeypatch.setenv("DISPLAY", ":97")
+    assert "the display :97 does not open a window" in refused(capsys, "--source", clip, "--model", model)
+
+
+@pytest.mark.skipif(not cv2.currentUIFramework(), reason="this OpenCV has no windows")
+@pytest.mark.skipif(not shutil.which("Xvfb") or not shutil.which("xdotool"), reason="needs Xvfb and xdotool")
+@pytest.mark.parametrize("key", ["q", "Escape"])
+def test_a_key_in_the_window_leaves(tmp_path, monkeypatch, model, key):
+    image, lines = tmp_path / "photo.png", tmp_path / "out.jsonl"
+    cv2.imwrite(str(image), photo("astronaut"))
+    display = f":{90 + os.getpid() % 900}"
+    monkeypatch.setenv("DISPLAY", display)
+    screen = subprocess.Popen(["Xvfb", display, "-screen", "0", "800x600x24"], stderr=subprocess.DEVNULL)
+    try:
+        command = [sys.executable, "-m", "iern.runtime.webcam", "--source", str(image), "--model", model]
+        process = subprocess.Popen([*command, "--jsonl", str(lines)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        find = ["xdotool", "search", "--sync", "--onlyvisible", "--name", "^IERN$", "windowfocus", "key", key]
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            subprocess.run(find, capture_output=True, timeout=30, check=False)
+            time.sleep(0.2)
+        _, error = process.communicate(timeout=10)
+    finally:
+        screen.terminate()
+        screen.wait()
+    assert (process.returncode, error) == (0, b"")
+    assert len(records(lines)) == 1
+
+
+def test_torch_is_never_imported(model):
+    result = run_program(
+        f"""
+        import sys
+        for name in ("torch", "torchvision", "timm", "onnx"):
+            sys.modules[name] = None
+        from iern.runtime.webcam import main
+        sys.exit(main(["--headless", "--source", {str(PHOTOS / "astronaut.jpg")!r}, "--model", {model!r}]))
+        """
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "astronaut.jpg: " in result.stdout
+
+
+def test_an_opencv_without_its_libraries_is_explained_in_one_line(tmp_path):
+    """Stands in for the wheel on a bare server: Python finds this cv2 first, and it fails as that one does."""
+    (tmp_path / "cv2.py").write_text(
+        "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')\n",
+        encoding="utf-8",
+    )
+    program = "import sys; from iern.runtime.webcam import main; sys.exit(main(sys.argv[1:]))"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(
+        [*command, "--headless"], capture_output=True, encoding="utf-8", check=False, env=environment
+    )
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert result.stderr.startswith("error: OpenCV cannot be imported (libGL.so.1")
+    assert "pip install opencv-python-headless" in result.stderr
+    assert "apt-get install libgl1" in result.stderr
+    help_shown = subprocess.run([*command, "--help"], capture_output=True, check=False, env=environment)
+    assert help_shown.returncode == 0
+
+
+def test_a_loop_in_another_thread_leaves_signals_alone(model, clip):
+    result = run_program(
+        f"""
+        import sys, threading
+        from iern.runtime.webcam import main
+        status = []
+        thread = threading.Thread(
+            target=lambda: status.append(main(["--headless", "--source", {clip!r}, "--model", {model!r}]))
+        )
+        thread.start()
+        thread.join()
+        sys.exit(status[0])
+        """
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_signal_handlers_are_put_back(model, clip):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert main(["--headless", "--source", clip, "--model", model]) == 0
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_recording(tmp_path, monkeypatch, model, clip):
+    """Two signals within one frame: the second ends the command at once, and nothing half-written stays."""
+    read = sources.read
+
+    def interrupted(capture):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        return read(capture)
+
+    monkeypatch.setattr(sources, "read", interrupted)
+    monkeypatch.setattr("iern.runtime.capture.read", read)
+    assert main(["--headless", "--source", clip, "--model", model, "--record", str(tmp_path / "out.mp4")]) == 130
+    assert os.listdir(tmp_path) == []
