@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -39,10 +38,10 @@ def convert(
     """
     checkpoint = load_checkpoint(source)
     model = _model(checkpoint, source)
-    artifact = describe(checkpoint, sha256(source), data, licence)
+    artifact = describe(checkpoint, source, data, licence)
     say(f"{source}: {summary(artifact)}")
-    graph = export_onnx(deconfound(model, artifact.temperature), artifact)
     pictures = parity_faces(artifact.input, faces)
+    graph = export_onnx(deconfound(model, artifact.temperature), artifact)
     parity = check_parity(model, graph, pictures, artifact.temperature)
     say(f"parity with the sequential network in float64, on {parity.faces} images:\n{parity.table()}")
     if not parity.passed:
@@ -58,10 +57,8 @@ def convert(
     return artifact
 
 
-def describe(
-    checkpoint: Checkpoint, checkpoint_sha256: str, data: str | None = None, licence: str | None = None
-) -> Artifact:
-    """What the file will say about itself; `data` and `licence` as for `convert`.
+def describe(checkpoint: Checkpoint, source: Path, data: str | None = None, licence: str | None = None) -> Artifact:
+    """What the file will say about itself; `source` is the checkpoint's file, `data` and `licence` as for `convert`.
 
     Raises ArtifactError where the runtime would not understand it.
     """
@@ -77,15 +74,15 @@ def describe(
         data=_without_folders(str(provenance.get("data", ""))) if data is None else data,
         licence=str(provenance.get("licence", "")) if licence is None else licence,
         metrics=checkpoint.metrics,
-        checkpoint_sha256=checkpoint_sha256,
+        checkpoint_sha256=sha256(source),
         versions=versions(*PACKAGES),
     )
-    return Artifact.from_metadata(artifact.to_metadata(), "the checkpoint")
+    return Artifact.from_metadata(artifact.to_metadata(), str(source))
 
 
 def summary(artifact: Artifact) -> str:
     """One line on what kind of model it is."""
-    kind: list[Any] = [
+    kind = [
         f"{artifact.method}, preset {artifact.preset}" if artifact.preset else artifact.method,
         f"{len(artifact.expressions)} expressions ({', '.join(artifact.expressions)})",
         f"{len(artifact.strata)} strata ({', '.join(artifact.strata)})" if len(artifact.strata) > 1 else "no strata",

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iern.runtime.errors import IernError
+from iern.runtime.files import sha256
 from iern.runtime.options import DEMO_CLIP
+from iern.runtime.threads import cpu_budget
 
 EXAMPLES = """\
 examples:
@@ -74,9 +76,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from iern.export.convert import convert  # late: torch takes seconds, --help should not
-    from iern.runtime.files import sha256
+    import torch  # late: it takes seconds to import, and --help should not
 
+    from iern.export.convert import convert
+
+    torch.set_num_threads(cpu_budget())
     target = options.output or options.model.with_suffix(".onnx")
     if target.suffix != ".onnx":
         raise IernError(f"{target}: the output is an ONNX file; name it {target.with_suffix('.onnx')}")

@@ -19,12 +19,12 @@ PHOTOS = Path(__file__).parents[1] / "data" / "photos"
 FACES = {"astronaut": 1, "obama_portrait": 1, "biden_portrait": 1, "obama_and_biden": 3}
 """how many people show their face, counted by eye; the third in the last is a child at the lower right"""
 
-# Eyes, pixels of the photograph, the one on the image's left first; read off by eye.
 EYES = {
-    "astronaut": [(205, 109), (247, 108)],
-    "obama_portrait": [(377, 209), (470, 209)],
-    "biden_portrait": [(229, 153), (284, 150)],
+    "astronaut": [(203, 101), (247, 104)],
+    "obama_portrait": [(389, 188), (483, 186)],
+    "biden_portrait": [(242, 146), (295, 158)],
 }
+"""pupils, x and y in pixels of the photograph, the one on the image's left first; read off an enlargement by eye"""
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +76,15 @@ def test_the_first_two_landmarks_are_the_eyes_from_left_to_right_and_the_mouth_i
     assert eyes[:, 1].max() < nose[1] < mouth[:, 1].min() < face.y + face.height
 
 
-@pytest.mark.parametrize("width", [320, 2000, 4000])
-@pytest.mark.parametrize("name", ["astronaut", "obama_and_biden"])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [*(("astronaut", width) for width in (150, 2000, 4000)), *(("obama_and_biden", width) for width in (2000, 4000))],
+)
 def test_the_same_faces_are_found_at_the_same_places_in_a_larger_and_a_smaller_photograph(detector, name, width):
     image = photo(name)
     scale = width / image.shape[1]
     expected, found = detector(image), detector(resized(image, width))
-    assert len(found) == FACES[name] or width == 320  # the child's face is 31 pixels then
+    assert len(found) == FACES[name]
     for face in found:
         nearest = min(expected, key=lambda other: np.linalg.norm(centre(other) - centre(face) / scale))
         assert np.abs(centre(face) / scale - centre(nearest)).max() < 0.06 * side(nearest)
@@ -100,12 +102,7 @@ def test_a_face_that_fills_the_frame_is_one_face_at_its_true_size(detector, name
     scale = width / crop.shape[1]
     (face,) = detector(resized(crop, width))
     assert np.abs(centre(face) / scale + corner - centre(in_context)).max() < 0.1 * side(in_context)
-    assert side(face) / scale == pytest.approx(min(1, margin) * side(in_context), rel=0.1)
-
-
-def test_yunet_alone_miscounts_at_4000_pixels_so_the_bound_matters():
-    unbounded = FaceDetector(longest_side=4000)
-    assert len(unbounded(resized(photo("astronaut"), 4000))) != 1
+    assert side(face) / scale == pytest.approx(min(1, margin) * side(in_context), rel=0.15)
 
 
 def test_faces_of_uneven_scaling_land_where_they_are(detector):
@@ -113,6 +110,13 @@ def test_faces_of_uneven_scaling_land_where_they_are(detector):
     (face,) = detector(image)
     (expected,) = detector(photo("astronaut"))
     assert np.abs(centre(face) - centre(expected)).max() < 0.05 * side(expected)
+
+
+def test_a_face_in_a_narrow_strip_lands_where_it_is(detector):
+    face = cv2.resize(photo("astronaut")[50:190, 160:290], (36, 40), interpolation=cv2.INTER_AREA)
+    strip = cv2.copyMakeBorder(face, 0, 0, 300, 304, cv2.BORDER_REPLICATE)
+    (found,) = detector(strip)
+    assert np.abs(centre(found) - [318, 20]).max() < 4
 
 
 def test_frames_of_changing_size_each_get_their_own_faces(detector):
@@ -133,7 +137,7 @@ def test_grey_sixteen_bit_and_alpha_frames_show_the_face_as_well(detector):
         assert np.abs(centre(face) - centre(expected)).max() < 0.05 * side(expected)
 
 
-@pytest.mark.parametrize("shape", [(480, 640), (2736, 3648), (1, 1), (3, 900), (900, 2)])
+@pytest.mark.parametrize("shape", [(480, 640), (2736, 3648), (1, 1), (2, 900), (24, 640), (900, 2), (640, 30)])
 def test_frames_without_a_face_give_none(detector, shape):
     assert detector(np.full((*shape, 3), 120, np.uint8)) == []
 

@@ -286,7 +286,7 @@ def test_a_key_in_the_window_leaves(tmp_path, monkeypatch, model, key):
     try:
         command = [sys.executable, "-m", "iern.runtime.webcam", "--source", str(image), "--model", model]
         process = subprocess.Popen([*command, "--jsonl", str(lines)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        find = ["xdotool", "search", "--sync", "--onlyvisible", "--name", "^IERN$", "windowfocus", "key", key]
+        find = ["xdotool", "search", "--name", "^IERN$", "windowfocus", "key", key]
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
             subprocess.run(find, capture_output=True, timeout=30, check=False)

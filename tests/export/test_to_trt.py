@@ -1,0 +1,277 @@
+"""The command: a checkpoint becomes one verified file, or one line says why not and nothing is left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from iern.export import convert
+from iern.export.to_trt import main
+from iern.runtime.artifact import Artifact
+from iern.runtime.session import OnnxSession
+from iern.train.checkpoint import Checkpoint, save_checkpoint
+from repository import ROOT
+from tiny_artifact import tiny_model
+from tiny_network import random_faces, sequential_logits, tiny_config, tiny_network
+
+PHOTOGRAPH = str(ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg")
+TEMPERATURE = 1.3
+OPTIONS = ["--faces", PHOTOGRAPH, "--licence", "nur für Forschung"]
+
+
+def checkpoint(**changes) -> Checkpoint:
+    model = tiny_network()
+    return Checkpoint(
+        **{
+            "config": model.config,
+            "weights": model.state_dict(),
+            "provenance": {"data": "/somebody/faces", "licence": "CC0-1.0", "seed": 0},
+            "metrics": {"accuracy": np.float32(0.5), "recall": {"anger": np.float64(0.25)}},
+            "temperature": TEMPERATURE,
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    """ckpt.onnx, written beside its ckpt.pt by the command as the user types it, from another folder."""
+    folder = tmp_path_factory.mktemp("run")
+    save_checkpoint(checkpoint(), folder / "ckpt.pt")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    command = [sys.executable, "-X", "utf8", ROOT / "export" / "to_trt.py", folder / "ckpt.pt", *OPTIONS]
+    result = subprocess.run(command, cwd=elsewhere, capture_output=True, encoding="utf-8", check=False)
+    assert result.returncode == 0, result.stderr
+    (folder / "said.txt").write_text(result.stdout, encoding="utf-8")
+    assert not list(elsewhere.iterdir())
+    return folder / "ckpt.onnx"
+
+
+def copied(exported: Path, folder: Path) -> Path:
+    """The checkpoint alone in a folder of its own."""
+    return Path(shutil.copy(exported.with_suffix(".pt"), folder))
+
+
+def refused(capsys, *words: str | Path) -> str:
+    """The one line that the command says as it fails."""
+    assert main([str(word) for word in words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_it_says_parity_where_the_file_is_its_size_and_digest_and_that_there_is_no_engine(exported):
+    said = (exported.parent / "said.txt").read_text(encoding="utf-8")
+    assert re.search(r"^onnxruntime +\d\.\de-\d\d +\d\.\de-\d\d +\d\.\de-\d\d +0$", said, re.MULTILINE)
+    size, digest = exported.stat().st_size / 1e6, hashlib.sha256(exported.read_bytes()).hexdigest()
+    assert f"wrote {exported}: {size:.1f} MB, sha256 {digest}" in said
+    (about_engines,) = [line for line in said.splitlines() if "TensorRT" in line]
+    assert "no engine is built" in about_engines or "not built yet" in about_engines
+
+
+def test_nothing_but_the_file_is_left_beside_the_checkpoint(exported):
+    assert {path.name for path in exported.parent.iterdir()} == {"ckpt.pt", "ckpt.onnx", "said.txt"}
+
+
+def test_the_file_answers_in_the_runtime_as_the_sequential_network_does(exported):
+    faces = random_faces(20)
+    expected = sequential_logits(tiny_network(), faces)
+    with OnnxSession(exported) as session:
+        answer = session(faces)
+    np.testing.assert_allclose(answer.stratum_logits, expected.numpy(), rtol=0, atol=1e-4)
+    probabilities = (expected.mean(dim=1) / TEMPERATURE).softmax(dim=1)
+    np.testing.assert_allclose(answer.probabilities, probabilities.numpy(), rtol=0, atol=1e-5)
+
+
+def test_the_file_says_what_the_checkpoint_says(exported):
+    with OnnxSession(exported) as session:
+        artifact = session.artifact
+    config = tiny_config()
+    assert (artifact.expressions, artifact.strata, artifact.input) == (config.expressions, config.strata, config.input)
+    assert (artifact.method, artifact.answer, artifact.temperature) == ("iern", "logits", TEMPERATURE)
+    assert artifact.metrics == {"accuracy": 0.5, "recall": {"anger": 0.25}}
+    assert artifact.checkpoint_sha256 == hashlib.sha256(exported.with_suffix(".pt").read_bytes()).hexdigest()
+    assert {"iern", "torch", "onnx"} <= set(artifact.versions)
+    assert artifact.parity["forms"]["onnxruntime"]["argmax_changes"] == 0
+
+
+def test_the_same_checkpoint_gives_the_same_bytes_from_another_process_and_folder(exported, tmp_path):
+    source, target = copied(exported, tmp_path), tmp_path / "new folder" / "other.onnx"
+    assert main([str(source), "-o", str(target), *OPTIONS]) == 0
+    assert target.read_bytes() == exported.read_bytes()
+    assert not source.with_suffix(".onnx").exists()
+
+
+def test_words_on_the_command_line_replace_those_of_the_checkpoint(exported):
+    with OnnxSession(exported) as session:
+        assert session.artifact.licence == "nur für Forschung"
+    assert convert.describe(checkpoint(), exported, data="CK+, MMI").data == "CK+, MMI"
+    assert convert.describe(checkpoint(), exported).licence == "CC0-1.0"
+
+
+def test_folders_of_the_machine_are_not_told(exported):
+    with OnnxSession(exported) as session:
+        assert session.artifact.data == "faces"
+    assert b"somebody" not in exported.read_bytes()
+
+
+def test_a_file_exported_before_is_checked_and_left_as_it_is(exported, capsys):
+    before = exported.read_bytes()
+    assert main([str(exported), "--faces", PHOTOGRAPH]) == 0
+    assert "sound" in capsys.readouterr().out
+    assert exported.read_bytes() == before
+
+
+@pytest.fixture
+def wrong_algebra(monkeypatch):
+    """The exporter with a mistake in it: the first stratum's centre is off by a hundredth."""
+    right = convert.deconfound
+
+    def wrong(*arguments):
+        network = right(*arguments)
+        network.head.entry.context[0] *= 1.01
+        return network
+
+    monkeypatch.setattr(convert, "deconfound", wrong)
+
+
+@pytest.mark.usefixtures("wrong_algebra")
+def test_over_the_parity_limit_it_fails_and_leaves_no_file(exported, tmp_path, capsys):
+    source = copied(exported, tmp_path)
+    assert main([str(source), "--faces", PHOTOGRAPH]) == 1
+    said = capsys.readouterr()
+    assert "onnxruntime: strata differ by" in said.err
+    assert "nothing was written" in said.err
+    assert "strata / spread" in said.out
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
+
+
+def test_weights_that_are_not_numbers_are_stopped_and_an_older_file_stays_as_it_was(tmp_path, capsys):
+    weights = {name: tensor.clone() for name, tensor in tiny_network().state_dict().items()}
+    weights["confounders"][0, 0, 0, 0] = float("nan")
+    save_checkpoint(checkpoint(weights=weights), tmp_path / "ckpt.pt")
+    (tmp_path / "ckpt.onnx").write_bytes(b"older")
+    assert "differ by nan" in refused(capsys, tmp_path / "ckpt.pt", "--faces", PHOTOGRAPH)
+    assert (tmp_path / "ckpt.onnx").read_bytes() == b"older"
+    assert {path.name for path in tmp_path.iterdir()} == {"ckpt.pt", "ckpt.onnx"}
+
+
+def foreign_checkpoint(path: Path) -> None:
+    torch.save({"state_dict": {"fc.weight": torch.zeros(2)}}, path)
+
+
+def misfitting_checkpoint(path: Path) -> None:
+    save_checkpoint(checkpoint(config=tiny_config(width=16)), path)
+
+
+def checkpoint_of_an_unknown_backbone(path: Path) -> None:
+    save_checkpoint(checkpoint(config=tiny_config(backbone="resnet50_of_tomorrow")), path)
+
+
+def checkpoint_that_cannot_be_served(path: Path) -> None:
+    save_checkpoint(checkpoint(temperature=0.0), path)
+
+
+def truncated_checkpoint(path: Path) -> None:
+    save_checkpoint(checkpoint(), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda path: None, "no such file"),
+        (lambda path: path.mkdir(), "no such file"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_text("epoch, loss\n1, 0.5\n", encoding="utf-8"), "not a checkpoint"),
+        (truncated_checkpoint, "cut off"),
+        (foreign_checkpoint, "not of this project"),
+        (misfitting_checkpoint, "do not fit"),
+        (checkpoint_of_an_unknown_backbone, "cannot be built"),
+        (checkpoint_that_cannot_be_served, "temperature"),
+    ],
+    ids=["absent", "folder", "empty", "text", "truncated", "foreign", "misfitting", "backbone", "temperature"],
+)
+def test_a_bad_checkpoint_is_refused_in_one_line_that_names_it(make, found, tmp_path, capsys):
+    path = tmp_path / "ckpt.pt"
+    make(path)
+    line = refused(capsys, path, "--faces", PHOTOGRAPH)
+    assert found in line
+    assert str(path) in line
+    assert not list(tmp_path.glob("**/*.onnx"))
+
+
+def external_weights(path: Path, content: bytes) -> None:
+    model = onnx.load_from_string(content)
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+
+
+def contradicting_outputs(path: Path, content: bytes) -> None:
+    model = onnx.load_from_string(content)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    artifact = dataclasses.replace(Artifact.from_metadata(metadata, "copy"), temperature=5.0)
+    onnx.helper.set_model_props(model, artifact.to_metadata())
+    path.write_bytes(model.SerializeToString())
+
+
+def unknown_operation(path: Path, content: bytes) -> None:
+    model = onnx.load_from_string(content)
+    model.graph.node[0].op_type = "Transposed"
+    path.write_bytes(model.SerializeToString())
+
+
+def weights_not_numbers(path: Path, content: bytes) -> None:
+    model = onnx.load_from_string(content)
+    for tensor in model.graph.initializer:
+        if tensor.name == "tail.of_mean.weight":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, np.nan, np.float32), tensor.name))
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda path, content: None, "check the path"),
+        (lambda path, content: path.write_bytes(b""), "is empty"),
+        (lambda path, content: path.write_text("not a graph", encoding="utf-8"), "no ONNX file"),
+        (lambda path, content: path.write_bytes(content[: len(content) // 2]), "cut off"),
+        (lambda path, content: path.write_bytes(tiny_model(with_metadata=False)), "no iern.* metadata"),
+        (external_weights, "weights.bin"),
+        (contradicting_outputs, "probabilities are off"),
+        (unknown_operation, "no valid ONNX graph"),
+        (weights_not_numbers, "NaN"),
+    ],
+    ids=["absent", "empty", "text", "truncated", "foreign", "external", "contradicting", "operation", "nan"],
+)
+def test_a_bad_onnx_file_is_refused_in_one_line_that_names_it(make, found, exported, tmp_path, capsys):
+    path = tmp_path / "model.onnx"
+    make(path, exported.read_bytes())
+    line = refused(capsys, path, "--faces", PHOTOGRAPH)
+    assert found in line
+    assert str(path) in line
+
+
+def test_an_output_that_is_no_onnx_file_is_refused_before_any_work(exported, tmp_path, capsys):
+    line = refused(capsys, exported.with_suffix(".pt"), "-o", tmp_path / "model.engine")
+    assert "model.onnx" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_of_an_export_are_refused_for_a_file_that_is_exported_already(exported, tmp_path, capsys):
+    assert "leave out" in refused(capsys, exported, "-o", tmp_path / "model.onnx")
+
+
+def test_faces_that_cannot_be_opened_are_told_and_nothing_is_written(exported, tmp_path, capsys):
+    source = copied(exported, tmp_path)
+    assert "no such file" in refused(capsys, source, "--faces", tmp_path / "absent.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
