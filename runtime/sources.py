@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import threading
 import time
@@ -20,9 +21,6 @@ FAR_SHORT = 0.9
 
 DEFAULT_FPS = 25.0
 """Frames a second where a video file does not say, or says nonsense."""
-
-CLOSING_SECONDS = 2.0
-"""How long `close` waits for a live source whose device is stuck inside a read."""
 
 Opened = tuple[cv2.VideoCapture, Image]
 """An open capture and its first frame: one that opens but shows nothing does not count as open."""
@@ -166,6 +164,7 @@ class LiveSource(Source):
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._receive, args=(capture, image), name=name, daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # Python ending under a thread that is inside OpenCV aborts the process
 
     def __iter__(self) -> Iterator[Frame]:
         while (frame := self._take()) is not None:
@@ -214,8 +213,10 @@ class LiveSource(Source):
             self._arrival.notify()
 
     def close(self) -> None:
+        """Waits for a read under way: seconds where the device has gone silent, until its time-out."""
         super().close()
-        self._thread.join(CLOSING_SECONDS)
+        self._thread.join()
+        atexit.unregister(self.close)
 
 
 def read(capture: cv2.VideoCapture) -> Image | None:

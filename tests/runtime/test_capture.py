@@ -267,7 +267,8 @@ def test_a_slow_reader_of_a_stream_gets_the_latest_frame_and_the_rest_is_counted
     assert all(a < b for a, b in itertools.pairwise(indices))
 
 
-def test_stop_wakes_a_reader_that_waits_for_a_silent_stream():
+def test_stop_wakes_a_reader_that_waits_for_a_silent_stream(monkeypatch):
+    monkeypatch.setattr(capture, "READ_TIMEOUT_MS", 3000)  # for which `close` waits
     with (
         mjpeg_server([grey(9)] * 3, pause=0.01, then="hang") as address,
         open_source(f"http://{address}/cam") as source,
@@ -276,6 +277,23 @@ def test_stop_wakes_a_reader_that_waits_for_a_silent_stream():
         start = time.monotonic()
         list(source)
         assert 0.3 < time.monotonic() - start < 1.5
+
+
+def test_python_does_not_end_under_a_reading_thread_of_a_source_that_nobody_closed():
+    """What it would do there is abort the process, now and then."""
+    with mjpeg_server([grey(9)] * 3, pause=0.01, then="hang") as address:
+        program = textwrap.dedent(
+            f"""
+            import atexit, threading
+            atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))  # the last to run
+            from iern.runtime import capture
+            capture.READ_TIMEOUT_MS = 1000
+            print(next(iter(capture.open_source("http://{address}/cam"))).name)
+            """
+        )
+        result = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
+    expected = f"http://{address}/cam\n['MainThread']\n"
+    assert (result.returncode, result.stdout, result.stderr) == (0, expected, "")
 
 
 def test_closing_a_stream_ends_its_thread():
