@@ -48,9 +48,10 @@ class Scene:
 
 SCENES = (
     Scene("astronaut", View(0.5, 0.38, 1.0), View(0.44, 0.24, 0.5), 42),
-    Scene("obama_portrait", View(0.50, 0.24, 0.75), View(0.56, 0.34, 0.95), 42),
     Scene("biden_portrait", View(0.62, 0.18, 0.70), View(0.52, 0.20, 0.90), 42),
-    Scene("obama_and_biden", View(0.50, 0.37, 0.52), View(0.53, 0.36, 0.40), 60),
+    # Ends with the face where the next scene has the same man's: the fade between shows no third face.
+    Scene("obama_portrait", View(0.56, 0.34, 0.95), View(0.352, 0.248, 0.703), 42),
+    Scene("obama_and_biden", View(0.50, 0.36, 0.40), View(0.50, 0.37, 0.52), 60),
 )
 
 

@@ -23,10 +23,11 @@ def test_the_bundled_clip_is_small_and_goes_from_one_person_to_two():
     detect = FaceDetector()
     faces = {}
     for frame in open_source(DEMO_CLIP):
-        if frame.index % 25 == 0:
+        if frame.index % 20 == 0 or 100 <= frame.index < 120:
             faces[frame.index] = len(detect(frame.image))
     assert 9 < frame.time < 12
-    assert faces == {0: 1, 25: 1, 50: 1, 75: 1, 100: faces[100], 125: 2, 150: 2}, "100 is within a cross-fade"
+    assert [faces[index] for index in (0, 20, 40, 60, 80, 120, 140)] == [1, 1, 1, 1, 1, 2, 2]
+    assert max(faces.values()) == 2, "the last cross-fade shows no third face, which would make a poor still"
 
 
 @pytest.mark.slow

@@ -280,10 +280,12 @@ def test_a_display_that_is_named_but_not_there_is_refused_too(monkeypatch, capsy
 def test_a_key_in_the_window_leaves(tmp_path, monkeypatch, model, key):
     image, lines = tmp_path / "photo.png", tmp_path / "out.jsonl"
     cv2.imwrite(str(image), photo("astronaut"))
-    display = f":{90 + os.getpid() % 900}"
-    monkeypatch.setenv("DISPLAY", display)
-    screen = subprocess.Popen(["Xvfb", display, "-screen", "0", "800x600x24"], stderr=subprocess.DEVNULL)
+    # With -displayfd the server takes a free number and writes it once it accepts connections.
+    server = ["Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24"]
+    screen = subprocess.Popen(server, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
+        assert screen.stdout
+        monkeypatch.setenv("DISPLAY", f":{screen.stdout.readline().strip()}")
         command = [sys.executable, "-m", "iern.runtime.webcam", "--source", str(image), "--model", model]
         process = subprocess.Popen([*command, "--jsonl", str(lines)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         find = ["xdotool", "search", "--name", "^IERN$", "windowfocus", "key", key]
