@@ -282,7 +282,7 @@ def test_a_key_in_the_window_leaves(tmp_path, monkeypatch, model, key):
     cv2.imwrite(str(image), photo("astronaut"))
     # With -displayfd the server takes a free number and writes it once it accepts connections.
     server = ["Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24"]
-    screen = subprocess.Popen(server, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    screen = subprocess.Popen(server, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
     try:
         assert screen.stdout
         monkeypatch.setenv("DISPLAY", f":{screen.stdout.readline().strip()}")
