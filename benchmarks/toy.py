@@ -112,9 +112,9 @@ def summary(runs: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
         found = [figures for key, figures in runs.items() if key.split("/")[0] == method]
         if found:
             cells = [interval([figures[split]["accuracy"] for figures in found]) for split in ("test", "ood")]
-            text = [f"{mean:.1%} [{low:.1%}, {high:.1%}]" for mean, low, high in cells]
-            rows.append((method, str(len(found)), *text))
-    return [(method, seeds, test, ood) for method, seeds, test, ood in rows]
+            test, ood = (f"{mean:.1%} [{low:.1%}, {high:.1%}]" for mean, low, high in cells)
+            rows.append((method, str(len(found)), test, ood))
+    return rows
 
 
 def markdown(rows: list[tuple[str, str, str, str]]) -> str:

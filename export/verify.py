@@ -10,7 +10,7 @@ import onnx
 from iern.export.faces import parity_faces
 from iern.export.parity import Answers, answers_of_onnxruntime, softmax
 from iern.runtime.artifact import Artifact
-from iern.runtime.errors import ArtifactError
+from iern.runtime.errors import ArtifactError, one_line
 
 TOLERANCE = 1e-5
 """largest contradiction between outputs of one file, in probability or over the largest logit"""
@@ -38,7 +38,7 @@ def read_artifact(path: Path) -> Artifact:
     try:
         model = onnx.load_from_string(content)
     except Exception as error:  # protobuf's DecodeError; protobuf is onnx's dependency, not ours
-        raise ArtifactError(f"{path}: no ONNX file, or cut off ({_one_line(error)}); export it again") from error
+        raise ArtifactError(f"{path}: no ONNX file, or cut off ({one_line(error)}); export it again") from error
     if outside := sorted(_files_with_weights(model.graph)):
         raise ArtifactError(
             f"{path}: keeps weights in other files ({', '.join(outside)}), so that it does not work copied alone; "
@@ -48,7 +48,7 @@ def read_artifact(path: Path) -> Artifact:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ArtifactError(f"{path}: no valid ONNX graph ({_one_line(error)}); export it again") from error
+        raise ArtifactError(f"{path}: no valid ONNX graph ({one_line(error)}); export it again") from error
     return artifact
 
 
@@ -77,8 +77,3 @@ def _check_answers(path: Path, answers: Answers, artifact: Artifact) -> None:
                 f"{path}: its {name} are off by {size:.1e} from what its other outputs and its description give; "
                 "export it again"
             )
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) < 200 else text[:200] + "..."

@@ -51,3 +51,9 @@ class TrainingError(IernError):
 
 class OutputError(IernError):
     """A window cannot be shown, or a recording or picture cannot be written."""
+
+
+def one_line(error: BaseException, longest: int = 200) -> str:
+    """The text of another library's error on one line, cut where it is long: for a message of ours."""
+    text = " ".join(str(error).split())
+    return text if len(text) < longest else text[:longest] + "..."

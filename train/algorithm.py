@@ -213,12 +213,11 @@ class Algorithm1:
 
     @torch.no_grad()
     def end_epoch(self, epoch: int, last: bool = False) -> dict[str, float]:
-        """Bring the processes' BatchNorm statistics together; report, and with `centres: means` set, the centres.
+        """Report on the centres, and with `centres: means` set them; every process must call it.
 
         `epoch` counts from 0; after the `last` one the centres stay those that f_c was trained on. Returns
         `centre_distance`: root mean square distance of C to the strata's mean context features of this epoch.
         """
-        average_statistics(self.model, self.fabric)
         if self.context_means is None:
             return {}
         model = cast(IERN, self.model)

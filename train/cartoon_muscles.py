@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+from iern.train.config import SEVEN_EXPRESSIONS
+
+EXPRESSIONS = SEVEN_EXPRESSIONS
+"""those that can be drawn"""
 
 
 @dataclass(frozen=True)

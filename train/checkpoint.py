@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iern.runtime.errors import CheckpointError
+from iern.runtime.errors import CheckpointError, one_line
 from iern.runtime.files import atomic_path
 from iern.train.config import ModelConfig
 from iern.train.model import Baseline, build
@@ -41,7 +41,7 @@ class Checkpoint:
         try:
             model.load_state_dict(self.weights)
         except RuntimeError as error:
-            raise CheckpointError(f"the weights do not fit the configuration: {_one_line(error)}") from error
+            raise CheckpointError(f"the weights do not fit the configuration: {one_line(error)}") from error
         return model.eval()
 
 
@@ -72,9 +72,14 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are not its own
         raise CheckpointError(
-            f"{path}: not a checkpoint that can be read safely, or cut off ({_one_line(error)}); "
+            f"{path}: not a checkpoint that can be read safely, or cut off ({one_line(error)}); "
             "expected a file written by train/fit.py"
         ) from error
+    return parse_checkpoint(content, path)
+
+
+def parse_checkpoint(content: Any, path: Path) -> Checkpoint:
+    """What `torch.load` gave for `path` -> checkpoint. Raises CheckpointError where it is not one of ours, whole."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         keys = list(content)[:4] if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(
@@ -91,7 +96,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             **{key: content[key] for key in ("weights", "provenance", "metrics", "temperature", "training")},
         )
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: incomplete ({_one_line(error)}); train it again") from error
+        raise CheckpointError(f"{path}: incomplete ({one_line(error)}); train it again") from error
 
 
 def plain(value: Any) -> Any:
@@ -120,8 +125,3 @@ def versions(*packages: str) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) < 200 else text[:200] + "..."

