@@ -112,6 +112,8 @@ class Recipe:
     """iterations between checkpoints inside an epoch; 0: at its end only"""
     verify: bool = True
     """decode every image once before training"""
+    data_name: str = ""
+    """the training data in words; stands in the exported file (default: the folder's name)"""
     licence: str = ""
     """of the training data; stands in the exported file"""
     accelerator: str = "auto"
@@ -125,7 +127,8 @@ class Recipe:
 
     def identity(self) -> dict[str, Any]:
         """What must not change when a run is resumed: everything that its losses depend on."""
-        free = {"out", "resume", "workers", "save_every", "verify", "accelerator", "devices", "nodes", "licence"}
+        free = {"out", "resume", "workers", "save_every", "verify", "accelerator", "devices", "nodes"}
+        free |= {"data_name", "licence"}
         return {k: _plain(v) for k, v in dataclasses.asdict(self).items() if k not in free}
 
 

@@ -78,7 +78,8 @@ class Trainer:
         self.batches = EpochBatches(
             len(training), recipe.batch_size, recipe.seed, fabric.global_rank, fabric.world_size
         )
-        self.provenance = {**provenance, "data": str(data.root), "images": len(training), "seed": recipe.seed}
+        named = recipe.data_name or data.root.resolve().name
+        self.provenance = {**provenance, "data": named, "images": len(training), "seed": recipe.seed}
         self.algorithm = Algorithm1(model, recipe.algorithm, fabric)
         self.ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema > 0 else None
         self.position = Position()
