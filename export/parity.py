@@ -25,8 +25,12 @@ LOGITS_LIMIT = 1e-4
 """largest logit difference, over the range of the logits"""
 STRATA_LIMIT = 1e-3
 """largest error of a stratum's deviation from the mean of the strata, over the largest spread between strata"""
+SMALLEST_SPREAD = 1e-3
+"""share of the logit range; a smaller spread counts as this, since float32 resolves no thousandth of it"""
 PROBABILITIES_LIMIT = 1e-4
 """largest difference of a probability"""
+LIMITS = {"logits": LOGITS_LIMIT, "strata": STRATA_LIMIT, "probabilities": PROBABILITIES_LIMIT, "argmax_changes": 0}
+"""of every form, named as the fields of `Difference`"""
 
 FLOAT32, ONNXRUNTIME = "torch float32", "onnxruntime"
 BATCH = 8
@@ -50,7 +54,7 @@ class Difference:
     logits: float
     """over the range of the twin's logits"""
     strata: float
-    """over the twin's largest spread between strata; 0 with one stratum"""
+    """over the twin's largest spread between strata, see SMALLEST_SPREAD; 0 with one stratum"""
     probabilities: float
     argmax_changes: int
     """faces with another first expression; an exact tie of the twin's is none"""
@@ -68,20 +72,11 @@ class Parity:
     forms: Mapping[str, Difference]
 
     @property
-    def strata_limit(self) -> float:
-        """The limit for the strata, but never below what float32 resolves.
-
-        Strata that hardly differ have a spread near the rounding of float32, which no file can beat; four times the
-        error of the sequential network in float32 is then the limit.
-        """
-        return max(STRATA_LIMIT, 4 * self.forms[FLOAT32].strata)
-
-    @property
     def failures(self) -> list[str]:
         """One line for each form and limit that it exceeds; empty where all agree."""
         found = []
         for form, difference in self.forms.items():
-            for name, limit in self._limits().items():
+            for name, limit in LIMITS.items():
                 value = getattr(difference, name)
                 if not value <= limit:  # so that NaN fails
                     found.append(f"{form}: {name} differ by {value:.3g}, over the limit of {limit:.3g}")
@@ -94,11 +89,10 @@ class Parity:
 
     def table(self) -> str:
         """The numbers for a terminal, one line for each form."""
-        limits = self._limits()
         rows = [
             ("", "logits / range", "strata / spread", "probabilities", "argmax changes"),
             *(_row(form, asdict(difference)) for form, difference in self.forms.items()),
-            _row("limit", limits),
+            _row("limit", LIMITS),
         ]
         width = max(len(row[0]) for row in rows)
         return "\n".join(f"{row[0]:<{width}}" + "".join(f"  {cell:>15}" for cell in row[1:]) for row in rows)
@@ -106,14 +100,6 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """Plain types, three digits: more would change with the number of threads."""
         return _three_digits(asdict(self))
-
-    def _limits(self) -> dict[str, float]:
-        return {
-            "logits": LOGITS_LIMIT,
-            "strata": self.strata_limit,
-            "probabilities": PROBABILITIES_LIMIT,
-            "argmax_changes": 0,
-        }
 
 
 @np.errstate(invalid="ignore")  # NaN is told by the verdict
@@ -163,7 +149,7 @@ def normalised(faces: NDArray[np.uint8], config: ModelConfig) -> NDArray[np.floa
 def compare(twin: Answers, other: Answers) -> Difference:
     """How far `other` is from `twin`."""
     logit_range = float(np.ptp(twin.logits))
-    spread = max(_spread(twin), 1e-9 * logit_range)  # strata that are all alike have no spread to divide by
+    spread = max(_spread(twin), SMALLEST_SPREAD * logit_range)
     logits = max(_largest(other.logits - twin.logits), _largest(other.stratum_logits - twin.stratum_logits))
     strata = _largest(_deviations(other.stratum_logits) - _deviations(twin.stratum_logits))
     return Difference(

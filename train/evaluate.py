@@ -26,7 +26,7 @@ from iern.runtime.session import open_session
 from iern.runtime.threads import cpu_budget
 from iern.train.checkpoint import load_checkpoint
 from iern.train.data import FaceDataset, Record, load_data
-from iern.train.figures import save_confusion
+from iern.train.figures import check_drawable, save_confusion
 from iern.train.metrics import evaluate_answers
 from iern.train.predict import predict
 
@@ -137,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(cpu_budget())
     console = Console(soft_wrap=True)
     try:
+        if options.figure:
+            check_drawable(options.figure)
         figures = evaluate(options.model, options.data, options.split, console)
         print_figures(figures, console)
         if options.json:

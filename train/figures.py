@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from iern.runtime.errors import IernError
 from iern.runtime.files import atomic_path
+
+
+def check_drawable(path: Path) -> None:
+    """Raise IernError where no picture can be written under this name; to be asked before the long work."""
+    if path.suffix.lower().lstrip(".") not in FigureCanvasBase.get_supported_filetypes():
+        raise IernError(f"{path}: cannot draw this kind of file; name it .png, .pdf or .svg")
 
 
 def save_confusion(figures: dict[str, Any], path: Path) -> None:
@@ -32,7 +39,5 @@ def save_confusion(figures: dict[str, Any], path: Path) -> None:
     bars.barh(strata, recalls, height=0.3, label="mean recall")
     bars.set(xlim=(0, 1), title="per stratum")
     bars.legend(loc="lower right")
-    if path.suffix.lower().lstrip(".") not in figure.canvas.get_supported_filetypes():
-        raise IernError(f"{path}: cannot draw this kind of file; name it .png, .pdf or .svg")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)

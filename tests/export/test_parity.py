@@ -15,7 +15,9 @@ from iern.export.deconfound import deconfound
 from iern.export.faces import edge_cases, parity_faces, photographed_faces
 from iern.export.parity import (
     FLOAT32,
+    LOGITS_LIMIT,
     ONNXRUNTIME,
+    STRATA_LIMIT,
     Answers,
     Difference,
     Parity,
@@ -198,29 +200,26 @@ def made_up(stratum_logits: np.ndarray) -> Answers:
 
 
 def test_an_error_in_the_strata_counts_by_their_spread_however_small_it_is_beside_the_logits():
-    twin = np.random.default_rng(0).normal(0, 100, (5, 1, 4)) + np.random.default_rng(1).normal(0, 0.01, (5, 3, 4))
+    twin = np.random.default_rng(0).normal(0, 100, (5, 1, 4)) + np.random.default_rng(1).normal(0, 1, (5, 3, 4))
     wrong = twin.copy()
-    wrong[2, 1] += 2e-4
+    wrong[2, 1, 0] += 0.02
     difference = compare(made_up(twin), made_up(wrong))
-    assert difference.logits < 1e-5
+    assert difference.logits < 1e-4
     assert difference.strata > 2e-3
     rounding = Difference(logits=1e-7, strata=1e-6, probabilities=1e-7, argmax_changes=0)
     (failure,) = Parity(5, 400, 0.05, {FLOAT32: rounding, ONNXRUNTIME: difference}).failures
     assert failure.startswith(f"{ONNXRUNTIME}: strata differ by")
 
 
-def test_strata_below_what_float32_resolves_are_held_against_float32_itself():
-    def parity(of_float32: float, of_onnxruntime: float) -> Parity:
-        forms = {
-            FLOAT32: Difference(logits=1e-7, strata=of_float32, probabilities=1e-7, argmax_changes=0),
-            ONNXRUNTIME: Difference(logits=1e-7, strata=of_onnxruntime, probabilities=1e-7, argmax_changes=0),
-        }
-        return Parity(5, 1.0, 1e-5, forms)
-
-    assert parity(1e-5, 0.9e-3).passed
-    assert not parity(1e-5, 1.1e-3).passed
-    assert parity(1e-2, 3e-2).passed
-    assert not parity(1e-2, 5e-2).passed
+def test_strata_that_hardly_differ_are_held_to_a_millionth_of_the_logits():
+    twin = np.random.default_rng(0).normal(0, 1, (5, 1, 4)) + np.random.default_rng(1).normal(0, 1e-6, (5, 3, 4))
+    logit_range = np.ptp(twin.mean(axis=1))
+    for error, passes in ((0.5e-6, True), (4e-6, False)):
+        wrong = twin.copy()
+        wrong[2, 1, 0] += error * logit_range
+        difference = compare(made_up(twin), made_up(wrong))
+        assert difference.logits < LOGITS_LIMIT
+        assert (difference.strata < STRATA_LIMIT) == passes
 
 
 def test_another_first_expression_is_a_change_unless_the_twin_has_a_tie():
