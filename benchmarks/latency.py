@@ -54,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     options = _parse(argv)
     try:
-        record = measure(options.presets, options.strata, options.repeats, options.threads, options.quick)
+        record = measure(
+            options.presets, options.strata, options.repeats, options.threads, options.quick, options.width
+        )
         write_text(options.json, json.dumps(record, indent=1) + "\n")
         for path in (options.json, *write_report(record, options.json.parent)):
             print(f"wrote {path}")
@@ -66,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(presets: Sequence[str], strata: Sequence[int], repeats: int, threads: int, quick: bool) -> dict[str, Any]:
+def measure(
+    presets: Sequence[str], strata: Sequence[int], repeats: int, threads: int, quick: bool, width: int | None = None
+) -> dict[str, Any]:
     """Time every preset with every number of strata -> what latency.json holds: plain types only."""
     torch.set_num_threads(threads)
     size = 256 if quick else 2048
@@ -74,7 +78,7 @@ def measure(presets: Sequence[str], strata: Sequence[int], repeats: int, threads
     configurations = []
     for preset in presets:
         for count in strata:
-            configurations.append(_configuration(preset, count, repeats, threads))
+            configurations.append(_configuration(preset, count, repeats, threads, width))
             peaks.append(sgemm_peak(size, repeats=5))  # between the others: the clock falls as a machine warms up
     return {
         "machine": {"cpu": cpu_model(), "threads": threads, "cores": cpu_budget(), "system": platform.platform()},
@@ -87,10 +91,10 @@ def measure(presets: Sequence[str], strata: Sequence[int], repeats: int, threads
     }
 
 
-def _configuration(preset: str, strata: int, repeats: int, threads: int) -> dict[str, Any]:
-    label = f"{preset}, N {strata}"
+def _configuration(preset: str, strata: int, repeats: int, threads: int, width: int | None) -> dict[str, Any]:
+    label = f"{preset}, N {strata}" + (f", d {width}" if width else "")
     _say(f"{label}: building and exporting")
-    model = network(preset, strata)
+    model = network(preset, strata, **({"width": width} if width else {}))
     content = export(model)
     _say(f"{label}: finding the faster memory formats")
     named, settings = ways(model, content, threads)
@@ -108,7 +112,7 @@ def _configuration(preset: str, strata: int, repeats: int, threads: int) -> dict
     samples = in_turns(named, face, repeats, tell)
     _say(f"{label}: " + ", ".join(f"{name} {sorted(ms)[len(ms) // 2]:.1f} ms" for name, ms in samples.items()))
     return {
-        "preset": preset,
+        "preset": preset if width is None else f"{preset} d {width}",
         "strata": strata,
         "settings": settings,
         "macs": {"naive": macs_of_network(model), "graph": macs_of_graph(content)},
@@ -136,6 +140,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--presets", nargs="+", choices=tuple(PRESETS), help="networks (default: edge paper)")
     add("--strata", nargs="+", type=_at_least_one, metavar="N", help="numbers of strata (default: 1 3 10)")
+    add("--width", type=_at_least_one, metavar="D", help="channels behind the backbone (default: the preset's)")
     add("--repeats", type=_at_least_one, metavar="N", help="timed calls of each way (default: 100)")
     add("--threads", type=_at_least_one, metavar="K", default=cpu_budget(), help="default: all this process may use")
     add("--json", type=Path, metavar="FILE", help="default: benchmarks/results/latency_<cpu>.json")

@@ -33,11 +33,12 @@ TURN = 4
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
-def network(preset: str, strata: int) -> IERN:
-    """A preset's network with random weights and BatchNorm statistics: speed does not depend on their values."""
+def network(preset: str, strata: int, **changes: int) -> IERN:
+    """A preset's network, `changes` made, its weights and statistics random: speed does not depend on their values."""
     names = tuple(f"stratum {i + 1}" for i in range(strata))
     torch.manual_seed(0)
-    model = IERN(from_preset(preset, expressions=SEVEN_EXPRESSIONS, strata=names)).eval().requires_grad_(False)
+    model = IERN(from_preset(preset, expressions=SEVEN_EXPRESSIONS, strata=names, **changes))
+    model.eval().requires_grad_(False)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             # Some backbones start with weights of 0, which leave nothing to compare.

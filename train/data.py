@@ -132,7 +132,7 @@ def check_trainable(training: Sequence[Record], strata: Sequence[str], expressio
         raise DataError(f"{root}: no training image of {', '.join(empty)}; add some or leave the name out")
 
 
-def verify_images(records: Sequence[Record], on_done: Callable[[], None] = lambda: None) -> None:
+def verify_images(records: Sequence[Record]) -> None:
     """Decode every image once, so that hours of training do not end at a corrupt one; raises DataError naming it."""
 
     def broken(record: Record) -> str | None:
@@ -143,11 +143,7 @@ def verify_images(records: Sequence[Record], on_done: Callable[[], None] = lambd
         return None
 
     with ThreadPoolExecutor(4) as pool:
-        found = []
-        for problem in pool.map(broken, records, chunksize=64):
-            on_done()
-            if problem:
-                found.append(problem)
+        found = [problem for problem in pool.map(broken, records, chunksize=64) if problem]
     if found:
         listed = "\n  ".join(found[:10])
         raise DataError(f"{len(found)} of {len(records)} images cannot be read; remove or mend them:\n  {listed}")

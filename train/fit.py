@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -61,10 +61,9 @@ def _fit(recipe: Recipe, fabric: Fabric, progress: Progress) -> None:
     training, validation = cut_validation(data, recipe.valid_share, recipe.seed)
     if recipe.model.method != "baseline":
         check_trainable(training, data.strata, data.expressions, data.root)
-    if recipe.verify and not recipe.resume and fabric.global_rank == 0:
+    if recipe.verify and not recipe.resume:
         progress.say(f"reading {len(training) + len(validation)} images once")
-        verify_images([*training, *validation])
-    fabric.barrier()
+        _in_first_process(fabric, lambda: verify_images([*training, *validation]))
     torch.manual_seed(recipe.seed)
     model = build(recipe.model.config(data.expressions, data.strata))
     weights = "resumed" if recipe.resume else load_backbone(model, recipe.model.weights)
@@ -87,11 +86,27 @@ def _root(recipe: Recipe, fabric: Fabric, progress: Progress) -> Path:
     if str(recipe.data) != "cartoon":
         return recipe.data
     root = recipe.out.parent / "cartoon_faces"
-    if fabric.global_rank == 0 and not (root / MANIFEST).is_file():
-        progress.say(f"drawing {CARTOON_PEOPLE} people into {root}")
-        write(root, plan(CARTOON_PEOPLE), CARTOON_SIZE, {"identities": CARTOON_PEOPLE, "size": CARTOON_SIZE})
-    fabric.barrier()
+
+    def draw() -> None:
+        if not (root / MANIFEST).is_file():
+            progress.say(f"drawing {CARTOON_PEOPLE} people into {root}")
+            write(root, plan(CARTOON_PEOPLE), CARTOON_SIZE, {"identities": CARTOON_PEOPLE, "size": CARTOON_SIZE})
+
+    _in_first_process(fabric, draw)
     return root
+
+
+def _in_first_process(fabric: Fabric, work: Callable[[], None]) -> None:
+    """Let one process work while the others wait; where it fails, every process ends with its error, not a timeout."""
+    failure = None
+    if fabric.global_rank == 0:
+        try:
+            work()
+        except (IernError, OSError) as error:
+            failure = str(error)
+    failure = fabric.broadcast(failure)
+    if failure is not None:
+        raise TrainingError(failure)
 
 
 def _claim(recipe: Recipe) -> None:

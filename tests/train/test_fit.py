@@ -318,3 +318,13 @@ def test_a_loss_that_is_no_number_stops_two_processes(faces, tmp_path):
     status, errors = finish(process)
     assert status != 0
     assert "the loss is no longer a number" in errors
+
+
+@pytest.mark.slow
+def test_what_one_process_finds_wrong_ends_both_with_its_words(tmp_path):
+    root = write_faces(tmp_path / "faces", 12)
+    (root / "5.png").write_bytes(b"\x89PNG, and then nothing")
+    status, errors = finish(start(root, tmp_path / "run", "--devices", "2"))
+    assert status != 0
+    assert "5.png" in errors
+    assert "Traceback" not in errors
