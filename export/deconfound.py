@@ -29,32 +29,47 @@ from iern.train.model import IERN, Baseline, Classifier, Disentanglement, Publis
 
 
 @torch.no_grad()
-def deconfound(model: Baseline, temperature: float = 1.0, dtype: torch.dtype = torch.float32) -> Deconfounded:
+def deconfound(
+    model: Baseline,
+    temperature: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    trunk: torch.dtype | None = None,
+) -> Deconfounded:
     """A model of any method -> the same function of pixels in eval mode, folded in float64 and cast to `dtype`.
 
-    `temperature` divides the logits of `probabilities` only. The model given is not changed.
+    `temperature` divides the logits of `probabilities` only. `trunk`, where it is another type than `dtype`, is that of
+    everything before the tail: float16 for GPUs, whose sums over maps and logits stay in `dtype`. The model given is
+    not changed.
     """
+    trunk = trunk or dtype
     config = model.config
     model = copy.deepcopy(model).double().eval().requires_grad_(False)
     image = torch.zeros(1, 3, config.image_size, config.image_size, dtype=torch.float64)
     fold_batch_norms(model.backbone, image)
     scale = 1 / (255 * torch.tensor(config.std, dtype=torch.float64))
     generator, head, tail = _behind_the_backbone(model, model.backbone(image))
-    return Deconfounded(
-        backbone=fold_pixel_scale(model.backbone, image, scale),
+    # Weights divided by 127 would leave float16's normal numbers, pixels divided by it do not.
+    of_weights, of_pixels = (scale, None) if trunk == dtype else (torch.ones_like(scale), scale.flip(0))
+    network = Deconfounded(
+        backbone=fold_pixel_scale(model.backbone, image, of_weights),
         generator=generator,
         head=head,
         tail=tail,
         mean=255 * torch.tensor(config.mean[::-1], dtype=torch.float64).view(1, 3, 1, 1),
+        scale=None if of_pixels is None else of_pixels.view(1, 3, 1, 1),
         average=config.answer,
         temperature=temperature,
     ).to(dtype)
+    for part in (network.backbone, network.generator, network.head):
+        part.to(trunk)
+    return network
 
 
 class Deconfounded(nn.Module):
     """Pixels -> probabilities, in parts at whose borders the graph may be cut: backbone, generator, head, tail."""
 
     mean: Tensor
+    scale: Tensor | None
 
     def __init__(
         self,
@@ -63,6 +78,7 @@ class Deconfounded(nn.Module):
         head: nn.Module,
         tail: nn.Module,
         mean: Tensor,
+        scale: Tensor | None,
         average: str,
         temperature: float,
     ) -> None:
@@ -75,12 +91,17 @@ class Deconfounded(nn.Module):
         self.temperature = temperature
         # (1, 3, 1, 1) blue, green, red in 0..255; subtracted before the backbone pads with zeros
         self.register_buffer("mean", mean)
+        # of the same shape; none where the first convolution's weights hold it
+        self.register_buffer("scale", scale)
         self.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, S, S, 3) BGR, uint8 or float in 0..255 -> probabilities (B, E), logits (B, E), per stratum (B, N, E)."""
         pixels = image.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean
-        stratum_logits = self.tail(*self.head(self.generator(self.backbone(pixels))))
+        if self.scale is not None:
+            pixels = pixels * self.scale
+        trunk = next(self.backbone.parameters()).dtype
+        stratum_logits = self.tail(*self.head(self.generator(self.backbone(pixels.to(trunk)))))
         logits = stratum_logits.mean(dim=1)
         if self.average == "probabilities":
             return (stratum_logits / self.temperature).softmax(dim=-1).mean(dim=1), logits, stratum_logits
@@ -184,6 +205,7 @@ class WindowSumTail(nn.Module):
 
     def forward(self, u: Tensor, h: Tensor) -> Tensor:
         """u and h (B * N, d, h, w), before and after the last ReLU -> (B, N, E) logits."""
+        u, h = u.to(self.windows.dtype), h.to(self.windows.dtype)
         sums = h.flatten(2) @ self.windows
         logits = self.of_windows(sums.flatten(1)) + self.of_mean(u.mean(dim=(2, 3)))
         return logits.unflatten(0, (-1, self.strata))
@@ -199,7 +221,7 @@ class PooledTail(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """(B * N, d, h, w) -> (B, N, E) logits."""
-        return self.classifier(u).unflatten(0, (-1, self.strata))
+        return self.classifier(u.to(self.classifier.linear.weight.dtype)).unflatten(0, (-1, self.strata))
 
 
 def _behind_the_backbone(model: Baseline, feature: Tensor) -> tuple[nn.Module, nn.Module, nn.Module]:

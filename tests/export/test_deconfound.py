@@ -149,3 +149,33 @@ def test_the_default_is_float32_without_gradients_or_batch_norms():
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     assert not network.training
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_trunk_in_half_precision_keeps_the_answers_and_the_strata_apart(method, block):
+    model = tiny_network(tiny_config(method=method, block=block))
+    faces = random_faces(8)
+    expected = sequential_logits(model, faces)
+    network = deconfound(model, trunk=torch.float16)
+    with torch.no_grad():
+        probabilities, logits, stratum_logits = network(torch.from_numpy(faces))
+    assert probabilities.dtype == logits.dtype == stratum_logits.dtype == torch.float32
+    assert {p.dtype for p in network.tail.parameters()} == {torch.float32}
+    assert {p.dtype for part in (network.backbone, network.head) for p in part.parameters()} <= {torch.float16}
+    scale = float(np.ptp(expected.numpy()))
+    assert 0 < float((stratum_logits - expected).abs().max()) < 5e-3 * scale
+    if method == "iern":
+        assert float((deviations(stratum_logits) - deviations(expected)).abs().max()) < 2e-2 * spread_of(expected)
+
+
+def deviations(stratum_logits: torch.Tensor) -> torch.Tensor:
+    return stratum_logits - stratum_logits.mean(dim=1, keepdim=True)
+
+
+def test_a_half_trunks_first_weights_are_not_scaled_towards_nothing():
+    """Pixels are scaled instead: weights over 127 would fall below float16's smallest normal number."""
+    model = tiny_network()
+    convolution = next(layer for layer in model.backbone.modules() if isinstance(layer, nn.Conv2d))
+    first = next(p for p in deconfound(model, trunk=torch.float16).backbone.parameters() if p.ndim == 4)
+    assert first.abs().max() > 0.1 * convolution.weight.abs().max()

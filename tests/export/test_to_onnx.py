@@ -211,3 +211,16 @@ def test_the_paper_preset_is_exported_and_checked_within_a_minute_of_processor_t
     assert parity.passed, parity.failures
     parameters = sum(tensor.numel() for tensor in deconfound(model).state_dict().values())
     assert len(content) < 4 * parameters + 200_000
+
+
+def test_a_half_trunk_is_cut_from_its_float32_tail_at_two_half_maps():
+    model = tiny_network()
+    content = export_onnx(deconfound(model, trunk=torch.float16), describe(model.config))
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    assert types["u"] == types["h"] == onnx.TensorProto.FLOAT16
+    assert {output.type.tensor_type.elem_type for output in graph.output} == {onnx.TensorProto.FLOAT}
+    casts = [node for node in graph.node if node.op_type == "Cast"]
+    # pixels to float32, normalised pixels to half, and the two maps to float32
+    assert len(casts) == 4 and sum(node.name.startswith("tail") for node in casts) == 2
+    assert len(content) < 0.7 * len(export_onnx(deconfound(model), describe(model.config)))
