@@ -97,7 +97,8 @@ class Deconfounded(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, S, S, 3) BGR, uint8 or float in 0..255 -> probabilities (B, E), logits (B, E), per stratum (B, N, E)."""
-        pixels = image.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean
+        # Cast first: TensorRT takes uint8 for the input of a cast only.
+        pixels = image.to(self.mean.dtype).permute(0, 3, 1, 2) - self.mean
         if self.scale is not None:
             pixels = pixels * self.scale
         trunk = next(self.backbone.parameters()).dtype

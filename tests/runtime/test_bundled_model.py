@@ -1,0 +1,61 @@
+"""The bundled classifier, on photographs whose expression nobody doubts."""
+
+import numpy as np
+import pytest
+
+from iern.runtime.detect import FaceDetector
+from iern.runtime.images import read_image
+from iern.runtime.options import MODEL
+from iern.runtime.preprocess import crop_faces
+from iern.runtime.session import open_session
+from repository import ROOT
+
+PHOTOGRAPHS = ROOT / "tests" / "data" / "photos"
+SEVEN = {"anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"}
+
+
+@pytest.fixture(scope="module")
+def session():
+    with open_session(MODEL, provider="cpu") as opened:
+        yield opened
+
+
+def answers(session, image) -> list[dict[str, float]]:
+    """Expression -> probability of every face, from left to right."""
+    faces = sorted(FaceDetector()(image), key=lambda face: face.x)
+    probabilities = session(crop_faces(image, faces, session.artifact.input)).probabilities
+    return [dict(zip(session.artifact.expressions, row.tolist(), strict=True)) for row in probabilities]
+
+
+@pytest.mark.parametrize("name", ["astronaut", "obama_portrait", "obama_and_biden"])
+def test_a_broad_smile_is_happiness(session, name):
+    leftmost = answers(session, read_image(PHOTOGRAPHS / f"{name}.jpg"))[0]
+    assert leftmost["happiness"] > 0.7
+
+
+def test_a_stern_face_is_no_smile(session):
+    (face,) = answers(session, read_image(PHOTOGRAPHS / "biden_portrait.jpg"))
+    assert face["happiness"] < 0.3
+
+
+@pytest.mark.parametrize("change", ["mirrored", "grey", "dim"])
+def test_a_smile_stays_happiness_mirrored_grey_and_dim(session, change):
+    image = read_image(PHOTOGRAPHS / "astronaut.jpg")
+    changed = {
+        "mirrored": image[:, ::-1],
+        "grey": np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8),
+        "dim": (image * 0.4).astype(np.uint8),
+    }[change]
+    (face,) = answers(session, np.ascontiguousarray(changed))
+    assert face["happiness"] > 0.7
+
+
+def test_it_says_what_it_is(session):
+    artifact = session.artifact
+    assert set(artifact.expressions) == SEVEN
+    assert artifact.method == "iern" and artifact.preset == "edge"
+    assert len(artifact.strata) > 1
+    assert artifact.data and artifact.licence
+    assert artifact.metrics["valid"]["n"] > 1000
+    assert artifact.parity["forms"]["onnxruntime"]["argmax_changes"] == 0
+    assert MODEL.stat().st_size < 12e6
