@@ -3,6 +3,7 @@
 IernError
 ├── ArtifactError     a model file that this runtime cannot serve
 ├── ParityError       an exported file that answers otherwise than its network
+├── EngineError       a TensorRT engine that cannot be built
 ├── CheckpointError   a training checkpoint that cannot be read
 ├── DataError         training or evaluation data
 ├── ImageError        an image that cannot be decoded
@@ -23,6 +24,10 @@ class ArtifactError(IernError):
 
 class ParityError(IernError):
     """The exported file does not answer as the network it was made from."""
+
+
+class EngineError(IernError):
+    """The TensorRT engine cannot be built."""
 
 
 class CheckpointError(IernError):
