@@ -49,6 +49,8 @@ def run(options: Options) -> None:
         if options.demo and (problem or options.headless):
             options = _staged(options, source)
             print(f"no window: {problem or '--headless'}; writing to {DEMO_FOLDER}/")
+        if session.note:
+            print(f"note: runs on {session.provider}: {session.note}")
         print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
         stack.enter_context(_stopped_by_signals(source))
         sinks = _open_sinks(options, source, stack)

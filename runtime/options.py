@@ -75,9 +75,10 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     add("--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx model (default: the bundled one)")
     add(
         "--provider",
-        choices=("auto", "cpu", "cuda"),
+        choices=("auto", "cpu", "cuda", "tensorrt"),
         default="auto",
-        help="where the model runs; auto takes CUDA where onnxruntime has it (default)",
+        help="where the model runs; auto takes CUDA where onnxruntime has it (default); tensorrt builds engines at "
+        "the first start, for minutes, and keeps them",
     )
     add("--strict", action="store_true", help="fail where the provider asked for is not there, instead of falling back")
     add("--headless", action="store_true", help="open no window; for machines without a display")
