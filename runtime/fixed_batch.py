@@ -51,7 +51,7 @@ def batch_sizes(largest: int) -> list[int]:
 
 
 class FixedBatch:
-    """`batch(faces)` -> the graph's outputs for them, as arrays of the caller's own."""
+    """`batch(faces)` -> the graph's outputs for them, as arrays of the caller's own. It belongs to one thread."""
 
     def __init__(
         self, ort: ModuleType, graph: onnxruntime.InferenceSession, artifact: Artifact, size: int, device: str

@@ -43,6 +43,8 @@ def run(options: Options) -> None:
     if problem and not options.demo:
         raise OutputError(f"{problem}; use --headless, with --record, --still or --jsonl to keep the answers")
     tally, lost = Tally(), None
+    if options.provider == "tensorrt":
+        print("TensorRT builds its engines at the first start of a model, for minutes, and keeps them", flush=True)
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(open_session(options.model, provider=options.provider, strict=options.strict))
         source = stack.enter_context(_open(options))

@@ -50,6 +50,13 @@ PROVIDERS = {
     "tensorrt": Provider("TensorRT", "TensorrtExecutionProvider", "cuda", "nvidia-smi and TensorRT's libnvinfer"),
 }
 
+KERNELS = {
+    "prefer_nhwc": "1",  # the order that tensor cores want, and the input has
+    # `EXHAUSTIVE` times every algorithm at each start; what wins, and so the rounding, changes from start to start.
+    "cudnn_conv_algo_search": "HEURISTIC",
+}
+"""CUDA's options for one operation after the other"""
+
 
 def ways(provider: str, available: Collection[str]) -> list[str]:
     """What to try for `auto` or a key of PROVIDERS, best first; `available` are onnxruntime's names of what it has.
@@ -96,12 +103,8 @@ def load_on_gpu(ort: ModuleType, model: Model, key: str, threads: int, batch: in
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if provider.device != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    # TensorRT leaves what it does not know, such as transposed bytes, to CUDA.
-    names = [(provider.name, settings(key, model))]
-    if key == "tensorrt":
-        names.append((PROVIDERS["cuda"].name, settings("cuda", model)))
     try:
-        graph = _create(ort, model, options, *names)
+        graph = _create(ort, model, options, *with_settings(key, model, batch))
     except Exception as error:  # onnxruntime's own exceptions share no other base
         raise SessionError(cannot(provider, ort_message(error))) from error
     if graph.get_providers()[0] != provider.name:
@@ -111,36 +114,34 @@ def load_on_gpu(ort: ModuleType, model: Model, key: str, threads: int, batch: in
     return graph
 
 
-def settings(key: str, model: Model) -> dict[str, str]:
-    """onnxruntime's options of a provider; those not named here are the same for the CPU."""
-    if key == "cuda":
-        return {
-            "enable_cuda_graph": "1",  # at one face, launching 100 kernels takes longer than they run
-            "prefer_nhwc": "1",  # the order of tensor cores, and of the input
-            # `EXHAUSTIVE` times every algorithm at each start; what wins, and so the rounding, changes.
-            "cudnn_conv_algo_search": "HEURISTIC",
-        }
+def with_settings(key: str, model: Model, batch: int) -> list[tuple[str, dict[str, str]]]:
+    """onnxruntime's names of the providers that run a model together, best first, each with its options."""
+    provider = PROVIDERS[key]
     if key == "tensorrt":
-        folder = str(engine_folder(model))
-        return {
+        # What TensorRT does not know, such as a transposition of bytes, CUDA runs beside it. A CUDA graph must be of
+        # one provider alone.
+        folder = engine_folder(model)
+        own = folder / f"batch{batch}"  # onnxruntime names an engine after its operations, not after their shapes
+        own.mkdir(parents=True, exist_ok=True)
+        engines = {
             "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": folder,
+            "trt_engine_cache_path": str(own),
             "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": folder,
+            "trt_timing_cache_path": str(folder),
         }
-    return {}
+        return [(provider.name, engines), (PROVIDERS["cuda"].name, KERNELS)]
+    # At one face, launching the kernels one by one takes longer than they run.
+    return [(provider.name, {**KERNELS, "enable_cuda_graph": "1"})]
 
 
 def engine_folder(model: Model) -> Path:
     """Where onnxruntime keeps the engines that TensorRT builds of this model: a folder for each content.
 
-    onnxruntime names engines by the file's name and shapes, and would serve a retrained model with the old weights.
+    It does not look at weights, and would serve a retrained model of the same name with the old ones.
     """
     content = model if isinstance(model, bytes) else Path(model).read_bytes()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "iern" / "tensorrt" / hashlib.sha256(content).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return cache / "iern" / "tensorrt" / hashlib.sha256(content).hexdigest()[:16]
 
 
 def takes_part(graph: onnxruntime.InferenceSession, name: str) -> bool:

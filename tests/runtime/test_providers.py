@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnxruntime
 import pytest
 
@@ -13,11 +15,11 @@ from iern.runtime.providers import (
     load_on_cpu,
     load_on_gpu,
     ort_message,
-    settings,
     takes_part,
     ways,
+    with_settings,
 )
-from tiny_artifact import tiny_artifact, tiny_model
+from tiny_artifact import tiny_model
 
 CPU, CUDA, TENSORRT = (PROVIDERS[key].name for key in ("cpu", "cuda", "tensorrt"))
 AVAILABLE = onnxruntime.get_available_providers()
@@ -65,14 +67,23 @@ def test_a_retrained_model_under_the_same_name_does_not_meet_the_old_engines(tmp
         folders.append(engine_folder(path))
     assert folders[0] == folders[2] != folders[1]
     assert folders[0] == engine_folder(tiny_model(seed=0))
-    assert all(folder.is_dir() and cache in folder.parents for folder in folders)
+    assert all(cache in folder.parents for folder in folders)
 
 
-def test_tensorrt_keeps_engines_and_timings_in_the_models_folder():
-    model = tiny_model(tiny_artifact())
-    options = settings("tensorrt", model)
-    assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == str(engine_folder(model))
-    assert all(isinstance(value, str) for key in PROVIDERS for value in settings(key, model).values())
+def test_engines_of_two_batch_sizes_do_not_meet_and_share_their_timings():
+    model = tiny_model()
+    (_, one), (_, four) = (with_settings("tensorrt", model, batch)[0] for batch in (1, 4))
+    assert one["trt_engine_cache_path"] != four["trt_engine_cache_path"]
+    assert one["trt_timing_cache_path"] == four["trt_timing_cache_path"] == str(engine_folder(model))
+    assert all(Path(options["trt_engine_cache_path"]).is_dir() for options in (one, four))
+
+
+def test_a_cuda_graph_is_asked_of_cuda_alone_and_not_beside_tensorrt():
+    ((name, options),) = with_settings("cuda", tiny_model(), 1)
+    assert (name, options["enable_cuda_graph"]) == (CUDA, "1")
+    tensorrt, cuda = with_settings("tensorrt", tiny_model(), 1)
+    assert (tensorrt[0], cuda[0]) == (TENSORRT, CUDA)
+    assert "enable_cuda_graph" not in tensorrt[1] | cuda[1]
 
 
 def test_onnxruntime_tells_which_provider_runs_the_operations():
