@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+if sys.version_info < (3, 10):  # noqa: UP036 (pip refuses such a Python, a copied folder does not)
+    sys.exit(f"problem: Python {sys.version.split()[0]} is too old; install 3.10 or newer, and iern into it")
 try:
     from iern.runtime import findings as about
     from iern.runtime.errors import one_line

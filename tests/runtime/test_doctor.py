@@ -147,9 +147,11 @@ def test_a_check_that_fails_is_a_line_of_the_report_and_the_others_go_on(monkeyp
     assert "camera" in found
 
 
-def test_an_old_python_is_a_problem(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", (3, 9, 2))
-    assert_said(findings.python(), "problem", "on ", "install Python 3.10 or newer")
+def test_an_old_python_is_told_which_one_to_install(tmp_path):
+    program = "import runpy, sys; sys.version_info = (3, 9, 2); runpy.run_path(sys.argv[1], run_name='__main__')"
+    done = run("-c", program, SCRIPT, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(r"problem: Python \S+ is too old; install 3\.10 or newer.*\n", done.stderr)
 
 
 @pytest.mark.parametrize(
