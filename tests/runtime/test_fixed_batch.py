@@ -16,6 +16,7 @@ import pytest
 
 from iern.runtime.errors import SessionError
 from iern.runtime.fixed_batch import FixedBatch, batch_sizes
+from iern.runtime.options import MODEL
 from iern.runtime.providers import PROVIDERS, import_onnxruntime, load_on_gpu
 from iern.runtime.session import OnnxSession
 from tiny_artifact import tiny_artifact, tiny_model
@@ -68,6 +69,14 @@ def test_any_number_of_faces_gets_the_answers_of_the_plain_way(cpu_as_cuda, coun
             np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING)
 
 
+def test_the_bundled_model_can_be_pinned_and_answers_alike(cpu_as_cuda):
+    batch = np.random.default_rng(5).integers(0, 256, (5, 112, 112, 3), np.uint8)
+    with OnnxSession(MODEL, "cuda", strict=True, max_batch=5) as fixed, OnnxSession(MODEL, "cpu") as plain:
+        for count in (1, 3, 5):
+            found, expected = fixed(batch[:count]), plain(batch[:count])
+            np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=0, atol=1e-4)
+
+
 def test_faces_that_are_a_view_into_other_memory_are_judged_alike(cpu_as_cuda):
     batch = faces(6)
     with OnnxSession(tiny_model(), "cuda") as session:
@@ -107,16 +116,23 @@ def test_a_device_that_fails_is_named_with_the_reason_and_the_cpu_serves(monkeyp
         OnnxSession(tiny_model(), "cuda", strict=True)
 
 
-def test_a_device_whose_memory_cannot_be_had_is_found_when_the_session_opens(cpu_as_cuda, monkeypatch):
-    ort = import_onnxruntime()
+@pytest.mark.parametrize(
+    ("owner", "method", "reason"),
+    [
+        ("OrtValue", "ortvalue_from_numpy", "out of memory"),
+        ("InferenceSession", "run_with_iobinding", "no kernel image is available for execution on the device"),
+    ],
+)
+def test_a_device_that_fails_in_its_memory_or_first_run_is_found_when_the_session_opens(
+    cpu_as_cuda, monkeypatch, owner, method, reason
+):
+    def fails(*_: object) -> None:
+        raise RuntimeError(reason)
 
-    def no_memory(*_: object) -> None:
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", no_memory)
+    monkeypatch.setattr(getattr(import_onnxruntime(), owner), method, fails)
     with OnnxSession(tiny_model(), "cuda") as session:
         assert session.provider == "cpu"
-        assert session.note.startswith("CUDA cannot run all of it (out of memory)")
+        assert session.note.startswith(f"CUDA cannot run all of it ({reason})")
 
 
 def test_tensorrt_goes_to_cuda_before_it_goes_to_the_cpu(cpu_as_cuda):
