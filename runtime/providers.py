@@ -51,7 +51,7 @@ PROVIDERS = {
 }
 
 KERNELS = {
-    "prefer_nhwc": "1",  # the order that tensor cores want, and the input has
+    "prefer_nhwc": "1",  # the order that tensor cores want, and the input has; in the wheels since 1.21
     # `EXHAUSTIVE` times every algorithm at each start; what wins, and so the rounding, changes from start to start.
     "cudnn_conv_algo_search": "HEURISTIC",
 }
