@@ -37,6 +37,8 @@ under the single contexts (strata) lie from their mean, 0 to 1; high means conte
 
 Exit status: 0 at the end of the source, on q, Esc, Ctrl-C or SIGTERM (recordings are finished);
 1 with one line on stderr where something cannot be opened, read or written; 2 for wrong usage.
+
+python -m iern.runtime.doctor says what is installed, what this will use, and how to mend what is broken.
 """
 
 
