@@ -43,12 +43,16 @@ def run(options: Options) -> None:
     if problem and not options.demo:
         raise OutputError(f"{problem}; use --headless, with --record, --still or --jsonl to keep the answers")
     tally, lost = Tally(), None
+    if options.provider == "tensorrt":
+        print("TensorRT builds its engines at the first start of a model, for minutes, and keeps them", flush=True)
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(open_session(options.model, provider=options.provider, strict=options.strict))
         source = stack.enter_context(_open(options))
         if options.demo and (problem or options.headless):
             options = _staged(options, source)
             print(f"no window: {problem or '--headless'}; writing to {DEMO_FOLDER}/")
+        if session.note:
+            print(f"note: runs on {session.provider}: {session.note}")
         print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
         stack.enter_context(_stopped_by_signals(source))
         sinks = _open_sinks(options, source, stack)

@@ -37,6 +37,8 @@ under the single contexts (strata) lie from their mean, 0 to 1; high means conte
 
 Exit status: 0 at the end of the source, on q, Esc, Ctrl-C or SIGTERM (recordings are finished);
 1 with one line on stderr where something cannot be opened, read or written; 2 for wrong usage.
+
+python -m iern.runtime.doctor says what is installed, what this will use, and how to mend what is broken.
 """
 
 
@@ -75,9 +77,10 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     add("--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx model (default: the bundled one)")
     add(
         "--provider",
-        choices=("auto", "cpu", "cuda"),
+        choices=("auto", "cpu", "cuda", "tensorrt"),
         default="auto",
-        help="where the model runs; auto takes CUDA where onnxruntime has it (default)",
+        help="where the model runs; auto takes CUDA where onnxruntime has it (default); tensorrt builds engines at "
+        "the first start, for minutes, and keeps them",
     )
     add("--strict", action="store_true", help="fail where the provider asked for is not there, instead of falling back")
     add("--headless", action="store_true", help="open no window; for machines without a display")

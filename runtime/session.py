@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import abc
-import contextlib
-import io
-import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -19,12 +17,13 @@ from numpy.typing import NDArray
 
 from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact
 from iern.runtime.errors import ArtifactError, SessionError
+from iern.runtime.fixed_batch import Judge, fixed_batches
+from iern.runtime.providers import Model, import_onnxruntime, load_on_cpu, ort_message, ways
 from iern.runtime.threads import cpu_budget
 
 if TYPE_CHECKING:
     import onnxruntime
 
-ORT_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 MAX_BATCH = 16
 EXPORT_AGAIN = "export the checkpoint again: python export/to_trt.py ckpt.pt"
 
@@ -47,13 +46,15 @@ class Answer:
 class Session(abc.ABC):
     """A model on a backend. A backend adds `_run`; checking, splitting and joining are the same for all."""
 
-    def __init__(self, artifact: Artifact, provider: str, max_batch: int) -> None:
+    def __init__(self, artifact: Artifact, provider: str, max_batch: int, note: str = "") -> None:
         """`provider` names where the model really runs; `max_batch` is the most faces that one `_run` gets."""
         if max_batch < 1:
             raise SessionError(f"expected a largest batch of at least 1, found {max_batch}")
         self.artifact = artifact
         self.provider = provider
         self.max_batch = max_batch
+        self.note = note
+        """why it runs there and not where it was asked to; empty where it does"""
 
     def __call__(self, faces: NDArray[np.uint8]) -> Answer:
         """(B, S, S, 3) uint8 BGR faces, any B from 0 -> the answer; more than `max_batch` go in several runs.
@@ -103,7 +104,7 @@ class OnnxSession(Session):
 
     def __init__(
         self,
-        model: Path | str | bytes,
+        model: Model,
         provider: str = "auto",
         strict: bool = False,
         max_batch: int = MAX_BATCH,
@@ -111,34 +112,46 @@ class OnnxSession(Session):
     ) -> None:
         """`model` is an exported file or its content; `threads` are by default all that this process may use.
 
-        `auto` takes the GPU where onnxruntime was built for one. Where the GPU cannot be used, the model runs on the
-        CPU, and `provider` says so; with `strict` that is refused, for single operations as well.
+        `auto` takes CUDA where onnxruntime was built for it. What a provider cannot run as a whole runs on the next
+        one, at last on the CPU: `provider` says where, and `note` why. With `strict` that is refused.
         Raises ArtifactError for a file that is none of ours, SessionError where the backend cannot run as asked.
         """
         name = "the model in memory" if isinstance(model, bytes) else str(model)
         _check_file(model, name)
-        ort = _import_onnxruntime()
-        graph = _load(ort, model, name, _choose(ort, provider, strict), strict, threads or cpu_budget())
+        ort = import_onnxruntime()
+        keys = ways(provider, ort.get_available_providers())
+        threads = threads or cpu_budget()
+        # Always on the CPU first: what fails there is the file's fault, and not the GPU's.
+        graph = _load(ort, model, name, threads)
         artifact = Artifact.from_metadata(graph.get_modelmeta().custom_metadata_map, name)
         _check_contract(graph, artifact, name)
-        runs_on = graph.get_providers()[0]
-        super().__init__(artifact, next(key for key, value in ORT_PROVIDERS.items() if value == runs_on), max_batch)
-        self._graph: onnxruntime.InferenceSession | None = graph
+
+        def judge_on(key: str) -> Judge:
+            if key == "cpu":
+                return lambda faces: graph.run(OUTPUT_NAMES, {INPUT_NAME: faces})
+            return fixed_batches(ort, model, artifact, key, threads, max_batch)
+
+        try:
+            key, judge, note = _first_that_runs(keys[:1] if strict else keys, judge_on)
+        except SessionError as error:
+            raise SessionError(f"{name}: {error}; or leave --strict out") from error
+        super().__init__(artifact, key, max_batch, note)
+        self._judge: Judge | None = judge
 
     def close(self) -> None:
-        self._graph = None
+        self._judge = None
 
     def _run(self, faces: NDArray[np.uint8]) -> Answer:
-        if self._graph is None:
+        if self._judge is None:
             raise SessionError("the session is closed; open the model again")
         try:
-            return Answer(*self._graph.run(OUTPUT_NAMES, {INPUT_NAME: faces}))
+            return Answer(*self._judge(faces))
         except Exception as error:  # onnxruntime's own exceptions share no other base
-            raise SessionError(f"{len(faces)} faces on {self.provider}: {_one_line(error)}") from error
+            raise SessionError(f"{len(faces)} faces on {self.provider}: {ort_message(error)}") from error
 
 
 def open_session(
-    model: Path | str | bytes,
+    model: Model,
     provider: str = "auto",
     strict: bool = False,
     max_batch: int = MAX_BATCH,
@@ -159,7 +172,7 @@ def _joined(parts: list[Answer]) -> Answer:
     return Answer(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Answer)))
 
 
-def _check_file(model: Path | str | bytes, name: str) -> None:
+def _check_file(model: Model, name: str) -> None:
     if isinstance(model, bytes):
         size = len(model)
     elif not Path(model).is_file():
@@ -170,80 +183,28 @@ def _check_file(model: Path | str | bytes, name: str) -> None:
         raise ArtifactError(f"{name}: is empty (0 bytes); {EXPORT_AGAIN}")
 
 
-def _import_onnxruntime() -> ModuleType:
-    """onnxruntime, which only this class needs, and which logs errors alone from here on."""
+def _load(ort: ModuleType, model: Model, name: str, threads: int) -> onnxruntime.InferenceSession:
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise SessionError(
-            f"onnxruntime cannot be imported ({_one_line(error)}); pip install 'iern[cpu]', or 'iern[gpu]' for NVIDIA"
-        ) from error
-    onnxruntime.set_default_logger_severity(3)
-    return onnxruntime
-
-
-def _choose(ort: ModuleType, provider: str, strict: bool) -> str:
-    """The key in ORT_PROVIDERS of the provider to try: what was asked for, as far as onnxruntime was built for it."""
-    if provider not in ("auto", *ORT_PROVIDERS):
-        raise SessionError(f"unknown provider {provider!r}; expected auto, {', '.join(ORT_PROVIDERS)}")
-    has_cuda = ORT_PROVIDERS["cuda"] in ort.get_available_providers()
-    if provider == "cuda" and strict and not has_cuda:
-        raise SessionError("this onnxruntime was built without CUDA; pip uninstall it, then pip install 'iern[gpu]'")
-    return "cuda" if has_cuda and provider != "cpu" else "cpu"
-
-
-def _load(
-    ort: ModuleType, model: Path | str | bytes, name: str, provider: str, strict: bool, threads: int
-) -> onnxruntime.InferenceSession:
-    """The graph on `provider`, or on the CPU where that fails and `strict` permits.
-
-    onnxruntime falls back by itself in two ways, both silent to the caller: single operations, and the whole graph
-    where a GPU's library does not load. Strict closes both: the CPU is no choice, and what runs is looked at.
-    """
-    if provider == "cuda":
-        _preload_cuda(ort)
-        try:
-            graph = _create(ort, model, ["cuda"] if strict else ["cuda", "cpu"], threads)
-            if not strict or graph.get_providers()[0] == ORT_PROVIDERS["cuda"]:
-                return graph
-            reason = "onnxruntime could not load it"
-        except Exception as error:  # the model's fault or the GPU's: the CPU tells them apart
-            reason = _one_line(error)
-    try:
-        graph = _create(ort, model, ["cpu"], threads)
+        return load_on_cpu(ort, model, threads)
     except Exception as error:  # onnxruntime's own exceptions share no other base
         raise ArtifactError(
-            f"{name}: onnxruntime cannot load it ({_one_line(error)}); expected the one whole file that "
+            f"{name}: onnxruntime cannot load it ({ort_message(error)}); expected the one whole file that "
             f"export/to_trt.py writes: copy it again, or {EXPORT_AGAIN}"
         ) from error
-    if provider == "cuda" and strict:
-        raise SessionError(f"{name}: CUDA cannot run all of it ({reason}); check nvidia-smi, or leave --strict out")
-    return graph
 
 
-def _create(
-    ort: ModuleType, model: Path | str | bytes, providers: list[str], threads: int
-) -> onnxruntime.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    # Left to itself, onnxruntime counts the machine's cores, pins a thread to each, and logs each one it may not pin.
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Threads that spin while the detector works take its cores: 40 % of its speed.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if "cpu" not in providers:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    source = model if isinstance(model, bytes) else str(model)
-    names = [ORT_PROVIDERS[provider] for provider in providers]
-    # Its own fallback ignores the providers asked for, and prints.
-    return ort.InferenceSession(source, options, providers=names, enable_fallback=0)
+def _first_that_runs(keys: list[str], open_on: Callable[[str], Judge]) -> tuple[str, Judge, str]:
+    """The first provider that opens, what it opens, and why those before it did not.
 
-
-def _preload_cuda(ort: ModuleType) -> None:
-    """Load CUDA and cuDNN from pip's nvidia packages, where the system's loader does not look."""
-    if hasattr(ort, "preload_dlls"):  # since 1.21
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find; creation says it again
-            ort.preload_dlls()
+    Raises SessionError with all the reasons where none does.
+    """
+    reasons: list[str] = []
+    for key in keys:
+        try:
+            return key, open_on(key), "; ".join(reasons)
+        except SessionError as error:
+            reasons.append(str(error))
+    raise SessionError("; ".join(reasons))
 
 
 def _check_contract(graph: onnxruntime.InferenceSession, artifact: Artifact, name: str) -> None:
@@ -267,9 +228,3 @@ def _listed(tensors: dict[str, _Tensor]) -> str:
         f"{name} ({', '.join(map(str, ('batch', *shape)))}) {kind.removeprefix('tensor(').removesuffix(')')}"
         for name, (kind, shape) in tensors.items()
     )
-
-
-def _one_line(error: Exception) -> str:
-    """onnxruntime's messages without their prefix, line breaks and the final stop."""
-    text = " ".join(str(error).split())
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text).rstrip(".")

@@ -11,8 +11,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import cv2
-
 
 def cpu_budget(root: Path = Path("/")) -> int:
     """Cores that this process can keep busy: its affinity, cut to the cgroup quota rounded up, at least 1.
@@ -29,6 +27,8 @@ def limit_opencv(threads: int | None = None) -> int:
     Measured for a loop that detects and then classifies: the whole budget for each of the two, where onnxruntime's
     threads do not spin. Stages that run side by side share it instead.
     """
+    import cv2  # late: the budget is also asked for where OpenCV cannot be imported
+
     threads = cpu_budget() if threads is None else threads
     cv2.setNumThreads(threads)
     return threads

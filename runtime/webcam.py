@@ -9,6 +9,11 @@ from collections.abc import Sequence
 from iern.runtime.errors import IernError
 from iern.runtime.options import parse
 
+OPENCV_REMEDY = (
+    "either take the build that needs no display libraries (pip uninstall opencv-python; pip install "
+    "opencv-python-headless), or install them (Debian, Ubuntu: apt-get install libgl1 libglib2.0-0 libxcb1)"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, or 1 after one line on stderr (130 after a second Ctrl-C)."""
@@ -32,11 +37,7 @@ def _require_opencv() -> None:
     try:
         importlib.import_module("cv2")
     except ImportError as error:
-        raise IernError(
-            f"OpenCV cannot be imported ({error}); either take the build that needs no display libraries (pip "
-            "uninstall opencv-python; pip install opencv-python-headless), or install them (Debian, Ubuntu: apt-get "
-            "install libgl1 libglib2.0-0 libxcb1)"
-        ) from error
+        raise IernError(f"OpenCV cannot be imported ({error}); {OPENCV_REMEDY}") from error
 
 
 def _failed(message: str) -> int:

@@ -228,8 +228,11 @@ def test_an_output_that_cannot_be_written_ends_in_one_line(tmp_path, capsys, mod
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="onnxruntime has CUDA")
-def test_strict_refuses_to_run_elsewhere_than_asked(capsys, model, clip):
-    assert "CUDA" in refused(capsys, "--headless", "--source", clip, "--model", model, "--provider", "cuda", "--strict")
+def test_to_run_elsewhere_than_asked_is_said_and_with_strict_refused(capsys, model, clip):
+    asked = ["--headless", "--source", clip, "--model", model, "--provider", "cuda"]
+    assert "CUDA" in refused(capsys, *asked, "--strict")
+    assert main(asked) == 0
+    assert "note: runs on cpu: this onnxruntime was built without CUDA" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
