@@ -1,0 +1,169 @@
+"""The gate of the half-precision graph: near to float64 on a thousand faces, and far from where float16 ends.
+
+Float16 rounds at about 1 in 2,000 and ends at 65504. What it must keep is the answer, and what the strata change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from iern.export.deconfound import Deconfounded, deconfound
+from iern.export.parity import Answers, answers_of_onnxruntime, answers_of_torch
+from iern.train.model import Baseline
+
+AGREEMENT_LIMIT = 0.995
+"""smallest share of faces with the twin's first expression"""
+LOGITS_LIMIT = 1e-2
+"""largest logit difference, over the range of the logits; also the largest margin of an expression that changed"""
+SPREAD_LIMIT = 0.02
+"""by how much the spread between strata may differ, as a share of the twin's"""
+LARGEST_HALF = 65504.0
+HEAD_ROOM_LIMIT = 4.0
+"""how many times the largest value of any layer must fit below LARGEST_HALF: other faces have larger ones"""
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class HalfParity:
+    """What the gate found on `faces` images."""
+
+    faces: int
+    agreement: float
+    """share of faces whose first expression is the float64 twin's"""
+    logits: float
+    """largest logit difference, over the range of the twin's logits; NaN or infinity where an answer is"""
+    widest_flip: float
+    """largest lead that the twin gave a first expression which is no longer the first, over the same range"""
+    spread: float
+    """spread between strata over the twin's, each the root mean square over faces; 1 with one stratum"""
+    peaks: Mapping[str, float]
+    """largest absolute value that each layer of the trunk writes, in float32"""
+
+    @property
+    def head_room(self) -> float:
+        """How many times the largest value of any layer fits below the end of float16."""
+        return LARGEST_HALF / max(self.peaks.values())
+
+    @property
+    def failures(self) -> list[str]:
+        """One line for each limit that is not kept; empty where all are. NaN keeps none."""
+        checks = [
+            (
+                self.agreement >= AGREEMENT_LIMIT,
+                f"{self.agreement:.2%} of the faces keep their first expression, limit {AGREEMENT_LIMIT:.1%}",
+            ),
+            (self.logits <= LOGITS_LIMIT, f"logits differ by {self.logits:.1e} of their range, limit {LOGITS_LIMIT}"),
+            (
+                self.widest_flip <= LOGITS_LIMIT,
+                f"an expression that led by {self.widest_flip:.1e} of the range lost, limit {LOGITS_LIMIT}",
+            ),
+            (
+                abs(self.spread - 1) <= SPREAD_LIMIT,
+                f"the strata spread {self.spread:.3f} times as wide, limit {SPREAD_LIMIT} from 1",
+            ),
+            (
+                self.head_room >= HEAD_ROOM_LIMIT,
+                f"the largest value fits {self.head_room:.1f} times below 65504, limit {HEAD_ROOM_LIMIT:g}",
+            ),
+        ]
+        return [found for kept, found in checks if not kept]
+
+    def table(self) -> str:
+        """The numbers for a terminal: one line each, then the layers with the least head-room."""
+        rows = [
+            ("same first expression", f"{self.agreement:.2%}", f"at least {AGREEMENT_LIMIT:.1%}"),
+            ("logits / range", f"{self.logits:.1e}", f"at most {LOGITS_LIMIT:.0e}"),
+            ("widest flip / range", f"{self.widest_flip:.1e}", f"at most {LOGITS_LIMIT:.0e}"),
+            ("spread between strata", f"{self.spread:.4f}", f"within {SPREAD_LIMIT:.0%} of 1"),
+            ("head-room below 65504", f"{self.head_room:.0f} x", f"at least {HEAD_ROOM_LIMIT:g} x"),
+        ]
+        largest = sorted(self.peaks.items(), key=lambda item: -item[1])[:3]
+        rows += [(f"  {name}", f"{peak:.1f}", f"{LARGEST_HALF / peak:.0f} x below") for name, peak in largest]
+        width = max(len(row[0]) for row in rows)
+        return "\n".join(f"{name:<{width}}  {value:>10}  {limit}" for name, value, limit in rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for the artifact; of the layers the largest value only."""
+        return {**{k: v for k, v in asdict(self).items() if k != "peaks"}, "largest_value": max(self.peaks.values())}
+
+
+def check_half_parity(
+    model: Baseline, onnx_file: bytes, faces: NDArray[np.uint8], temperature: float = 1.0
+) -> HalfParity:
+    """Compare a file with a half-precision trunk, run by onnxruntime, with the network in float64.
+
+    (n, S, S, 3) uint8 BGR faces. On a CPU onnxruntime rounds what each operation reads and writes to float16 and
+    computes between in float32, which is how a GPU's tensor cores accumulate.
+    """
+    twin = answers_of_torch(model, faces, temperature, torch.float64)
+    return compare_half(twin, answers_of_onnxruntime(onnx_file, faces), largest_values(deconfound(model), faces))
+
+
+@np.errstate(invalid="ignore")  # NaN is told by the verdict
+def compare_half(twin: Answers, half: Answers, peaks: Mapping[str, float]) -> HalfParity:
+    """How far `half` is from `twin`."""
+    logit_range = float(np.ptp(twin.logits))
+    first, other = twin.logits.argmax(axis=1), half.logits.argmax(axis=1)
+    rows = np.arange(len(first))
+    lead = twin.logits[rows, first] - twin.logits[rows, other]
+    difference = max(
+        float(np.abs(half.logits - twin.logits).max()), float(np.abs(half.stratum_logits - twin.stratum_logits).max())
+    )
+    if not np.isfinite(half.probabilities).all():
+        difference = float("nan")
+    return HalfParity(
+        faces=len(first),
+        agreement=float(np.mean(first == other)),
+        logits=difference / logit_range,
+        widest_flip=float(lead.max()) / logit_range,
+        spread=_spread(half) / _spread(twin) if twin.stratum_logits.shape[1] > 1 else 1.0,
+        peaks=peaks,
+    )
+
+
+@torch.inference_mode()
+def largest_values(network: Deconfounded, faces: NDArray[np.uint8]) -> dict[str, float]:
+    """Layer of the trunk -> the largest absolute value that it writes for any of (n, S, S, 3) uint8 faces."""
+    with _watched(network) as peaks:
+        for start in range(0, len(faces), BATCH):
+            network(torch.from_numpy(faces[start : start + BATCH]))
+    return peaks
+
+
+@contextmanager
+def _watched(network: Deconfounded) -> Iterator[dict[str, float]]:
+    peaks: dict[str, float] = {}
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            for value in output if isinstance(output, tuple | list) else (output,):
+                if isinstance(value, Tensor):
+                    peaks[name] = max(peaks.get(name, 0.0), float(value.abs().max()))
+
+        return hook
+
+    parts = ("backbone", "generator", "head")
+    hooks = [
+        module.register_forward_hook(note(name))
+        for name, module in network.named_modules()
+        if name.split(".")[0] in parts
+    ]
+    try:
+        yield peaks
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _spread(answers: Answers) -> float:
+    """Root mean square, over faces and expressions, of the strata's deviation from their mean."""
+    deviations = answers.stratum_logits - answers.stratum_logits.mean(axis=1, keepdims=True)
+    return float(np.sqrt(np.mean(deviations**2)))
