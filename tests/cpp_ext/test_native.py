@@ -108,5 +108,5 @@ def test_without_a_gpu_the_launcher_loads_and_says_why_it_cannot_start(tmp_path)
     subprocess.run([word.replace("-arch=all", "-arch=sm_75") for word in command], check=True)
     loaded = native.library(native.CUDA, tmp_path)
     tail = native.Tail(faces=1, strata=1, channels=1, height=1, width=1, expressions=1)
-    with pytest.raises(RuntimeError, match="did not start: .*(CUDA|driver)"):
+    with pytest.raises(RuntimeError, match=r"did not start: .*(CUDA|driver)"):
         native.run_on_cuda(loaded, tail, half=True, stream=0)

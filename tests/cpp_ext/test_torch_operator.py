@@ -9,7 +9,6 @@ import sys
 import textwrap
 import zipfile
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
