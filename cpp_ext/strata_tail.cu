@@ -20,6 +20,7 @@
 namespace {
 
 constexpr int WARP = 32;
+constexpr int BLOCKS = 8;  // on a multiprocessor: 64 registers a thread; left to itself the compiler spills to have 12
 
 __device__ inline float as_float(float value) { return value; }
 __device__ inline float as_float(__half value) { return __half2float(value); }
@@ -159,7 +160,7 @@ __device__ inline void run(const Tail& tail, float* channel_sums) {
 
 // Grid (ceil(channels / CHANNELS), strata, faces), THREADS threads a block, no dynamic shared memory.
 #define KERNEL(name, sums, number)                                                \
-    extern "C" __global__ void __launch_bounds__(THREADS) name(const Tail tail) { \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) name(const Tail tail) { \
         __shared__ float channel_sums[CHANNELS * sums];                           \
         run<sums, number>(tail, channel_sums);                                    \
     }

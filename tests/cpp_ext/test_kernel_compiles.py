@@ -58,14 +58,16 @@ def test_the_kernels_fit_a_gpu_without_spilling(tmp_path, gpu):
     assert found == KERNELS
 
 
-def test_blocks_count_themselves_between_two_fences_and_add_no_floats_atomically(tmp_path):
-    """The fences' effect cannot be seen on a CPU, so their place is read from the code."""
+def test_blocks_count_themselves_between_two_fences_and_read_nothing_around_the_caches(tmp_path):
+    """What a fence does cannot be seen on a CPU, so their place is read from the code, and that nothing but a counter is
+    changed atomically, and that no load takes the read-only path, which fences do not reach."""
     output = tmp_path / "out.ptx"
     nvcc("-std=c++17", "-O3", "-ptx", "-arch=compute_75", KERNEL, "-o", output)
     text = output.read_text(encoding="utf-8")
     kernels = re.split(r"\.visible \.entry ", text)[1:]
     assert len(kernels) == len(KERNELS)
     for kernel in kernels:
+        assert "ld.global.nc" not in kernel
         marks = re.findall(r"^\s*(?:@\S+ )?((?:bar|barrier|membar|fence|atom|red)\b\S*)", kernel, re.MULTILINE)
         told = [re.sub(r"^membar\.gl\b.*|^fence\..*\.gpu\b.*", "fence", mark.rstrip(";")) for mark in marks]
         atomic = [i for i, mark in enumerate(told) if mark.startswith(("atom", "red"))]

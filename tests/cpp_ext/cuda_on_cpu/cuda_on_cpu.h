@@ -34,7 +34,7 @@
 
 #define __global__
 #define __device__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(threads, blocks)
 // In a function that is no template: GCC forgets the section in one, and all blocks would share the variable.
 #define __shared__ static __attribute__((section("shared_memory")))
 #define __syncthreads() cuda_on_cpu::block->barrier(__LINE__)
