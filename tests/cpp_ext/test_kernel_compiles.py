@@ -59,8 +59,8 @@ def test_the_kernels_fit_a_gpu_without_spilling(tmp_path, gpu):
 
 
 def test_blocks_count_themselves_between_two_fences_and_read_nothing_around_the_caches(tmp_path):
-    """What a fence does cannot be seen on a CPU, so their place is read from the code, and that nothing but a counter is
-    changed atomically, and that no load takes the read-only path, which fences do not reach."""
+    """What a fence does cannot be seen on a CPU, so their place is read from the code; also that nothing but a counter
+    is changed atomically, and that no load takes the read-only path, which fences do not reach."""
     output = tmp_path / "out.ptx"
     nvcc("-std=c++17", "-O3", "-ptx", "-arch=compute_75", KERNEL, "-o", output)
     text = output.read_text(encoding="utf-8")

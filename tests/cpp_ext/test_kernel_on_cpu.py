@@ -103,7 +103,7 @@ BUGS = [
     ("lower window over all rows", "if (y > 0)", ""),
     ("one row too many", "y < tail.height;", "y <= tail.height;"),
     ("never the last block", "gridDim.x * gridDim.y - 1", "gridDim.x * gridDim.y"),
-    ("every block the last", "== others;", "<= others;"),
+    ("the first block taken for the last", "== others;", "== 0;"),
     ("partial logits of another face", "size_t(face) * chunks * row", "0"),
     ("partial logits out of place", "blockIdx.x) * tail.strata + blockIdx.y", "blockIdx.x) * tail.strata"),
 ]
