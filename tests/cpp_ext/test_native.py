@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,13 @@ def test_the_structure_in_python_is_the_one_in_c():
 def test_a_library_that_was_not_built_is_none(tmp_path):
     assert native.library(native.CPU, tmp_path) is None
     assert native.library(native.CUDA, tmp_path) is None
+
+
+def test_all_but_the_operator_loads_where_torch_is_absent():
+    modules = [f"iern.cpp_ext.{path.stem}" for path in (ROOT / "cpp_ext").glob("[!_]*.py") if path.stem[:5] != "torch"]
+    assert {"iern.cpp_ext.native", "iern.cpp_ext.tail_weights"} <= set(modules)
+    program = f"import importlib, sys; sys.modules['torch'] = None; [importlib.import_module(m) for m in {modules}]"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_cuda_home_decides_which_nvcc_is_taken(tmp_path, monkeypatch):

@@ -11,9 +11,12 @@ import zipfile
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from iern.cpp_ext.tail_weights import pooled_weights, windowed_weights
 from iern.cpp_ext.torch_operator import strata_tail
+from iern.export.deconfound import PooledTail, WindowSumTail
+from iern.train.model import Classifier
 from repository import ROOT, tracked_files
 from tail_cases import TailCase, tail_case
 
@@ -46,6 +49,19 @@ def largest_difference(case: TailCase, answer: tuple[Tensor, Tensor, Tensor]) ->
 def test_the_operator_equals_float64(name):
     case = tail_case(**CASES[name])
     assert largest_difference(case, strata_tail(*arguments(case))) < 1e-6
+
+
+def test_the_operator_takes_the_place_of_the_exported_tail():
+    last, classifier = nn.Conv2d(5, 5, 3, padding=1), Classifier(5, 4)
+    u, h = torch.randn(6, 5, 4, 7), torch.rand(6, 5, 4, 7)
+    with torch.no_grad():
+        weights = (classifier.linear.weight, classifier.linear.bias, last.weight, last.bias)
+        table, bias = map(torch.from_numpy, windowed_weights(*weights, (4, 7)))
+        torch.testing.assert_close(
+            strata_tail(u, h, table, bias, 3)[2], WindowSumTail(last, classifier, (4, 7), 3)(u, h)
+        )
+        table, bias = map(torch.from_numpy, pooled_weights(*weights[:2], (4, 7)))
+        torch.testing.assert_close(strata_tail(u, None, table, bias, 3)[2], PooledTail(classifier, 3)(u))
 
 
 @pytest.mark.parametrize("name", ["half, mean of softmaxes", "block paper"])
