@@ -1,8 +1,37 @@
-"""Folder mapping: the top-level folders are the subpackages of `iern`, so that nothing called `train` is installed."""
+"""Folder mapping: the top-level folders are the subpackages of `iern`, so that nothing called `train` is installed.
 
-from setuptools import setup
+`IERN_BUILD_TAIL=1 pip install -e .` also builds the averaging tail's shared libraries: the twin where there is a C++
+compiler, the kernel where there is nvcc. Nobody needs them to install, train, export or run, so none is built unasked.
+"""
+
+import os
+import runpy
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 PACKAGES = {"iern.train": "train", "iern.export": "export", "iern.runtime": "runtime", "iern.cpp_ext": "cpp_ext"}
+COMMANDS = runpy.run_path(str(Path(__file__).parent / "cpp_ext" / "compile_native.py"))["COMMANDS"]
+
+
+class BuildLibraries(build_ext):
+    """Plain shared libraries, not Python modules: by our own commands, under their own names."""
+
+    def get_ext_filename(self, fullname):
+        return os.path.join(*fullname.split(".")) + ".so"
+
+    def build_extension(self, extension):
+        output = Path(self.get_ext_fullpath(extension.name))
+        command = COMMANDS[extension.name.split(".")[-1]](output)
+        if command is None:
+            self.warn(f"no compiler for {output.name}: it is left out, and PyTorch's own operations take its place")
+            return
+        output.parent.mkdir(parents=True, exist_ok=True)
+        self.spawn(command)
+
+
+libraries = [Extension(f"iern.cpp_ext.{name}", [], optional=True) for name in COMMANDS]
 
 setup(
     packages=list(PACKAGES),
@@ -11,6 +40,8 @@ setup(
         "iern.runtime": ["models/*", "media/*", "py.typed"],
         "iern.train": ["recipes/*.yaml", "py.typed"],
         "iern.export": ["py.typed"],
-        "iern.cpp_ext": ["py.typed"],
+        "iern.cpp_ext": ["*.cu", "*.cpp", "*.h", "py.typed"],
     },
+    ext_modules=libraries if os.environ.get("IERN_BUILD_TAIL") == "1" else [],
+    cmdclass={"build_ext": BuildLibraries},
 )

@@ -35,7 +35,7 @@ RUNTIMES = ("cpu", "gpu", "cpu-headless", "gpu-headless")
 
 EXTRAS_OF = {
     "runtime": ["cpu"],
-    "cpp_ext": ["cpu"],
+    "cpp_ext": ["cpu", "export"],
     "train": ["cpu", "train"],
     "export": ["cpu", "export"],
     "benchmarks": ["cpu", "train", "export"],
