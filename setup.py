@@ -37,7 +37,7 @@ setup(
     packages=list(PACKAGES),
     package_dir=PACKAGES,
     package_data={
-        "iern.runtime": ["models/*", "media/*", "py.typed"],
+        "iern.runtime": ["models/*.onnx", "models/*.txt", "media/*", "py.typed"],
         "iern.train": ["recipes/*.yaml", "py.typed"],
         "iern.export": ["py.typed"],
         "iern.cpp_ext": ["*.cu", "*.cpp", "*.h", "py.typed"],
