@@ -92,7 +92,13 @@ def test_a_plan_for_a_named_gpu_is_built_without_one_and_progress_is_told(rtx, g
 
 
 def test_a_float32_graph_is_built_too(rtx):
-    assert build_plan(MODEL.read_bytes(), "rtx", rtx, BuildOptions(targets=("sm_75", "sm_120"))).startswith(b"vtrt")
+    assert build_plan(MODEL.read_bytes(), "rtx", rtx, BuildOptions(targets=("sm_86", "sm_120"))).startswith(b"vtrt")
+
+
+def test_what_rtx_cannot_compile_for_a_gpu_is_told_in_its_words(rtx):
+    """Turing has no float32 matrix product in TensorRT for RTX 1.7."""
+    with pytest.raises(EngineError, match=r"cannot build this graph .*SM75.*; --log FILE keeps its log"):
+        build_plan(MODEL.read_bytes(), "rtx", rtx, BuildOptions(targets=("sm_75",)))
 
 
 def test_two_plans_may_be_built_one_after_the_other(rtx, graph):
