@@ -11,7 +11,7 @@ from iern.runtime.files import sha256
 from repository import ROOT, relative, tracked_files
 
 TABLE = ROOT / "docs" / "licences.md"
-FOLDERS = ("runtime/models/", "runtime/media/", "tests/data/")
+FOLDERS = ("docs/", "runtime/models/", "runtime/media/", "tests/data/")
 OURS = {".py", ".md"}
 """code and prose of this repository"""
 
