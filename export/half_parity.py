@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from iern.export.deconfound import Deconfounded, deconfound
-from iern.export.parity import Answers, answers_of_onnxruntime, answers_of_torch
+from iern.export.parity import Answers, answers_of_onnxruntime, answers_of_torch, deviations
 from iern.train.model import Baseline
 
 AGREEMENT_LIMIT = 0.995
@@ -165,5 +165,4 @@ def _watched(network: Deconfounded) -> Iterator[dict[str, float]]:
 
 def _spread(answers: Answers) -> float:
     """Root mean square, over faces and expressions, of the strata's deviation from their mean."""
-    deviations = answers.stratum_logits - answers.stratum_logits.mean(axis=1, keepdims=True)
-    return float(np.sqrt(np.mean(deviations**2)))
+    return float(np.sqrt(np.mean(deviations(answers.stratum_logits) ** 2)))

@@ -151,7 +151,7 @@ def compare(twin: Answers, other: Answers) -> Difference:
     logit_range = float(np.ptp(twin.logits))
     spread = max(_spread(twin), SMALLEST_SPREAD * logit_range)
     logits = max(_largest(other.logits - twin.logits), _largest(other.stratum_logits - twin.stratum_logits))
-    strata = _largest(_deviations(other.stratum_logits) - _deviations(twin.stratum_logits))
+    strata = _largest(deviations(other.stratum_logits) - deviations(twin.stratum_logits))
     return Difference(
         logits=_ratio(logits, logit_range),
         strata=_ratio(strata, spread),
@@ -165,7 +165,8 @@ def _spread(answers: Answers) -> float:
     return float(np.ptp(answers.stratum_logits, axis=1).max())
 
 
-def _deviations(stratum_logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def deviations(stratum_logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, N, E) -> what each stratum adds to the mean over the strata, of the same shape."""
     return stratum_logits - stratum_logits.mean(axis=1, keepdims=True)
 
 

@@ -118,8 +118,7 @@ def with_settings(key: str, model: Model, batch: int) -> list[tuple[str, dict[st
     """onnxruntime's names of the providers that run a model together, best first, each with its options."""
     provider = PROVIDERS[key]
     if key == "tensorrt":
-        # What TensorRT does not know, such as a transposition of bytes, CUDA runs beside it. A CUDA graph must be of
-        # one provider alone.
+        # What TensorRT does not know, CUDA runs beside it. A CUDA graph must be of one provider alone.
         folder = engine_folder(model)
         own = folder / f"batch{batch}"  # onnxruntime names an engine after its operations, not after their shapes
         own.mkdir(parents=True, exist_ok=True)

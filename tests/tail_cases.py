@@ -10,6 +10,16 @@ from numpy.typing import NDArray
 from iern.cpp_ext.reference import strata_tail
 from iern.cpp_ext.tail_weights import pooled_weights, windowed_weights
 
+CASES = {
+    "half, mean of logits": {},
+    "half, mean of softmaxes": {"answer": "probabilities"},
+    "single precision": {"half": False},
+    "block paper": {"windowed": False},
+    "maps of one pixel": {"map_size": (1, 1)},
+    "maps of one row": {"map_size": (1, 9)},
+}
+"""what every compiled form is tried on: changes to the arguments of `tail_case`"""
+
 
 @dataclass(frozen=True)
 class TailCase:

@@ -14,15 +14,10 @@ import torch
 
 from iern.cpp_ext import compile_native, native
 from repository import ROOT
-from tail_cases import TailCase, tail_case
+from tail_cases import CASES, TailCase, tail_case
 
-CASES = {
-    "half, mean of logits": {},
-    "half, mean of softmaxes": {"answer": "probabilities"},
-    "single precision": {"half": False},
-    "block paper": {"windowed": False},
-    "maps of one pixel": {"map_size": (1, 1)},
-    "maps of one row": {"map_size": (1, 9)},
+TWIN_CASES = {
+    **CASES,
     "the paper's network with ten strata": {"faces": 1, "strata": 10, "channels": 512},
     "64 expressions": {"expressions": 64},
 }
@@ -60,9 +55,9 @@ def expected(case: TailCase) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return case.probabilities, case.logits, case.stratum_logits
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", TWIN_CASES)
 def test_the_plain_twin_equals_float64(twin, name):
-    case = tail_case(**CASES[name])
+    case = tail_case(**TWIN_CASES[name])
     assert max(case.differences(*run_twin(twin, case)).values()) < 3e-7
 
 

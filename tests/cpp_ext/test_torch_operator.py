@@ -18,16 +18,7 @@ from iern.cpp_ext.torch_operator import strata_tail
 from iern.export.deconfound import PooledTail, WindowSumTail
 from iern.train.model import Classifier
 from repository import ROOT, tracked_files
-from tail_cases import TailCase, tail_case
-
-CASES = {
-    "half, mean of logits": {},
-    "half, mean of softmaxes": {"answer": "probabilities"},
-    "single precision": {"half": False},
-    "block paper": {"windowed": False},
-    "maps of one pixel": {"map_size": (1, 1)},
-    "maps of one row": {"map_size": (1, 9)},
-}
+from tail_cases import CASES, TailCase, tail_case
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

@@ -12,25 +12,16 @@ from torch import nn
 
 from iern.export.deconfound import deconfound
 from iern.export.half_parity import check_half_parity, compare_half, largest_values
-from iern.export.parity import Answers, softmax
-from iern.export.to_onnx import export_onnx
-from iern.runtime.artifact import Artifact
 from iern.train.model import Baseline
+from tiny_export import exported_tiny, made_up
 from tiny_network import random_faces, tiny_config, tiny_network
 
 FACES = random_faces(24)
 PEAKS = {"backbone.first": 10.0}
 
 
-def exported(model: Baseline, trunk=torch.float16) -> bytes:
-    config = model.config
-    artifact = Artifact(config.expressions, config.strata if config.method == "iern" else ("all",), config.input)
-    return export_onnx(deconfound(model, trunk=trunk), artifact)
-
-
-def made_up(stratum_logits: np.ndarray) -> Answers:
-    logits = stratum_logits.mean(axis=1)
-    return Answers(softmax(logits), logits, stratum_logits)
+def exported(model: Baseline) -> bytes:
+    return exported_tiny(model, trunk=torch.float16)
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,12 @@ import onnx
 import pytest
 import torch
 
-from iern.export.deconfound import deconfound
 from iern.export.faces import edge_cases, parity_faces, photographed_faces
 from iern.export.parity import (
     FLOAT32,
     LOGITS_LIMIT,
     ONNXRUNTIME,
     STRATA_LIMIT,
-    Answers,
     Difference,
     Parity,
     answers_of_torch,
@@ -27,8 +25,6 @@ from iern.export.parity import (
     normalised,
     softmax,
 )
-from iern.export.to_onnx import export_onnx
-from iern.runtime.artifact import Artifact
 from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import DataError, SourceError
 from iern.runtime.images import read_image
@@ -36,19 +32,13 @@ from iern.runtime.options import DEMO_CLIP
 from iern.runtime.preprocess import InputSpec, crop_faces
 from iern.train.model import Baseline
 from repository import ROOT
+from tiny_export import exported_tiny, made_up
 from tiny_network import random_faces, sequential_logits, tiny_config, tiny_network
 
 PHOTOGRAPHS = ROOT / "tests" / "data" / "photos"
 FACES = np.concatenate([random_faces(4), edge_cases(64)])
 
 Weights = dict[str, np.ndarray]
-
-
-def exported(model: Baseline) -> bytes:
-    config = model.config
-    strata = config.strata if config.method == "iern" else ("all",)
-    artifact = Artifact(expressions=config.expressions, strata=strata, input=config.input, answer=config.answer)
-    return export_onnx(deconfound(model), artifact)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +48,7 @@ def model() -> Baseline:
 
 @pytest.fixture(scope="module")
 def sound(model) -> bytes:
-    return exported(model)
+    return exported_tiny(model)
 
 
 def planted(content: bytes, fault: Callable[[Weights], None]) -> bytes:
@@ -138,7 +128,7 @@ FAULTS = (
 )
 def test_a_right_file_passes(changes):
     model = tiny_network(tiny_config(**changes))
-    parity = check_parity(model, exported(model), FACES)
+    parity = check_parity(model, exported_tiny(model), FACES)
     assert parity.passed, parity.failures
     assert parity.faces == len(FACES)
     assert set(parity.forms) == {FLOAT32, ONNXRUNTIME}
@@ -171,7 +161,7 @@ def test_identical_strata_have_no_spread_and_pass():
     model = tiny_network()
     with torch.no_grad():
         model.confounders[:] = model.confounders[:1]
-    parity = check_parity(model, exported(model), FACES)
+    parity = check_parity(model, exported_tiny(model), FACES)
     assert parity.strata_spread < 1e-12
     assert parity.passed, parity.failures
     json.loads(json.dumps(parity.to_dict(), allow_nan=False))
@@ -192,11 +182,6 @@ def test_normalisation_is_red_green_blue_minus_mean_over_deviation():
     assert image.shape == (1, 3, 2, 2)
     np.testing.assert_allclose(image[0, :, 0, 1], [(0.4 - 0.1) / 0.5, (0.2 - 0.2) / 0.25, (1 - 0.3) / 0.2], atol=1e-15)
     np.testing.assert_allclose(image[0, :, 1, 1], [-0.2, -0.8, -1.5], atol=1e-15)
-
-
-def made_up(stratum_logits: np.ndarray) -> Answers:
-    logits = stratum_logits.mean(axis=1)
-    return Answers(softmax(logits), logits, stratum_logits)
 
 
 def test_an_error_in_the_strata_counts_by_their_spread_however_small_it_is_beside_the_logits():
