@@ -3,7 +3,7 @@
 IernError
 ├── ArtifactError     a model file that this runtime cannot serve
 ├── ParityError       an exported file that answers otherwise than its network
-├── EngineError       a TensorRT engine that cannot be built
+├── EngineError       a TensorRT engine that cannot be built, or not run here
 ├── CheckpointError   a training checkpoint that cannot be read
 ├── DataError         training or evaluation data
 ├── ImageError        an image that cannot be decoded
@@ -27,7 +27,7 @@ class ParityError(IernError):
 
 
 class EngineError(IernError):
-    """The TensorRT engine cannot be built."""
+    """The TensorRT engine cannot be built, or does not fit this machine."""
 
 
 class CheckpointError(IernError):
