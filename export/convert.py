@@ -1,17 +1,21 @@
-"""Checkpoint -> verified ONNX file: deconfounded, exported, held against the network it came from, then written."""
+"""Checkpoint -> verified ONNX files: deconfounded, exported, held against the network they came from, then written."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import onnx
+import torch
 
 from iern.export.deconfound import deconfound
-from iern.export.faces import parity_faces
+from iern.export.faces import many_faces, parity_faces
+from iern.export.half_twin import Track, check_half_parity
 from iern.export.parity import check_parity
 from iern.export.to_onnx import export_onnx, with_metadata
+from iern.export.verify import summary
 from iern.runtime.artifact import Artifact
 from iern.runtime.errors import CheckpointError, ParityError
 from iern.runtime.files import atomic_path, sha256
@@ -27,14 +31,16 @@ def convert(
     faces: Path,
     data: str | None = None,
     licence: str | None = None,
+    half: bool = False,
     say: Callable[[str], None] = print,
-) -> Artifact:
-    """Export the checkpoint `source` to `target`, whole or not at all, and return what the file says about itself.
+    track: Track = iter,
+) -> list[Path]:
+    """Export the checkpoint `source` to `target`, and with `half` to `half_path(target)` too -> the files written.
 
-    `faces` is a video, image or folder for the parity gate, `data` and `licence` replace what the checkpoint says of
-    its training, and `say` takes lines of progress. Raises CheckpointError for a bad checkpoint, SourceError or
-    DataError for bad faces, and ParityError where the file would not answer as the network does; `target` is then
-    left as it was.
+    `faces` is a video, image, folder or data set for the parity gates, `data` and `licence` replace what the checkpoint
+    says of its training, `say` takes lines of progress and `track` may wrap the batches of the longer gate. Raises
+    CheckpointError for a bad checkpoint, SourceError or DataError for bad faces, and ParityError where a file would
+    not answer as the network does; that file is then left as it was.
     """
     checkpoint = load_checkpoint(source)
     model = _model(checkpoint, source)
@@ -49,12 +55,32 @@ def convert(
             f"{source}: the exported graph does not answer as the network does, and nothing was written; "
             + "; ".join(parity.failures)
         )
-    artifact = dataclasses.replace(artifact, parity=parity.to_dict())
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(
-            with_metadata(onnx.load_from_string(graph), artifact).SerializeToString(deterministic=True)
+    _write(target, graph, dataclasses.replace(artifact, parity=parity.to_dict()), say)
+    if not half:
+        return [target]
+    many = many_faces(artifact.input, faces)
+    graph = export_onnx(deconfound(model, artifact.temperature, trunk=torch.float16), artifact)
+    of_half = check_half_parity(model, graph, many, artifact.temperature, track)
+    say(f"half precision against float64, on {of_half.faces} images:\n{of_half.table()}")
+    if of_half.failures:
+        raise ParityError(
+            f"{source}: in half precision it would not answer as the network does, and {half_path(target)} was not "
+            f"written; use --precision fp32; {'; '.join(of_half.failures)}"
         )
-    return artifact
+    _write(half_path(target), graph, dataclasses.replace(artifact, parity=of_half.to_dict()), say)
+    return [target, half_path(target)]
+
+
+def half_path(target: Path) -> Path:
+    """Where the file in half precision goes: office.onnx -> office.fp16.onnx."""
+    return target.with_suffix(".fp16.onnx")
+
+
+def _write(target: Path, graph: bytes, artifact: Artifact, say: Callable[[str], None]) -> None:
+    content = with_metadata(onnx.load_from_string(graph), artifact).SerializeToString(deterministic=True)
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(content)
+    say(f"wrote {target}: {len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()}")
 
 
 def describe(checkpoint: Checkpoint, source: Path, data: str | None = None, licence: str | None = None) -> Artifact:
@@ -78,17 +104,6 @@ def describe(checkpoint: Checkpoint, source: Path, data: str | None = None, lice
         versions=versions(*PACKAGES),
     )
     return Artifact.from_metadata(artifact.to_metadata(), str(source))
-
-
-def summary(artifact: Artifact) -> str:
-    """One line on what kind of model it is."""
-    kind = [
-        f"{artifact.method}, preset {artifact.preset}" if artifact.preset else artifact.method,
-        f"{len(artifact.expressions)} expressions ({', '.join(artifact.expressions)})",
-        f"{len(artifact.strata)} strata ({', '.join(artifact.strata)})" if len(artifact.strata) > 1 else "no strata",
-        f"input {artifact.input.size}x{artifact.input.size}",
-    ]
-    return ", ".join(kind)
 
 
 def _model(checkpoint: Checkpoint, source: Path) -> Baseline:

@@ -78,7 +78,7 @@ def build_plan(
     Raises EngineError, with what TensorRT said, where it cannot be built, and KeyboardInterrupt on Ctrl-C, at the end
     of TensorRT's step.
     """
-    _check(options, name)
+    check_options(options, name, trt)
     with _log_file(options.log) as file, _interruptible() as stopped:
         logger = make_logger(trt, file)
         builder = trt.Builder(logger)
@@ -88,6 +88,8 @@ def build_plan(
         config = builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        # Ten bits of mantissa in matrix products, on by default, would pass for single precision.
+        config.clear_flag(trt.BuilderFlag.TF32)
         monitor = make_monitor(trt, on_step or (lambda phase, done, of: None), stopped)
         config.progress_monitor = monitor
         config.add_optimization_profile(_profile(builder, network, options.batches))
@@ -114,7 +116,8 @@ def capability(text: str) -> str:
     return f"SM{found[1] or found[2] + found[3]}"
 
 
-def _check(options: BuildOptions, name: str) -> None:
+def check_options(options: BuildOptions, name: str, trt: ModuleType) -> None:
+    """Raises EngineError for what the backend `name`, whose package is `trt`, cannot do."""
     smallest, usual, largest = options.batches
     if not 1 <= smallest <= usual <= largest:
         raise EngineError(f"batches {options.batches}: expected 1 <= smallest <= usual <= largest")
@@ -125,6 +128,11 @@ def _check(options: BuildOptions, name: str) -> None:
             "TensorRT builds for the GPU that it runs on, so --compute-capability needs --backend rtx; "
             "leave it out, and build on the machine that will run the engine"
         )
+    for target in map(capability, options.targets):
+        known = [key for key in trt.ComputeCapability.__members__ if key.startswith("SM")]
+        if target not in known:
+            names = ", ".join(f"sm_{key[2:]}" for key in known)
+            raise EngineError(f"TensorRT for RTX does not build for sm_{target[2:]}; it knows {names}")
 
 
 def _strongly_typed(trt: ModuleType) -> int:
@@ -155,13 +163,9 @@ def _aim(trt: ModuleType, config: Any, targets: Sequence[str]) -> None:
     """Which GPUs a plan of TensorRT for RTX is for."""
     if not targets:
         return
-    known = dict(trt.ComputeCapability.__members__)
     config.num_compute_capabilities = len(targets)
     for index, target in enumerate(map(capability, targets)):
-        if target not in known:
-            names = ", ".join(f"sm_{key[2:]}" for key in known if key.startswith("SM"))
-            raise EngineError(f"TensorRT for RTX does not build for sm_{target[2:]}; it knows {names}")
-        config.set_compute_capability(known[target], index)
+        config.set_compute_capability(trt.ComputeCapability.__members__[target], index)
 
 
 def _read_timing_cache(config: Any, path: Path | None) -> Any:

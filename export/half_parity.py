@@ -1,23 +1,17 @@
-"""The gate of the half-precision graph: near to float64 on a thousand faces, and far from where float16 ends.
+"""The limits of half precision: near to its twin on a thousand faces, and far from where float16 ends.
 
 Float16 rounds at about 1 in 2,000 and ends at 65504. What it must keep is the answer, and what the strata change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from iern.export.deconfound import Deconfounded, deconfound
-from iern.export.parity import Answers, answers_of_onnxruntime, answers_of_torch, deviations
-from iern.train.model import Baseline
+from iern.export.answers import Answers, deviations
 
 AGREEMENT_LIMIT = 0.995
 """smallest share of faces with the twin's first expression"""
@@ -28,7 +22,6 @@ SPREAD_LIMIT = 0.02
 LARGEST_HALF = 65504.0
 HEAD_ROOM_LIMIT = 4.0
 """how many times the largest value of any layer must fit below LARGEST_HALF: other faces have larger ones"""
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -44,13 +37,13 @@ class HalfParity:
     """largest lead that the twin gave a first expression which is no longer the first, over the same range"""
     spread: float
     """spread between strata over the twin's, each the root mean square over faces; 1 with one stratum"""
-    peaks: Mapping[str, float]
-    """largest absolute value that each layer of the trunk writes, in float32"""
+    peaks: Mapping[str, float] = field(default_factory=dict)
+    """largest absolute value that each layer of the trunk writes, in float64; empty where they are not known"""
 
     @property
     def head_room(self) -> float:
         """How many times the largest value of any layer fits below the end of float16."""
-        return LARGEST_HALF / max(self.peaks.values())
+        return LARGEST_HALF / max(self.peaks.values()) if self.peaks else float("inf")
 
     @property
     def failures(self) -> list[str]:
@@ -95,21 +88,9 @@ class HalfParity:
         return {**{k: v for k, v in asdict(self).items() if k != "peaks"}, "largest_value": max(self.peaks.values())}
 
 
-def check_half_parity(
-    model: Baseline, onnx_file: bytes, faces: NDArray[np.uint8], temperature: float = 1.0
-) -> HalfParity:
-    """Compare a file with a half-precision trunk, run by onnxruntime, with the network in float64.
-
-    (n, S, S, 3) uint8 BGR faces. On a CPU onnxruntime rounds what each operation reads and writes to float16 and
-    computes between in float32, which is how a GPU's tensor cores accumulate.
-    """
-    twin = answers_of_torch(model, faces, temperature, torch.float64)
-    return compare_half(twin, answers_of_onnxruntime(onnx_file, faces), largest_values(deconfound(model), faces))
-
-
 @np.errstate(invalid="ignore")  # NaN is told by the verdict
-def compare_half(twin: Answers, half: Answers, peaks: Mapping[str, float]) -> HalfParity:
-    """How far `half` is from `twin`."""
+def compare_half(twin: Answers, half: Answers, peaks: Mapping[str, float] | None = None) -> HalfParity:
+    """How far `half` is from `twin`; `peaks` as in HalfParity."""
     logit_range = float(np.ptp(twin.logits))
     first, other = twin.logits.argmax(axis=1), half.logits.argmax(axis=1)
     rows = np.arange(len(first))
@@ -125,42 +106,8 @@ def compare_half(twin: Answers, half: Answers, peaks: Mapping[str, float]) -> Ha
         logits=difference / logit_range,
         widest_flip=float(lead.max()) / logit_range,
         spread=_spread(half) / _spread(twin) if twin.stratum_logits.shape[1] > 1 else 1.0,
-        peaks=peaks,
+        peaks=peaks or {},
     )
-
-
-@torch.inference_mode()
-def largest_values(network: Deconfounded, faces: NDArray[np.uint8]) -> dict[str, float]:
-    """Layer of the trunk -> the largest absolute value that it writes for any of (n, S, S, 3) uint8 faces."""
-    with _watched(network) as peaks:
-        for start in range(0, len(faces), BATCH):
-            network(torch.from_numpy(faces[start : start + BATCH]))
-    return peaks
-
-
-@contextmanager
-def _watched(network: Deconfounded) -> Iterator[dict[str, float]]:
-    peaks: dict[str, float] = {}
-
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            for value in output if isinstance(output, tuple | list) else (output,):
-                if isinstance(value, Tensor):
-                    peaks[name] = max(peaks.get(name, 0.0), float(value.abs().max()))
-
-        return hook
-
-    parts = ("backbone", "generator", "head")
-    hooks = [
-        module.register_forward_hook(note(name))
-        for name, module in network.named_modules()
-        if name.split(".")[0] in parts
-    ]
-    try:
-        yield peaks
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _spread(answers: Answers) -> float:

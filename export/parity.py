@@ -10,14 +10,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iern.runtime.session import OnnxSession
+from iern.export.answers import BATCH, Answers, answers_of_onnxruntime, deviations, softmax
 from iern.train.config import ModelConfig
 from iern.train.model import Baseline
 
@@ -33,18 +32,6 @@ LIMITS = {"logits": LOGITS_LIMIT, "strata": STRATA_LIMIT, "probabilities": PROBA
 """of every form, named as the fields of `Difference`"""
 
 FLOAT32, ONNXRUNTIME = "torch float32", "onnxruntime"
-BATCH = 8
-
-
-class Answers(NamedTuple):
-    """What one form of the network answers for n faces, float64."""
-
-    probabilities: NDArray[np.float64]
-    """(n, E)"""
-    logits: NDArray[np.float64]
-    """(n, E)"""
-    stratum_logits: NDArray[np.float64]
-    """(n, N, E)"""
 
 
 @dataclass(frozen=True)
@@ -132,14 +119,6 @@ def answers_of_torch(model: Baseline, faces: NDArray[np.uint8], temperature: flo
     return Answers(probabilities, logits, stratum_logits)
 
 
-def answers_of_onnxruntime(model: Path | bytes, faces: NDArray[np.uint8]) -> Answers:
-    """(n, S, S, 3) faces through an exported file, or its content, as the runtime does it on the CPU."""
-    with OnnxSession(model, provider="cpu", max_batch=BATCH) as session:
-        answer = session(faces)
-    outputs = (answer.probabilities, answer.logits, answer.stratum_logits)
-    return Answers(*(output.astype(np.float64) for output in outputs))
-
-
 def normalised(faces: NDArray[np.uint8], config: ModelConfig) -> NDArray[np.float64]:
     """(n, S, S, 3) BGR -> (n, 3, S, S) RGB, mean subtracted and divided by the standard deviation."""
     rgb = faces[..., ::-1] / 255.0
@@ -165,11 +144,6 @@ def _spread(answers: Answers) -> float:
     return float(np.ptp(answers.stratum_logits, axis=1).max())
 
 
-def deviations(stratum_logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, N, E) -> what each stratum adds to the mean over the strata, of the same shape."""
-    return stratum_logits - stratum_logits.mean(axis=1, keepdims=True)
-
-
 def _argmax_changes(twin: NDArray[np.float64], other: NDArray[np.float64]) -> int:
     """Rows where the other's first column is not among the twin's largest."""
     chosen = np.take_along_axis(twin, other.argmax(axis=1)[:, None], axis=1)[:, 0]
@@ -185,11 +159,6 @@ def _ratio(error: float, scale: float) -> float:
     if error == 0:
         return 0.0
     return error / scale if scale > 0 else float("inf")
-
-
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def _row(name: str, values: Mapping[str, float]) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from iern.export.answers import Answers, answers_of_onnxruntime, softmax
 from iern.export.faces import parity_faces
-from iern.export.parity import Answers, answers_of_onnxruntime, softmax
 from iern.runtime.artifact import Artifact
 from iern.runtime.errors import ArtifactError, one_line
 
@@ -16,19 +16,19 @@ TOLERANCE = 1e-5
 """largest contradiction between outputs of one file, in probability or over the largest logit"""
 
 
-def verify(path: Path, faces: Path) -> tuple[Artifact, int]:
-    """Read an exported file, check it and run it -> its description, and how many images of `faces` it answered.
+def verify(path: Path, faces: Path) -> tuple[onnx.ModelProto, Artifact, int]:
+    """Check an exported file and run it -> its graph and description, and how many images of `faces` it answered.
 
     Raises ArtifactError, saying what is wrong, for a file that the runtime could not serve.
     """
-    artifact = read_artifact(path)
+    model, artifact = read_exported(path)
     pictures = parity_faces(artifact.input, faces)
     _check_answers(path, answers_of_onnxruntime(path, pictures), artifact)
-    return artifact, len(pictures)
+    return model, artifact, len(pictures)
 
 
-def read_artifact(path: Path) -> Artifact:
-    """What a file says about itself, if it is a whole and valid graph with all of its weights inside."""
+def read_exported(path: Path) -> tuple[onnx.ModelProto, Artifact]:
+    """A file and what it says about itself, if it is a whole and valid graph with all of its weights inside."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -49,7 +49,18 @@ def read_artifact(path: Path) -> Artifact:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ArtifactError(f"{path}: no valid ONNX graph ({one_line(error)}); export it again") from error
-    return artifact
+    return model, artifact
+
+
+def summary(artifact: Artifact) -> str:
+    """One line on what kind of model it is."""
+    kind = [
+        f"{artifact.method}, preset {artifact.preset}" if artifact.preset else artifact.method,
+        f"{len(artifact.expressions)} expressions ({', '.join(artifact.expressions)})",
+        f"{len(artifact.strata)} strata ({', '.join(artifact.strata)})" if len(artifact.strata) > 1 else "no strata",
+        f"input {artifact.input.size}x{artifact.input.size}",
+    ]
+    return ", ".join(kind)
 
 
 def _files_with_weights(graph: onnx.GraphProto) -> set[str]:

@@ -51,6 +51,8 @@ class Gpu:
     """such as sm_87"""
     cuda: str
     """newest CUDA that the driver serves, such as 12.6"""
+    driver: str = ""
+    """the driver's own version, such as 560.35.03; empty where it is not known"""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What the machine offers besides libraries: cameras, the CUDA compiler, and a Jetson's power mode.
 
-`root` is the folder that holds `dev`, `etc`, `sys` and `usr`.
+`root` is the folder that holds `dev`, `etc`, `proc`, `sys` and `usr`.
 """
 
 from __future__ import annotations
@@ -55,6 +55,12 @@ def has_nvidia(root: Path = Path("/")) -> bool:
     """Whether a display or compute card of NVIDIA's is on the PCI bus, with a driver or without."""
     devices = (root / "sys" / "bus" / "pci" / "devices").glob("*")
     return any(_read(path / "vendor") == "0x10de" and _read(path / "class").startswith("0x03") for path in devices)
+
+
+def nvidia_driver(root: Path = Path("/")) -> str:
+    """The version of NVIDIA's loaded driver, such as 560.35.03; empty where there is none, or it does not tell."""
+    found = re.search(r"Module .*?\s(\d+(?:\.\d+)+)\s", _read(root / "proc" / "driver" / "nvidia" / "version"))
+    return found[1] if found else ""
 
 
 def jetson(root: Path = Path("/")) -> Jetson | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from iern.export.answers import Answers, softmax
 from iern.export.deconfound import deconfound
-from iern.export.parity import Answers, softmax
 from iern.export.to_onnx import export_onnx
 from iern.runtime.artifact import Artifact
 from iern.train.model import Baseline

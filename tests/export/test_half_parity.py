@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from iern.export.deconfound import deconfound
-from iern.export.half_parity import check_half_parity, compare_half, largest_values
+from iern.export.answers import answers_of_onnxruntime
+from iern.export.deconfound import Deconfounded, deconfound
+from iern.export.half_parity import compare_half
+from iern.export.half_twin import check_half_parity, watched
+from iern.export.parity import answers_of_torch
 from iern.train.model import Baseline
 from tiny_export import exported_tiny, made_up
 from tiny_network import random_faces, tiny_config, tiny_network
@@ -22,6 +25,12 @@ PEAKS = {"backbone.first": 10.0}
 
 def exported(model: Baseline) -> bytes:
     return exported_tiny(model, trunk=torch.float16)
+
+
+def largest_values(network: Deconfounded) -> dict[str, float]:
+    with watched(network) as peaks, torch.no_grad():
+        network(torch.from_numpy(FACES))
+    return peaks
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +50,20 @@ def test_a_sound_file_passes_and_is_not_float32s(model, sound):
     assert 1e-6 < parity.logits < 1e-2, "no rounding at all would mean that nothing ran in half precision"
     json.loads(json.dumps(parity.to_dict(), allow_nan=False))
     assert parity.to_dict()["largest_value"] == max(parity.peaks.values())
+
+
+def test_the_twin_answers_as_the_sequential_network_in_float64_does(model, sound):
+    parity = check_half_parity(model, sound, FACES)
+    sequential = answers_of_torch(model, FACES, 1.0, torch.float64)
+    expected = compare_half(sequential, answers_of_onnxruntime(sound, FACES))
+    for name in ("agreement", "logits", "widest_flip", "spread"):
+        assert getattr(parity, name) == pytest.approx(getattr(expected, name), rel=1e-9)
+
+
+def test_progress_is_told_batch_by_batch(model, sound):
+    seen = []
+    check_half_parity(model, sound, FACES[:20], track=lambda batches: (seen.append(len(b)) or b for b in batches))
+    assert seen == [16, 4]
 
 
 def test_a_network_without_strata_passes():
@@ -102,7 +125,7 @@ def test_what_is_no_number_is_stopped(value):
 def test_the_largest_values_are_those_that_the_layers_write():
     model = tiny_network()
     network = deconfound(model)
-    peaks = largest_values(network, FACES)
+    peaks = largest_values(network)
     assert all(name.split(".")[0] in ("backbone", "generator", "head") for name in peaks)
     with torch.no_grad():
         pixels = torch.from_numpy(FACES).float().permute(0, 3, 1, 2) - network.mean
@@ -117,7 +140,7 @@ def test_a_layer_near_the_end_of_float16_is_stopped_before_it_overflows():
     model = tiny_network(tiny_config(method="baseline"))
     with torch.no_grad():
         projection = model.backbone.projection
-        factor = 40_000 / float(largest_values(deconfound(model), FACES)["backbone"])
+        factor = 40_000 / float(largest_values(deconfound(model))["backbone"])
         projection.weight *= factor
         projection.bias *= factor
         model.classifier.linear.weight /= factor

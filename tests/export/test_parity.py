@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +12,18 @@ import onnx
 import pytest
 import torch
 
-from iern.export.faces import edge_cases, parity_faces, photographed_faces
+from iern.export.answers import softmax
+from iern.export.faces import (
+    MANY,
+    PEOPLE,
+    crops_of_data_set,
+    drawn_faces,
+    edge_cases,
+    faces_of,
+    many_faces,
+    parity_faces,
+    photographed_faces,
+)
 from iern.export.parity import (
     FLOAT32,
     LOGITS_LIMIT,
@@ -23,13 +35,13 @@ from iern.export.parity import (
     check_parity,
     compare,
     normalised,
-    softmax,
 )
 from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import DataError, SourceError
 from iern.runtime.images import read_image
 from iern.runtime.options import DEMO_CLIP
 from iern.runtime.preprocess import InputSpec, crop_faces
+from iern.train.cartoon_set import plan, render_all, write
 from iern.train.model import Baseline
 from repository import ROOT
 from tiny_export import exported_tiny, made_up
@@ -232,13 +244,13 @@ def test_photographed_faces_are_those_that_the_runtime_crops():
     spec = InputSpec(size=48)
     path = PHOTOGRAPHS / "biden_portrait.jpg"
     image = read_image(path)
-    np.testing.assert_array_equal(photographed_faces(spec, path), crop_faces(image, FaceDetector()(image), spec))
+    np.testing.assert_array_equal(photographed_faces(spec, path, 1), crop_faces(image, FaceDetector()(image), spec))
 
 
 def test_the_demo_clip_gives_several_faces_and_edge_cases_come_behind_them():
     spec = InputSpec(size=48)
     faces = parity_faces(spec)
-    photographs = photographed_faces(spec, DEMO_CLIP)
+    photographs = photographed_faces(spec, DEMO_CLIP, 8)
     assert len(photographs) >= 8
     assert faces.shape == (len(photographs) + len(edge_cases(48)), 48, 48, 3)
     np.testing.assert_array_equal(faces, parity_faces(spec))
@@ -252,3 +264,30 @@ def test_a_folder_without_a_face_is_told_by_name(tmp_path):
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((64, 64, 3), 128, np.uint8))
     with pytest.raises(DataError, match="no face is found"):
         parity_faces(InputSpec(size=48), tmp_path)
+
+
+def test_a_thousand_faces_are_those_of_the_clip_and_drawn_ones():
+    spec = InputSpec(size=32)
+    faces = many_faces(spec)
+    clip = faces_of(spec, DEMO_CLIP, MANY)
+    assert len(clip) > 100
+    assert len(faces) == MANY + len(edge_cases(32))
+    np.testing.assert_array_equal(faces[: len(clip)], clip)
+    assert len(np.unique(faces.reshape(len(faces), -1), axis=0)) > 0.98 * MANY, "a face repeated proves nothing"
+
+
+def test_enough_people_are_drawn():
+    assert len(drawn_faces(16, MANY)) == MANY
+    assert len(plan(PEOPLE)) >= MANY
+
+
+def test_faces_of_a_data_set_are_taken_as_they_are_and_evenly(tmp_path):
+    samples = plan(3, expressions=("anger", "happiness"))
+    write(tmp_path / "set", samples, size=24)
+    spec = InputSpec(size=24)
+    pictures = render_all(samples, 24)
+    np.testing.assert_array_equal(faces_of(spec, tmp_path / "set", MANY), pictures)
+    np.testing.assert_array_equal(faces_of(spec, tmp_path / "set", 9), pictures[::2])
+    (tmp_path / "set" / "manifest.csv").unlink()
+    assert {path.name for path in crops_of_data_set(tmp_path / "set")} == {Path(sample.path).name for sample in samples}
+    assert len(faces_of(spec, tmp_path / "set", MANY)) == len(samples)

@@ -1,0 +1,77 @@
+"""The gate of a half-precision file: the same faces through it and through its twin, the same algebra in float64.
+
+That the algebra is the network's is the business of the other gate, `iern.export.parity`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from iern.export.answers import Answers, answers_of_session
+from iern.export.deconfound import Deconfounded, deconfound
+from iern.export.half_parity import HalfParity, compare_half
+from iern.runtime.session import OnnxSession
+from iern.train.model import Baseline
+
+Track = Callable[[list[NDArray[np.uint8]]], Iterable[NDArray[np.uint8]]]
+"""batches of faces -> the same batches, each told to a bar as it comes"""
+
+BATCH = 16
+TRUNK = ("backbone", "generator", "head")
+
+
+def check_half_parity(
+    model: Baseline,
+    onnx_file: bytes,
+    faces: NDArray[np.uint8],
+    temperature: float = 1.0,
+    track: Track = iter,
+) -> HalfParity:
+    """Compare a file with a half-precision trunk, run by onnxruntime, with the network in float64.
+
+    (n, S, S, 3) uint8 BGR faces; `track` may wrap the batches to show progress. On a CPU onnxruntime rounds what each
+    operation reads and writes to float16 and computes between in float32, which is how a GPU's tensor cores accumulate.
+    """
+    network = deconfound(model, temperature, torch.float64)
+    batches = [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
+    with OnnxSession(onnx_file, provider="cpu", max_batch=BATCH) as session, watched(network) as peaks:
+        pairs = [(_answers(network, batch), answers_of_session(session, batch)) for batch in track(batches)]
+    twin, half = (Answers(*map(np.concatenate, zip(*answers, strict=True))) for answers in zip(*pairs, strict=True))
+    return compare_half(twin, half, peaks)
+
+
+@contextmanager
+def watched(network: Deconfounded) -> Iterator[dict[str, float]]:
+    """Layer of the trunk -> the largest absolute value that it has written, kept up to date inside the block."""
+    peaks: dict[str, float] = {}
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            for value in output if isinstance(output, tuple | list) else (output,):
+                if isinstance(value, Tensor):
+                    peaks[name] = max(peaks.get(name, 0.0), float(value.abs().max()))
+
+        return hook
+
+    hooks = [
+        module.register_forward_hook(note(name))
+        for name, module in network.named_modules()
+        if name.split(".")[0] in TRUNK
+    ]
+    try:
+        yield peaks
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.inference_mode()
+def _answers(network: Deconfounded, faces: NDArray[np.uint8]) -> Answers:
+    return Answers(*(output.numpy() for output in network(torch.from_numpy(faces))))
