@@ -22,7 +22,7 @@ from iern.runtime.artifact import INPUT_NAME
 from iern.runtime.errors import EngineError, one_line
 from iern.runtime.files import atomic_path
 
-MODULES = {"tensorrt": ("tensorrt",), "rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+MODULES = {"tensorrt": ("tensorrt", "tensorrt_bindings"), "rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
 """backend -> the packages that may hold it"""
 HINTS = {
     "tensorrt": "pip install tensorrt (on a Jetson it comes with JetPack)",

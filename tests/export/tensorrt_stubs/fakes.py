@@ -1,0 +1,178 @@
+"""Objects of TensorRT whose virtual functions are answered in Python, for its real bindings over stubs.c.
+
+Where a class keeps which function differs between versions, so it is learnt: a method of the bindings is called once,
+and the number that arrives is that method's from then on. A number that was not learnt is an error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Word = ctypes.c_size_t
+Handler = ctypes.CFUNCTYPE(Word, ctypes.c_ssize_t, ctypes.POINTER(Word))
+EXPORTS = {-1: "create_builder", -2: "create_runtime", -3: "create_parser"}
+
+
+class Dims(ctypes.Structure):
+    """TensorRT's shapes: a number of dimensions and room for eight."""
+
+    _fields_ = (("count", ctypes.c_int32), ("sizes", ctypes.c_int64 * 8))
+
+
+def int32(argument: int) -> int:
+    """The other half of the register may hold anything."""
+    return ctypes.c_int32(argument).value
+
+
+def boolean(argument: int) -> bool:
+    return bool(argument & 0xFF)
+
+
+def text_at(address: int) -> str:
+    """The C string that an argument points at."""
+    return ctypes.string_at(address).decode()
+
+
+def shape_at(address: int) -> list[int]:
+    """The shape that an argument points at."""
+    dims = Dims.from_address(address)
+    return dims.sizes[: dims.count]
+
+
+def bytes_at(address: int, size: int, *_: int) -> str:
+    """The content that two arguments tell; a byte is the character of its number."""
+    return ctypes.string_at(address, size).decode("latin-1")
+
+
+def each(*readers: Callable[[int], Any]) -> Callable[..., list[Any]]:
+    """A reader of several arguments from one for each."""
+    return lambda *arguments: [read(argument) for read, argument in zip(readers, arguments, strict=False)]
+
+
+def virtual(address: int, number: int, result: Any, *types: Any) -> Callable[..., Any]:
+    """A virtual function of an object of C++, such as a logger that Python code derived from ILogger."""
+    table = Word.from_address(address).value
+    function = Word.from_address(table + number * ctypes.sizeof(Word)).value
+    bound = ctypes.CFUNCTYPE(result, Word, *types)(function)
+    return lambda *arguments: bound(address, *arguments)
+
+
+class Fake:
+    """One object: `address` is what a function of TensorRT returns for it."""
+
+    def __init__(self, name: str, table: int) -> None:
+        self.name = name
+        self._implementation = (Word * 1)(table)
+        self._object = (Word * 2)(table, ctypes.addressof(self._implementation))
+        self.address = ctypes.addressof(self._object)
+        self.addresses = (self.address, ctypes.addressof(self._implementation))
+
+
+def as_word(answer: Any, target: int) -> int:
+    """An answer as C++ returns it; a shape is written to `target`."""
+    if isinstance(answer, Fake):
+        return answer.address
+    if isinstance(answer, bytes):  # which whoever answers keeps alive
+        return ctypes.cast(answer, ctypes.c_void_p).value or 0
+    if isinstance(answer, tuple):
+        ctypes.memmove(target, ctypes.byref(Dims(len(answer), answer)), ctypes.sizeof(Dims))
+        return target
+    return int(answer)
+
+
+class Fakes:
+    """The objects, and what was learnt about them. A method is called `name.method` throughout."""
+
+    def __init__(self, library: str) -> None:
+        self.calls: list[str] = []
+        """the methods called, in order"""
+        self.arrived: defaultdict[str, list[Any]] = defaultdict(list)
+        """method -> what its calls were given, for those that are read"""
+        self.answers: dict[str, Any] = {}
+        """method -> a number, a Fake, bytes (their address), a tuple (a shape), or a function that gives one of them"""
+        self.readers: dict[str, Callable[..., Any]] = {}
+        """method -> what makes of its six or fewer arguments that which is noted"""
+        self._objects: dict[str, Fake] = {}
+        self._by_address: dict[int, Fake] = {}
+        self._methods: dict[tuple[int, int], str] = {}
+        self._to_learn: dict[str, str] = {}
+        """name -> its method that will be called"""
+        self._failure: Exception | None = None
+        self._stubs = ctypes.CDLL(library)
+        self._table = ctypes.addressof(ctypes.c_char.in_dll(self._stubs, "virtual_table")) + 2 * ctypes.sizeof(Word)
+        self._handler = Handler(self._handle)
+        self._stubs.set_handler(self._handler)
+
+    def __getitem__(self, name: str) -> Fake:
+        """The object of that name; at first nothing is known of it."""
+        if name not in self._objects:
+            self._objects[name] = fake = Fake(name, self._table)
+            self._by_address |= dict.fromkeys(fake.addresses, fake)
+        return self._objects[name]
+
+    def learn(self, method: str, answer: Any, call: Callable[[], Any], read: Callable[..., Any] | None = None) -> Any:
+        """Find a method by calling it, and answer it with `answer` from now on -> what the bindings made of that."""
+        self.answers[method] = answer
+        if read:
+            self.readers[method] = read
+        self._to_learn = {method.partition(".")[0]: method}
+        with self.checked():
+            result = call()
+        if self._to_learn:
+            raise AssertionError(f"{method} called nothing that is new")
+        return result
+
+    def learn_let_go(self, drop: Callable[[], Any]) -> None:
+        """Find `name.let_go` of the objects that are deleted as the last Python objects for them go."""
+        self._to_learn = {name: f"{name}.let_go" for name in self._objects}
+        self.answers |= dict.fromkeys(self._to_learn.values(), 0)
+        with self.checked():
+            drop()
+        self._to_learn = {}
+
+    def forget_calls(self) -> None:
+        """Keep what was learnt, not that it was called."""
+        self.calls.clear()
+        self.arrived.clear()
+
+    @contextmanager
+    def checked(self) -> Iterator[None]:
+        """Raise at the end of the block what went wrong in an answer: it cannot pass through C."""
+        try:
+            yield
+        finally:
+            failure, self._failure = self._failure, None
+            if failure:
+                raise failure
+
+    def _handle(self, number: int, arguments: Any) -> int:
+        try:
+            return self._answer(number, arguments[:6])
+        except Exception as error:
+            self._failure = self._failure or error
+            return 0
+
+    def _answer(self, number: int, arguments: list[int]) -> int:
+        if number < 0:
+            method, given, target = EXPORTS[number], arguments, 0
+        else:
+            # A structure is returned where the first argument says; `this` is then the second one.
+            at = 0 if arguments[0] in self._by_address else 1
+            method, given, target = self._method(arguments[at], number), arguments[at + 1 :], arguments[0]
+        self.calls.append(method)
+        if method in self.readers:
+            self.arrived[method].append(self.readers[method](*given))
+        answer = self.answers[method]
+        return as_word(answer() if callable(answer) else answer, target)
+
+    def _method(self, this: int, number: int) -> str:
+        name = self._by_address[this].name
+        if (this, number) not in self._methods:
+            if name not in self._to_learn:
+                raise AssertionError(f"function {number} of {name} was called, which was not learnt")
+            self._methods[this, number] = self._to_learn.pop(name)
+        return self._methods[this, number]
