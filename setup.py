@@ -40,7 +40,7 @@ setup(
         "iern.runtime": ["models/*.onnx", "models/*.txt", "media/*", "py.typed"],
         "iern.train": ["recipes/*.yaml", "py.typed"],
         "iern.export": ["py.typed"],
-        "iern.cpp_ext": ["*.cu", "*.cpp", "*.h", "py.typed"],
+        "iern.cpp_ext": ["*.cu", "*.cpp", "*.h", "binaries/*", "py.typed"],
     },
     ext_modules=libraries if os.environ.get("IERN_BUILD_TAIL") == "1" else [],
     cmdclass={"build_ext": BuildLibraries},

@@ -71,6 +71,7 @@ def examine(model: Path = MODEL) -> Iterator[Finding]:
         ("model", lambda: about.model(model, opencv, engine, driver)),
         ("tensorrt", about.tensorrt),
         ("pycuda", about.pycuda),
+        ("kernel", lambda: about.kernel(driver)),
         ("nvcc", about.cuda_compiler),
         ("camera", about.camera),
         ("display", lambda: about.display(opencv)),

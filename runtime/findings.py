@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from iern.cpp_ext.images import BINARIES, BinariesError, in_order, read_binary, read_manifest
 from iern.runtime.machine import cameras, has_nvidia, jetson, nvcc
 from iern.runtime.probes import Answer, ask
 from iern.runtime.providers import GPU_BUILD, PROVIDERS
@@ -195,10 +196,29 @@ def pycuda() -> Finding:
     return Finding("pycuda", "ok", version or "of unknown version", data=data)
 
 
+def kernel(driver: Answer, folder: Path = BINARIES) -> Finding:
+    """Which of the averaging kernel's binaries are there, whole, and which a GPU gets."""
+    try:
+        manifest = read_manifest(folder)
+        for binary in manifest.binaries:
+            read_binary(binary, folder)
+    except BinariesError as error:
+        text, _, remedy = str(error).rpartition("; ")
+        return Finding("kernel", "problem", text, remedy)
+    gpus = {card["name"]: f"sm_{card['sm'].replace('.', '')}" for card in driver.get("gpus", [])}
+    chosen = {gpu: [binary.name for binary in in_order(sm, manifest)] for gpu, sm in gpus.items()}
+    data = {"binaries": {binary.name: dataclasses.asdict(binary) for binary in manifest.binaries}, "chosen": chosen}
+    text = f"compiled for {', '.join(b.architecture for b in manifest.binaries if b.is_cubin)}, and as PTX"
+    if not gpus:
+        return Finding("kernel", "note", f"{text}; no GPU to load it", data=data)
+    told = "; ".join(f"{gpu} gets {' or else '.join(names) or 'none of them'}" for gpu, names in chosen.items())
+    return Finding("kernel", "ok" if all(chosen.values()) else "note", f"{text}; {told}", data=data)
+
+
 def cuda_compiler(root: Path = Path("/")) -> Finding:
     found = nvcc(root)
     if found is None:
-        return Finding("nvcc", "note", "none; only building the CUDA kernel needs it")
+        return Finding("nvcc", "note", "none; only building the kernel for PyTorch needs it")
     path, version = found
     return Finding("nvcc", "ok", f"{version or 'of unknown version'}, {path}", data={"path": path, "version": version})
 

@@ -152,7 +152,7 @@ def test_the_wheel_holds_every_module_model_and_recipe_under_iern_and_nothing_be
         if relative(path).split("/")[0] in PACKAGES
     }
     assert inside == expected
-    assert "iern/runtime/models/yunet.onnx" in inside
+    assert inside >= {"iern/runtime/models/yunet.onnx", "iern/cpp_ext/binaries/strata_tail.sm_87.cubin"}
 
 
 @pytest.mark.slow
@@ -166,6 +166,8 @@ def test_an_unpacked_wheel_runs_without_the_repository(wheel, tmp_path):
         assert detect.__file__.startswith({str(tmp_path)!r}), detect.__file__
         import numpy
         assert detect.FaceDetector()(numpy.zeros((120, 160, 3), numpy.uint8)) == []
+        from iern.cpp_ext.images import images
+        assert len(list(images("sm_87"))) == 2
         """
     )
     result = run("-c", program, cwd=tmp_path)

@@ -96,7 +96,18 @@ def test_a_machine_that_can_run_the_loop_is_told_so_without_a_word_on_stderr_and
     report = json.loads(done.stdout)
     assert (report["schema"], report["ok"]) == (1, True)
     found = {finding["name"]: finding for finding in report["findings"]}
-    assert set(found) >= {"python", "numpy", "opencv", "onnxruntime", "gpu", "model", "camera", "display", "cpu"}
+    assert set(found) >= {
+        "python",
+        "numpy",
+        "opencv",
+        "onnxruntime",
+        "gpu",
+        "model",
+        "kernel",
+        "camera",
+        "display",
+        "cpu",
+    }
     for name in ("python", "numpy", "onnxruntime", "cpu"):
         assert found[name]["state"] == "ok", found[name]
     assert found["model"]["data"]["infer_ms"] > 0
@@ -401,6 +412,36 @@ def test_a_pycuda_without_a_driver_is_noted_and_its_absence_is_no_fault(put):
 def test_a_pycuda_that_does_not_import_is_noted_with_its_version(put):
     put("pycuda", NO_LIBRARY.format("libcuda.so.1"), version="2026.1")
     assert_said(findings.pycuda(), "note", r"^2026\.1: .*libcuda", "--force-reinstall.*pycuda")
+
+
+def test_the_binaries_of_the_kernel_are_told_and_which_one_the_gpu_gets():
+    one = "strata_tail.sm_87.cubin or else strata_tail.compute_75.ptx"
+    found = findings.kernel(GPU)
+    assert_said(found, "ok", rf"^compiled for sm_75, .*, sm_87, .*sm_121, and as PTX; a card gets {one}$", "^$")
+    assert found.data["chosen"] == {"a card": one.split(" or else ")}
+    assert found.data["binaries"][one.split()[0]]["architecture"] == "sm_87"
+
+
+@pytest.mark.parametrize("driver", [NO_GPU, {"version": "13.0", "gpus": []}])
+def test_without_a_gpu_the_binaries_of_the_kernel_are_noted(driver):
+    assert_said(findings.kernel(driver), "note", "and as PTX; no GPU to load it$", "^$")
+
+
+@pytest.mark.parametrize(
+    ("sm", "state", "gets"), [("12.2", "ok", "strata_tail.compute_75.ptx"), ("7.2", "note", "none")]
+)
+def test_a_gpu_newer_than_the_kernels_compilers_gets_ptx_and_one_too_old_is_told(sm, state, gets):
+    driver = {"version": "13.0", "gpus": [{"name": "a card", "sm": sm, "memory_gib": 8.0}]}
+    assert_said(findings.kernel(driver), state, f"; a card gets {gets}", "^$")
+
+
+def test_a_binary_of_the_kernel_that_is_missing_or_damaged_is_a_problem(tmp_path):
+    folder = shutil.copytree(findings.BINARIES, tmp_path / "binaries")
+    (folder / "strata_tail.sm_121.cubin").write_bytes(b"")
+    remedy = r"^install iern again, or in the repository: python cpp_ext/build_binaries\.py$"
+    assert_said(findings.kernel(GPU, folder), "problem", r"sm_121\.cubin: is not the file that manifest", remedy)
+    (folder / "manifest.json").unlink()
+    assert_said(findings.kernel(NO_GPU, folder), "problem", r"manifest\.json: cannot be read \(No such file", remedy)
 
 
 def test_the_cuda_compiler_is_told_with_its_version(program):

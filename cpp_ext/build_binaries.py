@@ -1,0 +1,214 @@
+"""Command: compile strata_tail.cu for every GPU into binaries/, which the package carries to machines without nvcc."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from iern.cpp_ext.images import BINARIES, MANIFEST, Binary
+
+SOURCE = Path(__file__).parent / "strata_tail.cu"
+HEADER = SOURCE.with_suffix(".h")
+OPTIONS = ("--std=c++17",)
+
+EXAMPLES = """\
+examples:
+  python cpp_ext/build_binaries.py                       after a change of strata_tail.cu or strata_tail.h
+  python cpp_ext/build_binaries.py --compilers ~/nvrtc   keep the compilers, for the next time
+  python cpp_ext/build_binaries.py --output /tmp/again   the same bytes elsewhere, to compare
+
+No GPU, driver or CUDA toolkit is needed: NVRTC, NVIDIA's compiler as a library, comes from PyPI by pip (110 MB), on
+Linux. It takes a minute. Nothing is written before everything has compiled. Commit what changes.
+"""
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A version of NVRTC, the packages that it comes in, and what it is to compile for."""
+
+    version: str
+    packages: tuple[str, ...]
+    architectures: tuple[str, ...]
+    """sm_75 makes a cubin, compute_75 makes PTX"""
+
+
+# What CUDA 12.6 makes is for drivers of 12.6, which JetPack 6 has, and of every later CUDA. The GPUs that it does not
+# know are left to 13.0, the first to know them all. Drivers of 12.8 and 12.9 serve some of these; where they refuse the
+# cubins of 13.0 they compile the PTX, once, into their cache: that is not worth a third compiler.
+COMPILERS = (
+    Compiler(
+        "12.6.85",
+        ("nvidia-cuda-nvrtc-cu12==12.6.85", "nvidia-cuda-runtime-cu12==12.6.77"),
+        ("compute_75", "sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90"),
+    ),
+    Compiler(
+        "13.0.88",
+        ("nvidia-cuda-nvrtc==13.0.88", "nvidia-cuda-runtime==13.0.96"),
+        ("sm_88", "sm_100", "sm_103", "sm_110", "sm_120", "sm_121"),
+    ),
+)
+
+
+class BuildError(Exception):
+    """A compiler cannot be had, or does not compile the kernels."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="build_binaries.py",
+        description=__doc__.removeprefix("Command: "),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--output", type=Path, default=BINARIES, metavar="FOLDER", help="is replaced (default: cpp_ext/binaries)"
+    )
+    parser.add_argument(
+        "--compilers", type=Path, metavar="FOLDER", help="where to look for the compilers, and to put them"
+    )
+    options = parser.parse_args(argv)
+    try:
+        with tempfile.TemporaryDirectory(prefix="iern-nvrtc-") as scratch:
+            files = dict(build(options.compilers or Path(scratch)))
+        replace_folder(options.output, files)
+    except (BuildError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {options.output}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB")
+    return 0
+
+
+def build(compilers: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every file, the manifest last; says what it does. Raises BuildError."""
+    described = {}
+    for compiler in COMPILERS:
+        nvrtc, headers = load(compiler, compilers / compiler.version)
+        for architecture in compiler.architectures:
+            name = f"{SOURCE.stem}.{architecture}.{'ptx' if architecture.startswith('compute_') else 'cubin'}"
+            content = compiled(nvrtc, headers, architecture)
+            print(f"{name:<27}NVRTC {compiler.version:<9}{len(content):>9,} bytes", flush=True)
+            digest = hashlib.sha256(content).hexdigest()
+            described[name] = Binary(name, "NVRTC", compiler.version, architecture, digest)
+            yield name, content
+    yield MANIFEST, manifest(described.values())
+
+
+def manifest(binaries: Iterable[Binary]) -> bytes:
+    """The manifest's bytes, which `images.read_manifest` reads."""
+    files = {}
+    for binary in sorted(binaries, key=lambda binary: binary.number):
+        values = dataclasses.asdict(binary)
+        files[values.pop("name")] = values
+    return (json.dumps({"source_sha256": source_sha256(), "files": files}, indent=1) + "\n").encode()
+
+
+def source_sha256() -> str:
+    """Of strata_tail.cu and strata_tail.h, one behind the other."""
+    return hashlib.sha256(SOURCE.read_bytes() + HEADER.read_bytes()).hexdigest()
+
+
+def load(compiler: Compiler, folder: Path) -> tuple[ctypes.CDLL, Path]:
+    """NVRTC, and the folder with CUDA's headers; installs both into `folder` where they are not in it."""
+    if not any(folder.rglob("libnvrtc.so.*")):
+        print(f"installing {' '.join(compiler.packages)}", flush=True)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command = [*pip, "--only-binary=:all:", "--target", str(folder), *compiler.packages]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+        if done.returncode:
+            reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "pip gives no reason")
+            raise BuildError(
+                f"NVRTC {compiler.version} cannot be installed ({' '.join(reason.split())}); it is on PyPI, for Linux: "
+                "check the connection, and that this Python has pip"
+            )
+    # NVRTC opens its other half by a name that the linker does not find in this folder, unless it is loaded already.
+    ctypes.CDLL(str(_found(folder, "libnvrtc-builtins.so.*")))
+    nvrtc = ctypes.CDLL(str(_found(folder, "libnvrtc.so.*")))
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    nvrtc.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+    if not compiler.version.startswith(f"{major.value}.{minor.value}."):
+        raise BuildError(f"{folder}: holds NVRTC {major.value}.{minor.value}, not {compiler.version}; delete it")
+    return nvrtc, _found(folder, "cuda_fp16.h").parent
+
+
+def compiled(nvrtc: ctypes.CDLL, headers: Path, architecture: str) -> bytes:
+    """The kernels as a cubin (sm_..) or PTX (compute_..). The compiler sees no path but that of its own headers, and
+    leaves none in what it makes."""
+    program = ctypes.c_void_p()
+    texts, names = _strings(HEADER.read_bytes()), _strings(HEADER.name.encode())
+    source = SOURCE.read_bytes(), SOURCE.name.encode()
+    _check(nvrtc, nvrtc.nvrtcCreateProgram(ctypes.byref(program), *source, 1, texts, names))
+    try:
+        words = (f"--gpu-architecture={architecture}", *OPTIONS, f"--include-path={headers}")
+        if nvrtc.nvrtcCompileProgram(program, len(words), _strings(*(word.encode() for word in words))):
+            log = _answer(nvrtc, program, "ProgramLog").decode("utf-8", "replace")
+            raise BuildError(f"{SOURCE.name} does not compile for {architecture}:\n{log}")
+        if architecture.startswith("compute_"):
+            return _answer(nvrtc, program, "PTX").rstrip(b"\0")
+        return _answer(nvrtc, program, "CUBIN")
+    finally:
+        nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def replace_folder(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files beside `target` and put them in its place; until then what was there stays as it was.
+
+    Raises BuildError where that is something else than a folder of binaries.
+    """
+    empty = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+    if not empty and not (target / MANIFEST).is_file():
+        raise BuildError(f"{target}: is not a folder of binaries, and would be replaced; name another for --output")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        new, old = Path(scratch) / "new", Path(scratch) / "old"
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        try:
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+        except BaseException:
+            if old.exists() and not target.exists():
+                old.rename(target)
+            raise
+
+
+def _answer(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
+    """What NVRTC has of a program: ProgramLog, PTX or CUBIN."""
+    size = ctypes.c_size_t()
+    _check(nvrtc, getattr(nvrtc, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+    content = ctypes.create_string_buffer(size.value)
+    _check(nvrtc, getattr(nvrtc, f"nvrtcGet{what}")(program, content))
+    return content.raw
+
+
+def _check(nvrtc: ctypes.CDLL, code: int) -> None:
+    if code:
+        nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
+        raise BuildError(f"NVRTC fails with {nvrtc.nvrtcGetErrorString(code).decode()}")
+
+
+def _strings(*texts: bytes) -> ctypes.Array[ctypes.c_char_p]:
+    return (ctypes.c_char_p * len(texts))(*texts)
+
+
+def _found(folder: Path, name: str) -> Path:
+    found = next((path for path in sorted(folder.rglob(name)) if ".alt." not in path.name), None)
+    if found is None:
+        raise BuildError(f"{folder}: holds no {name}; delete it, so that the compiler is installed anew")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

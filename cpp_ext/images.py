@@ -1,0 +1,105 @@
+"""The kernels' binaries that come with the package, for machines without a compiler: which to load, in which order.
+
+A cubin runs on the one architecture that it was compiled for; the PTX on every newer one as well, once the driver has
+compiled it. NVIDIA promises more, that a cubin for 8.6 runs on 8.9, but not from or to the GPUs of Jetsons. There is a
+cubin for every architecture that the compilers know, so that promise would serve GPUs alone that are not out yet, and
+for these there is the PTX.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+BINARIES = Path(__file__).parent / "binaries"
+MANIFEST = "manifest.json"
+"""describes the others; build_binaries.py writes it"""
+REMEDY = "install iern again, or in the repository: python cpp_ext/build_binaries.py"
+
+
+class BinariesError(FileNotFoundError):
+    """A binary or the manifest is missing or damaged."""
+
+
+@dataclass(frozen=True)
+class Binary:
+    """One file of the folder."""
+
+    name: str
+    compiler: str
+    version: str
+    """of the compiler"""
+    architecture: str
+    """sm_87 for a cubin, compute_75 for PTX"""
+    sha256: str
+
+    @property
+    def is_cubin(self) -> bool:
+        """Whether it is machine code; else it is PTX."""
+        return self.architecture.startswith("sm_")
+
+    @property
+    def number(self) -> int:
+        """Of the architecture: 87 for sm_87."""
+        return int(self.architecture.rpartition("_")[2])
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the folder holds, and of which source."""
+
+    source_sha256: str
+    """see `build_binaries.source_sha256`"""
+    binaries: tuple[Binary, ...]
+
+
+def images(capability: str, folder: Path = BINARIES) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the binaries to load, in order, on a GPU of a compute capability such as sm_87; each file is
+    read when it is asked for. PTX ends in the zero byte that the driver looks for.
+
+    A driver may refuse the cubin, where it is older than the compiler was; it then gets the PTX. There is none for GPUs
+    older than sm_75. Raises BinariesError, and ValueError for a capability that is not written so.
+    """
+    for binary in in_order(capability, read_manifest(folder)):
+        content = read_binary(binary, folder)
+        yield binary.name, content if binary.is_cubin else content + b"\0"
+
+
+def in_order(capability: str, manifest: Manifest) -> list[Binary]:
+    """The binaries for a GPU: its cubin where there is one, then the PTX where the GPU is not too old for it."""
+    if not re.fullmatch(r"sm_\d{2,3}", capability):
+        raise ValueError(f"the compute capability is {capability!r}; write it as sm_87")
+    cubins = [binary for binary in manifest.binaries if binary.architecture == capability]
+    ptx = [binary for binary in manifest.binaries if not binary.is_cubin and binary.number <= int(capability[3:])]
+    return cubins + ptx
+
+
+def read_manifest(folder: Path = BINARIES) -> Manifest:
+    """What the folder says that it holds. Raises BinariesError."""
+    path = folder / MANIFEST
+    try:
+        values = json.loads(_read(path))
+        binaries = tuple(Binary(name, **described) for name, described in values["files"].items())
+        return Manifest(values["source_sha256"], binaries)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BinariesError(f"{path}: damaged ({type(error).__name__}: {error}); {REMEDY}") from error
+
+
+def read_binary(binary: Binary, folder: Path = BINARIES) -> bytes:
+    """The file's bytes, as they were built. Raises BinariesError."""
+    path = folder / binary.name
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != binary.sha256:
+        raise BinariesError(f"{path}: is not the file that {MANIFEST} describes; {REMEDY}")
+    return content
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BinariesError(f"{path}: cannot be read ({error.strerror or error}); {REMEDY}") from error

@@ -1,0 +1,238 @@
+"""The binaries that come with the package: made from the source as it is, whole, and loadable where they are meant to
+be, as far as their files tell. No GPU takes part.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iern.cpp_ext import build_binaries, native
+from iern.cpp_ext.compile_native import find_nvcc
+from iern.cpp_ext.images import BINARIES, MANIFEST, read_manifest
+from iern.runtime.files import sha256
+
+KERNELS = {native.kernel_name(windowed, half) for windowed in (False, True) for half in (False, True)}
+SHIPPED = read_manifest().binaries
+CUBINS = [binary for binary in SHIPPED if binary.is_cubin]
+(PTX,) = [BINARIES / binary.name for binary in SHIPPED if not binary.is_cubin]
+REMEDY = "run python cpp_ext/build_binaries.py, and commit cpp_ext/binaries"
+
+NVCC = find_nvcc()
+QUICK = ("sm_87", "sm_121")
+MOST_REGISTERS = 64
+"""as in test_kernel_compiles.py"""
+ENTRY_REGISTERS, FRAME_SIZE = 0x2F, 0x11
+"""attributes in a cubin's section .nv.info, each of a function"""
+
+
+def c_string(content: bytes, start: int) -> str:
+    return content[start : content.index(b"\0", start)].decode()
+
+
+def sections(cubin: bytes) -> dict[str, tuple[int, int]]:
+    """Name -> offset and size of the sections of a 64-bit ELF file."""
+    start, count, names = *struct.unpack_from("<Q", cubin, 40), *struct.unpack_from("<HH", cubin, 60)
+    headers = [struct.unpack_from("<IIQQQQ", cubin, start + 64 * index) for index in range(count)]
+    return {c_string(cubin, headers[names][4] + name): (at, size) for name, _, _, _, at, size in headers}
+
+
+def functions(cubin: bytes) -> dict[int, tuple[str, bool]]:
+    """Index -> name of the functions in the symbol table, and whether others may call them."""
+    found, (start, size), (names, _) = {}, sections(cubin)[".symtab"], sections(cubin)[".strtab"]
+    for index in range(size // 24):
+        name, info = struct.unpack_from("<IB", cubin, start + 24 * index)
+        if info & 15 == 2:
+            found[index] = c_string(cubin, names + name), info >> 4 == 1
+    return found
+
+
+def attributes(cubin: bytes, wanted: int) -> dict[int, int]:
+    """Function's index -> value, of one kind of attribute."""
+    found, (at, size) = {}, sections(cubin)[".nv.info"]
+    end = at + size
+    while at < end:
+        form, kind, length = struct.unpack_from("<BBH", cubin, at)
+        if (form, kind) == (4, wanted):
+            function, value = struct.unpack_from("<II", cubin, at + 4)
+            found[function] = value
+        at += 4 + (length if form == 4 else 0)
+    return found
+
+
+def test_they_are_made_from_the_source_as_it_is():
+    assert read_manifest().source_sha256 == build_binaries.source_sha256(), f"the kernel has changed: {REMEDY}"
+
+
+@pytest.mark.parametrize("changed", ["SOURCE", "HEADER"])
+def test_a_change_of_either_source_would_show(tmp_path, monkeypatch, changed):
+    path = tmp_path / "changed"
+    path.write_bytes(getattr(build_binaries, changed).read_bytes() + b"\n")
+    monkeypatch.setattr(build_binaries, changed, path)
+    assert read_manifest().source_sha256 != build_binaries.source_sha256()
+
+
+def test_the_folder_holds_what_the_manifest_names_and_nothing_else():
+    assert {path.name for path in BINARIES.iterdir()} == {MANIFEST, *(binary.name for binary in SHIPPED)}
+    assert {binary.name: sha256(BINARIES / binary.name) for binary in SHIPPED} == {b.name: b.sha256 for b in SHIPPED}
+
+
+def test_the_manifest_names_the_compilers_that_the_command_takes():
+    wanted = {(each.version, name) for each in build_binaries.COMPILERS for name in each.architectures}
+    assert {(binary.version, binary.architecture) for binary in SHIPPED} == wanted, REMEDY
+
+
+@pytest.mark.parametrize("binary", CUBINS, ids=lambda binary: binary.architecture)
+def test_a_cubin_is_for_its_architecture_and_holds_the_four_kernels(binary):
+    cubin = (BINARIES / binary.name).read_bytes()
+    assert cubin.startswith(b"\x7fELF\x02\x01")
+    machine, flags = *struct.unpack_from("<H", cubin, 18), *struct.unpack_from("<I", cubin, 48)
+    assert machine == 190, "not for CUDA"
+    assert {7: flags & 0xFF, 8: flags >> 8 & 0xFF}[cubin[8]] == binary.number
+    assert {name for name, called in functions(cubin).values() if called} == KERNELS
+
+
+@pytest.mark.parametrize("binary", CUBINS, ids=lambda binary: binary.architecture)
+def test_the_kernels_of_a_cubin_leave_room_for_each_other_and_spill_nothing(binary):
+    cubin = (BINARIES / binary.name).read_bytes()
+    names = {index: name for index, (name, _) in functions(cubin).items()}
+    registers, frames = attributes(cubin, ENTRY_REGISTERS), attributes(cubin, FRAME_SIZE)
+    assert {names[index] for index in registers} == KERNELS
+    assert set(registers) <= set(frames)
+    assert min(registers.values()) > 16, "not a number of registers"
+    assert max(registers.values()) <= MOST_REGISTERS
+    assert not any(frames.values())
+
+
+@pytest.mark.parametrize("binary", CUBINS, ids=lambda binary: binary.architecture)
+def test_a_cubin_is_in_the_format_of_the_cuda_that_its_compiler_is_of(binary):
+    """CUDA 13 writes another ELF ABI than CUDA 12, so a cubin of it for Orin would say nothing about JetPack 6."""
+    found = (BINARIES / binary.name).read_bytes()[7:9]
+    assert found == (b"\x33\x07" if binary.version.startswith("12.") else b"\x41\x08")
+
+
+def test_the_ptx_is_for_a_driver_of_cuda_12_6_and_the_oldest_gpu_and_holds_the_four_kernels():
+    text = PTX.read_text(encoding="ascii")
+    *version, target = re.search(r"^\.version (\d+)\.(\d+)\n\.target (\w+)\n", text, re.MULTILINE).groups()
+    assert tuple(map(int, version)) <= (8, 5)
+    assert target == "sm_75"
+    assert min(binary.number for binary in CUBINS) == 75
+    assert set(re.findall(r"\.visible \.entry (\w+)\(", text)) == KERNELS
+
+
+@pytest.mark.parametrize("path", [BINARIES / binary.name for binary in SHIPPED], ids=lambda path: path.name)
+def test_no_path_or_line_of_source_is_left_in_a_binary(path):
+    content = path.read_bytes()
+    assert not re.findall(rb"/[\w.-]{2,}/[\w.-]{2,}", content)
+    assert b".debug_line" not in content
+    assert b".debug_info" not in content
+
+
+def nvcc(*words: str | Path) -> str:
+    """What it prints."""
+    result = subprocess.run([NVCC, *words], capture_output=True, encoding="utf-8", check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
+
+
+@pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
+def test_there_is_a_cubin_for_every_gpu_that_the_newest_compiler_knows():
+    release = build_binaries.COMPILERS[-1].version.rpartition(".")[0]
+    if f"release {release}," not in nvcc("--version"):
+        pytest.skip(f"nvcc is not of CUDA {release}")
+    assert {binary.architecture for binary in CUBINS} == set(nvcc("--list-gpu-code").split())
+
+
+@pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(binary.architecture, marks=[] if binary.architecture in QUICK else pytest.mark.slow)
+        for binary in CUBINS
+    ],
+)
+def test_the_ptx_becomes_a_cubin_for_every_gpu_without_spilling(tmp_path, architecture):
+    if architecture not in nvcc("--list-gpu-code").split():
+        pytest.skip(f"this nvcc does not know {architecture}")
+    told = nvcc("-cubin", f"-arch={architecture}", "-Xptxas=-v", PTX, "-o", tmp_path / "out")
+    assert set(re.findall(r"Compiling entry function '(\w+)'", told)) == KERNELS
+    spilled = set(re.findall(r"\d+ bytes stack frame, .*", told))
+    assert spilled == {"0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"}
+    assert {name for name, called in functions((tmp_path / "out").read_bytes()).values() if called} == KERNELS
+
+
+@pytest.fixture(scope="module")
+def compilers(tmp_path_factory) -> Path:
+    """The folder with both versions of NVRTC, from the package registry."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip("the binaries were built on Linux x86_64")
+    folder = tmp_path_factory.mktemp("compilers")
+    try:
+        for compiler in build_binaries.COMPILERS:
+            build_binaries.load(compiler, folder / compiler.version)
+    except build_binaries.BuildError as error:
+        if "cannot be installed" not in str(error):
+            raise
+        pytest.skip(f"the package registry does not answer: {error}")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_same_compilers_give_the_same_bytes_again(compilers, tmp_path, capsys):
+    again = tmp_path / "binaries"
+    assert build_binaries.main(["--output", str(again), "--compilers", str(compilers)]) == 0
+    names = {path.name for path in BINARIES.iterdir()}
+    assert {path.name for path in again.iterdir()} == names
+    assert [name for name in names if (again / name).read_bytes() != (BINARIES / name).read_bytes()] == []
+    told = capsys.readouterr().out
+    assert all(binary.name in told for binary in SHIPPED)
+
+
+@pytest.mark.slow
+def test_a_source_that_does_not_compile_changes_nothing_and_is_told_by_line(compilers, tmp_path, monkeypatch, capsys):
+    source = tmp_path / "strata_tail.cu"
+    source.write_text('#include "strata_tail.h"\nnonsense\n', encoding="utf-8")
+    monkeypatch.setattr(build_binaries, "SOURCE", source)
+    before = tmp_path / "binaries"
+    build_binaries.replace_folder(before, {MANIFEST: b"{}"})
+    assert build_binaries.main(["--output", str(before), "--compilers", str(compilers)]) == 1
+    assert re.search(r"^error: .*does not compile for compute_75:\nstrata_tail.cu\(2\): error", capsys.readouterr().err)
+    assert [path.name for path in before.iterdir()] == [MANIFEST]
+
+
+def test_a_registry_that_does_not_answer_is_an_error_with_a_remedy_and_changes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    assert build_binaries.main(["--output", str(tmp_path / "binaries")]) == 1
+    told = capsys.readouterr().err
+    assert re.search(r"^error: NVRTC 12\.6\.85 cannot be installed \(ERROR: No matching .*check the connection", told)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "photographs").mkdir()
+    with pytest.raises(build_binaries.BuildError, match=r"not a folder of binaries.*--output"):
+        build_binaries.replace_folder(tmp_path, {MANIFEST: b"{}"})
+    assert [path.name for path in tmp_path.iterdir()] == ["photographs"]
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch):
+    target, rename = tmp_path / "binaries", Path.rename
+    build_binaries.replace_folder(target, {MANIFEST: b"old"})
+
+    def fails(path: Path, other: Path) -> Path:
+        if path.name == "new":
+            raise OSError("the disk is full")
+        return rename(path, other)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="full"):
+        build_binaries.replace_folder(target, {MANIFEST: b"new"})
+    assert (target / MANIFEST).read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["binaries"]
