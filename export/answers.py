@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,3 +46,10 @@ def deviations(stratum_logits: NDArray[np.float64]) -> NDArray[np.float64]:
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def three_digits(value: Any) -> Any:
+    """Every float in it to three digits: more would change with the number of threads."""
+    if isinstance(value, Mapping):
+        return {key: three_digits(item) for key, item in value.items()}
+    return float(f"{value:.3g}") if isinstance(value, float) else value

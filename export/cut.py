@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.utils import Extractor
 
-from iern.export.to_onnx import TAIL_INPUTS
-from iern.runtime.artifact import INPUT_NAME
+from iern.runtime.artifact import INPUT_NAME, TAIL_INPUTS
 from iern.runtime.engine_file import TailWeights
 from iern.runtime.errors import EngineError
 
@@ -36,7 +35,7 @@ def cut_before_tail(model: onnx.ModelProto) -> tuple[onnx.ModelProto, TailWeight
     if not maps or not expected <= weights.keys():
         found = ", ".join([*maps, *weights]) or "nothing"
         raise EngineError(
-            f"the graph's tail is not known: it has {found}, expected {', '.join(sorted({*TAIL_INPUTS[:1], *expected}))}; "
+            f"the graph's tail is not known: it has {found}, expected {', '.join([*TAIL_INPUTS, *sorted(expected)])}; "
             "export the checkpoint again, or use --head native"
         )
     height, width = (dim.dim_value for dim in shapes[maps[0]][2:])

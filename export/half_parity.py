@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from iern.export.answers import Answers, deviations
+from iern.export.answers import Answers, deviations, three_digits
 
 AGREEMENT_LIMIT = 0.995
 """smallest share of faces with the twin's first expression"""
@@ -76,8 +76,9 @@ class HalfParity:
             ("logits / range", f"{self.logits:.1e}", f"at most {LOGITS_LIMIT:.0e}"),
             ("widest flip / range", f"{self.widest_flip:.1e}", f"at most {LOGITS_LIMIT:.0e}"),
             ("spread between strata", f"{self.spread:.4f}", f"within {SPREAD_LIMIT:.0%} of 1"),
-            ("head-room below 65504", f"{self.head_room:.0f} x", f"at least {HEAD_ROOM_LIMIT:g} x"),
         ]
+        if self.peaks:
+            rows.append(("head-room below 65504", f"{self.head_room:.0f} x", f"at least {HEAD_ROOM_LIMIT:g} x"))
         largest = sorted(self.peaks.items(), key=lambda item: -item[1])[:3]
         rows += [(f"  {name}", f"{peak:.1f}", f"{LARGEST_HALF / peak:.0f} x below") for name, peak in largest]
         width = max(len(row[0]) for row in rows)
@@ -85,7 +86,8 @@ class HalfParity:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for the artifact; of the layers the largest value only."""
-        return {**{k: v for k, v in asdict(self).items() if k != "peaks"}, "largest_value": max(self.peaks.values())}
+        values = {name: value for name, value in asdict(self).items() if name != "peaks"}
+        return three_digits({**values, "largest_value": max(self.peaks.values())} if self.peaks else values)
 
 
 @np.errstate(invalid="ignore")  # NaN is told by the verdict

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iern.export.answers import BATCH, Answers, answers_of_onnxruntime, deviations, softmax
+from iern.export.answers import BATCH, Answers, answers_of_onnxruntime, deviations, softmax, three_digits
 from iern.train.config import ModelConfig
 from iern.train.model import Baseline
 
@@ -85,8 +85,8 @@ class Parity:
         return "\n".join(f"{row[0]:<{width}}" + "".join(f"  {cell:>15}" for cell in row[1:]) for row in rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, three digits: more would change with the number of threads."""
-        return _three_digits(asdict(self))
+        """Plain types."""
+        return three_digits(asdict(self))
 
 
 @np.errstate(invalid="ignore")  # NaN is told by the verdict
@@ -164,9 +164,3 @@ def _ratio(error: float, scale: float) -> float:
 def _row(name: str, values: Mapping[str, float]) -> tuple[str, ...]:
     *errors, changes = values.values()
     return name, *(f"{error:.1e}" for error in errors), str(changes)
-
-
-def _three_digits(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _three_digits(item) for key, item in value.items()}
-    return float(f"{value:.3g}") if isinstance(value, float) else value

@@ -10,13 +10,10 @@ import onnx
 import torch
 
 from iern.export.deconfound import Deconfounded
-from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact
+from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, TAIL_INPUTS, Artifact
 
 OPSET = 18
 """read by TensorRT since 9.0 and by onnxruntime since 1.14; nothing newer is needed"""
-
-TAIL_INPUTS = ("u", "h")
-"""names of the maps (batch * N, d, h, w) before and after the last ReLU, where a fused tail can take over the graph"""
 
 
 def export_onnx(network: Deconfounded, artifact: Artifact) -> bytes:

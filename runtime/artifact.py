@@ -19,6 +19,8 @@ FORMAT_VERSION = 1
 PREFIX = "iern."
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("probabilities", "logits", "stratum_logits")
+TAIL_INPUTS = ("u", "h")
+"""names of the maps (batch * N, d, h, w) before and after the last ReLU, where a fused tail can take over the graph"""
 
 
 @dataclass(frozen=True)

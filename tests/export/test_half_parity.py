@@ -49,7 +49,7 @@ def test_a_sound_file_passes_and_is_not_float32s(model, sound):
     assert parity.faces == len(FACES)
     assert 1e-6 < parity.logits < 1e-2, "no rounding at all would mean that nothing ran in half precision"
     json.loads(json.dumps(parity.to_dict(), allow_nan=False))
-    assert parity.to_dict()["largest_value"] == max(parity.peaks.values())
+    assert parity.to_dict()["largest_value"] == pytest.approx(max(parity.peaks.values()), rel=5e-3)
 
 
 def test_the_twin_answers_as_the_sequential_network_in_float64_does(model, sound):

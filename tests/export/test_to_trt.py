@@ -15,10 +15,16 @@ import onnx
 import pytest
 import torch
 
-from iern.export import convert
+from iern.export import convert, half_parity
+from iern.export import engine as engines
+from iern.export.engine import load_backend
+from iern.export.faces import edge_cases
 from iern.export.to_trt import main
 from iern.runtime.artifact import Artifact
+from iern.runtime.engine_file import read_engine
+from iern.runtime.errors import EngineError
 from iern.runtime.session import OnnxSession
+from iern.train.cartoon_set import plan, write
 from iern.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from repository import ROOT
 from tiny_artifact import tiny_model
@@ -26,7 +32,7 @@ from tiny_network import random_faces, sequential_logits, tiny_config, tiny_netw
 
 PHOTOGRAPH = str(ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg")
 TEMPERATURE = 1.3
-OPTIONS = ["--faces", PHOTOGRAPH, "--licence", "nur für Forschung"]
+OPTIONS = ["--faces", PHOTOGRAPH, "--licence", "nur für Forschung", "--backend", "none"]
 
 
 def checkpoint(**changes) -> Checkpoint:
@@ -70,13 +76,12 @@ def refused(capsys, *words: str | Path) -> str:
     return line
 
 
-def test_it_says_parity_where_the_file_is_its_size_and_digest_and_that_there_is_no_engine(exported):
+def test_it_says_parity_where_the_file_is_its_size_and_digest_and_that_no_engine_was_asked_for(exported):
     said = (exported.parent / "said.txt").read_text(encoding="utf-8")
     assert re.search(r"^onnxruntime +\d\.\de-\d\d +\d\.\de-\d\d +\d\.\de-\d\d +0$", said, re.MULTILINE)
     size, digest = exported.stat().st_size / 1e6, hashlib.sha256(exported.read_bytes()).hexdigest()
     assert f"wrote {exported}: {size:.1f} MB, sha256 {digest}" in said
-    (about_engines,) = [line for line in said.splitlines() if "TensorRT" in line]
-    assert "no engine is built" in about_engines or "not built yet" in about_engines
+    assert "no engine is built: as asked" in said
 
 
 def test_nothing_but_the_file_is_left_beside_the_checkpoint(exported):
@@ -128,7 +133,7 @@ def test_folders_of_the_machine_are_not_told(exported):
 
 def test_a_file_exported_before_is_checked_and_left_as_it_is(exported, capsys):
     before = exported.read_bytes()
-    assert main([str(exported), "--faces", PHOTOGRAPH]) == 0
+    assert main([str(exported), "--faces", PHOTOGRAPH, "--backend", "none"]) == 0
     assert "sound" in capsys.readouterr().out
     assert exported.read_bytes() == before
 
@@ -138,8 +143,8 @@ def wrong_algebra(monkeypatch):
     """The exporter with a mistake in it: the first stratum's centre is off by a hundredth."""
     right = convert.deconfound
 
-    def wrong(*arguments):
-        network = right(*arguments)
+    def wrong(*arguments, **options):
+        network = right(*arguments, **options)
         network.head.entry.context[0] *= 1.01
         return network
 
@@ -149,7 +154,7 @@ def wrong_algebra(monkeypatch):
 @pytest.mark.usefixtures("wrong_algebra")
 def test_over_the_parity_limit_it_fails_and_leaves_no_file(exported, tmp_path, capsys):
     source = copied(exported, tmp_path)
-    assert main([str(source), "--faces", PHOTOGRAPH]) == 1
+    assert main([str(source), *OPTIONS]) == 1
     said = capsys.readouterr()
     assert "onnxruntime: strata differ by" in said.err
     assert "nothing was written" in said.err
@@ -269,10 +274,141 @@ def test_an_output_that_is_no_onnx_file_is_refused_before_any_work(exported, tmp
 
 
 def test_options_of_an_export_are_refused_for_a_file_that_is_exported_already(exported, tmp_path, capsys):
-    assert "leave out" in refused(capsys, exported, "-o", tmp_path / "model.onnx")
+    assert "leave out --data" in refused(capsys, exported, "--data", "CK+")
+    assert "model.engine" in refused(capsys, exported, "-o", tmp_path / "model.onnx")
 
 
 def test_faces_that_cannot_be_opened_are_told_and_nothing_is_written(exported, tmp_path, capsys):
     source = copied(exported, tmp_path)
     assert "no such file" in refused(capsys, source, "--faces", tmp_path / "absent.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
+
+
+@pytest.fixture(scope="module")
+def engine(exported, tmp_path_factory) -> Path:
+    """ckpt.fp16.engine with all that the command writes along with it, by TensorRT for RTX, as the user types it."""
+    try:
+        load_backend("rtx")
+    except EngineError as error:
+        if "not installed" not in str(error):
+            raise
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("engine")
+    source = copied(exported, folder)
+    command = [sys.executable, "-X", "utf8", ROOT / "export" / "to_trt.py", source, "--faces", PHOTOGRAPH]
+    target = ["--compute-capability", "sm_89", "--log", folder / "log.txt"]
+    result = subprocess.run([*command, *target], capture_output=True, encoding="utf-8", check=False)
+    assert result.returncode == 0, result.stderr
+    (folder / "said.txt").write_text(result.stdout, encoding="utf-8")
+    return folder / "ckpt.fp16.engine"
+
+
+def test_an_engine_comes_with_its_manifest_and_both_exported_files_and_nothing_else(engine):
+    made = {"ckpt.onnx", "ckpt.fp16.onnx", "ckpt.fp16.engine", "ckpt.fp16.engine.json"}
+    assert {path.name for path in engine.parent.iterdir()} == {"ckpt.pt", "log.txt", "said.txt", *made}
+    found = read_engine(engine)
+    assert found.artifact.licence == "CC0-1.0"
+    assert found.artifact.parity["faces"] >= 1000
+    assert found.artifact.parity["agreement"] >= 0.995
+    assert (found.manifest.precision, found.manifest.targets) == ("fp16", ("sm_89",))
+
+
+def test_it_says_what_half_precision_costs_and_the_head_room_of_the_layers(engine):
+    said = (engine.parent / "said.txt").read_text(encoding="utf-8")
+    assert re.search(r"half precision against float64, on 1\d{3} images:", said)
+    assert re.search(r"^head-room below 65504 +\d+ x  at least 4 x$", said, re.MULTILINE)
+    assert f"wrote {engine}: {engine.stat().st_size / 1e6:.1f} MB" in said
+    assert "stratum_logits" in (engine.parent / "log.txt").read_text(encoding="utf-8")
+
+
+def test_the_file_in_half_precision_answers_in_the_runtime_within_its_rounding(engine):
+    faces = random_faces(20)
+    expected = sequential_logits(tiny_network(), faces).numpy()
+    with OnnxSession(engine.with_suffix(".onnx")) as session:
+        answer = session(faces)
+    error = np.abs(answer.stratum_logits - expected).max() / np.ptp(expected)
+    assert 1e-6 < error < 1e-2
+
+
+def test_an_exported_file_becomes_an_engine_where_pytorch_is_absent(engine, tmp_path):
+    """What a small machine does with the file that a larger one exported."""
+    source = Path(shutil.copy(engine.with_suffix(".onnx"), tmp_path / "office.onnx"))
+    program = f"""
+import sys
+for name in ("torch", "timm", "torchvision", "lightning_fabric", "onnxscript", "sklearn", "matplotlib"):
+    sys.modules[name] = None
+from iern.export.to_trt import main
+sys.exit(main([{str(source)!r}, "--faces", {PHOTOGRAPH!r}, "--backend", "rtx", "--head", "kernel", "--max-batch", "2"]))
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
+    assert result.returncode == 0, result.stderr
+    found = read_engine(tmp_path / "office.engine")
+    assert found.tail is not None
+    assert found.manifest.batches == (1, 2, 2)
+    assert "fp16" in result.stdout
+
+
+@pytest.mark.usefixtures("wrong_algebra")
+def test_without_parity_there_is_no_engine_either(exported, tmp_path, capsys):
+    source = copied(exported, tmp_path)
+    assert main([str(source), "--faces", PHOTOGRAPH, "--backend", "auto"]) == 1
+    assert "nothing was written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
+
+
+def test_half_precision_that_does_not_hold_is_refused_and_the_sound_file_stays(exported, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(half_parity, "AGREEMENT_LIMIT", 1.1)
+    source = copied(exported, tmp_path)
+    line = refused(capsys, source, *OPTIONS, "--precision", "fp16")
+    assert "ckpt.fp16.onnx was not written; use --precision fp32; " in line
+    assert {path.name for path in tmp_path.iterdir()} == {"ckpt.pt", "ckpt.onnx"}
+
+
+def test_faces_of_a_data_set_serve_the_gates(exported, tmp_path, capsys):
+    write(tmp_path / "set", plan(4), size=64)
+    source = copied(exported, tmp_path)
+    assert main([str(source), "--faces", str(tmp_path / "set"), "--backend", "none", "--precision", "fp16"]) == 0
+    said = capsys.readouterr().out
+    assert f"float64, on {len(edge_cases(64)) + 9} images" in said.splitlines()[1]
+    assert f"half precision against float64, on {len(edge_cases(64)) + 1000} images" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--backend", "none", "--head", "kernel"], "leave out --head"),
+        (["--compute-capability", "sm_99"], "does not build for sm_99; it knows sm_75"),
+        (["--compute-capability", "ada"], "no compute capability"),
+        (["--backend", "rtx", "--timing-cache", "cache"], "no timing cache"),
+    ],
+)
+@pytest.mark.usefixtures("engine")
+def test_what_an_engine_cannot_be_is_refused_before_any_work(exported, tmp_path, capsys, words, found):
+    source = copied(exported, tmp_path)
+    assert found in refused(capsys, source, *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
+
+
+def test_another_precision_than_the_files_is_refused(exported, capsys):
+    assert "is fp32, and an engine has the precision of its file" in refused(capsys, exported, "--precision", "fp16")
+
+
+@pytest.fixture
+def no_tensorrt(monkeypatch):
+    monkeypatch.setattr(engines, "MODULES", {"tensorrt": ("no_such_module",), "rtx": ("nor_this_one",)})
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+def test_without_tensorrt_that_is_said_and_the_file_is_complete(exported, tmp_path, capsys):
+    source = copied(exported, tmp_path)
+    assert main([str(source), "--faces", PHOTOGRAPH]) == 0
+    assert "no engine is built: TensorRT is not installed; pip install" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"ckpt.pt", "ckpt.onnx"}
+
+
+@pytest.mark.parametrize("words", [["--backend", "tensorrt"], ["--head", "kernel"], ["--max-batch", "4"]])
+@pytest.mark.usefixtures("no_tensorrt")
+def test_without_tensorrt_an_engine_that_was_asked_for_is_a_failure_before_any_work(exported, tmp_path, capsys, words):
+    source = copied(exported, tmp_path)
+    assert "TensorRT is not installed" in refused(capsys, source, *words)
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
