@@ -78,7 +78,7 @@ def test_a_runtime_extra_has_exactly_one_engine_and_one_opencv(extra):
     assert len(asked & ENGINES) == len(asked & OPENCVS) == 1
 
 
-@pytest.mark.parametrize("extra", ["train", "export", "dev"])
+@pytest.mark.parametrize("extra", ["train", "export", "engine", "dev"])
 def test_the_other_extras_go_with_every_runtime_extra(extra):
     assert not declared(extra) & (ENGINES | OPENCVS)
 
@@ -91,7 +91,7 @@ def test_the_runtime_is_light():
 def test_every_import_is_declared_by_the_extras_of_its_folder(folder):
     allowed = modules_of(declared(*EXTRAS_OF[folder])) | set(sys.stdlib_module_names) | {"iern"}
     if folder not in PACKAGES:  # their files import each other by bare names, from the folders on the path
-        allowed |= {path.stem for path in [*(ROOT / "tests").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]}
+        allowed |= {path.stem for path in python_files("tests", "benchmarks")}
     for path in python_files(folder):
         undeclared = top_level(imports(path, at_run_time=True)) - allowed
         assert not undeclared, f"{relative(path)} imports {sorted(undeclared)}"
@@ -124,6 +124,26 @@ def test_the_exporter_needs_nothing_that_only_training_needs(tmp_path):
     )
     result = run("-c", program, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+
+
+def test_engines_are_built_from_an_exported_file_with_little_more_than_the_runtime(tmp_path):
+    """The command looks a file over where all is blocked that only the other extras bring."""
+    shutil.copy(ROOT / "runtime" / "models" / "iern_edge.onnx", tmp_path / "office.onnx")
+    absent = modules_of(declared("train", "export", "dev")) - modules_of(with_their_needs(declared("cpu", "engine")))
+    assert {"torch", "timm"} <= absent
+    program = textwrap.dedent(
+        f"""
+        import sys
+        for name in {sorted(absent)}:
+            sys.modules[name] = None  # any import of it now raises ModuleNotFoundError
+        import iern.export.build_engine
+        from iern.export.to_trt import main
+        sys.exit(main(["office.onnx", "--backend", "none"]))
+        """
+    )
+    result = run("-c", program, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "sound" in result.stdout
 
 
 @pytest.fixture(scope="module")
