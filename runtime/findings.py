@@ -204,7 +204,7 @@ def kernel(driver: Answer, folder: Path = BINARIES) -> Finding:
             read_binary(binary, folder)
     except BinariesError as error:
         text, _, remedy = str(error).rpartition("; ")
-        return Finding("kernel", "problem", text, remedy)
+        return Finding("kernel", "note", f"{text}; only engines with head kernel need it", remedy)
     gpus = {card["name"]: f"sm_{card['sm'].replace('.', '')}" for card in driver.get("gpus", [])}
     chosen = {gpu: [binary.name for binary in in_order(sm, manifest)] for gpu, sm in gpus.items()}
     data = {"binaries": {binary.name: dataclasses.asdict(binary) for binary in manifest.binaries}, "chosen": chosen}

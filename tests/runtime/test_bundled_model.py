@@ -59,3 +59,15 @@ def test_it_says_what_it_is(session):
     assert artifact.metrics["valid"]["n"] > 1000
     assert artifact.parity["forms"]["onnxruntime"]["argmax_changes"] == 0
     assert MODEL.stat().st_size < 12e6
+
+
+def test_the_half_precision_file_is_the_same_model_and_answers_alike(session):
+    image = read_image(PHOTOGRAPHS / "obama_and_biden.jpg")
+    half_file = MODEL.with_suffix(".fp16.onnx")
+    with open_session(half_file, provider="cpu") as half:
+        assert half.artifact.checkpoint_sha256 == session.artifact.checkpoint_sha256
+        assert half.artifact.parity["faces"] >= 1000
+        assert half.artifact.parity["agreement"] >= 0.995
+        for found, expected in zip(answers(half, image), answers(session, image), strict=True):
+            assert found == pytest.approx(expected, abs=0.01)
+    assert half_file.stat().st_size < 6e6

@@ -435,13 +435,13 @@ def test_a_gpu_newer_than_the_kernels_compilers_gets_ptx_and_one_too_old_is_told
     assert_said(findings.kernel(driver), state, f"; a card gets {gets}", "^$")
 
 
-def test_a_binary_of_the_kernel_that_is_missing_or_damaged_is_a_problem(tmp_path):
+def test_a_binary_of_the_kernel_that_is_missing_or_damaged_is_noted_with_its_remedy(tmp_path):
     folder = shutil.copytree(findings.BINARIES, tmp_path / "binaries")
     (folder / "strata_tail.sm_121.cubin").write_bytes(b"")
     remedy = r"^install iern again, or in the repository: python cpp_ext/build_binaries\.py$"
-    assert_said(findings.kernel(GPU, folder), "problem", r"sm_121\.cubin: is not the file that manifest", remedy)
+    assert_said(findings.kernel(GPU, folder), "note", r"sm_121\.cubin: is not the file that manifest", remedy)
     (folder / "manifest.json").unlink()
-    assert_said(findings.kernel(NO_GPU, folder), "problem", r"manifest\.json: cannot be read \(No such file", remedy)
+    assert_said(findings.kernel(NO_GPU, folder), "note", r"manifest\.json: cannot be read \(No such file", remedy)
 
 
 def test_the_cuda_compiler_is_told_with_its_version(program):
