@@ -38,7 +38,7 @@ class Variants(NamedTuple):
 def prepare(
     forms: Mapping[str, nn.Module], inputs: tuple[Tensor, ...], check: Check, skip: Mapping[str, str], device: str
 ) -> Variants:
-    """Every form in every mode, with inputs from the host, but for the modes that need what `skip` names: GRAPH, COMPILED.
+    """Every form in every mode that does not need what `skip` names, GRAPH or COMPILED; inputs come from the host.
 
     Maps among the inputs (those of floating point) take the memory format of the form.
     """
