@@ -10,7 +10,7 @@ from pathlib import Path
 
 import checkout  # noqa: F401 (first: it makes `iern` importable)
 from gpu_machine import gpu_name, lacks, slug
-from gpu_plan import PARTS, listed, plan
+from gpu_plan import PARTS, QUICK, Scale, listed, plan
 from gpu_record import Run
 
 RESULTS = Path(__file__).parent / "results"
@@ -47,9 +47,9 @@ there is no GPU; 2 for wrong usage; 130 when interrupted.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     options = _parse(argv)
-    pieces = plan(options.only or ())
+    pieces, scale = plan(options.only or ()), QUICK if options.quick else Scale()
     if options.dry_run:
-        print(listed(pieces))
+        print(listed(pieces, scale))
         return 0
     if reason := lacks("gpu"):
         print(f"error: {reason}; `gpu_check.py --dry-run` lists what would run where there is one", file=sys.stderr)
@@ -58,10 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run = Run(path, pieces, options.quick)
         with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
-            from gpu_heads import QUICK, Scale  # late: --help and a machine without a GPU do not need them
-            from gpu_run import run_pieces
+            from gpu_run import run_pieces  # late: --help should not wait for PyTorch
 
-            run_pieces(run, Path(folder), "cuda", QUICK if options.quick else Scale())
+            run_pieces(run, Path(folder), "cuda", scale)
     except KeyboardInterrupt:
         print(f"interrupted; what was measured is in {path}", file=sys.stderr)
         return 130

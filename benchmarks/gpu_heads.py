@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from gpu_forms import (
@@ -17,30 +16,13 @@ from gpu_forms import (
     tail_forms,
     tail_maps,
 )
+from gpu_plan import Scale
 from gpu_timing import measure
 from gpu_variants import Record, prepare, with_samples
 
 from iern.runtime.errors import EngineError
 
 PARTS = ("tails", "heads")
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much is measured."""
-
-    presets: tuple[str, ...] = ("edge", "paper")
-    precisions: tuple[str, ...] = tuple(PRECISIONS)
-    strata: tuple[int, ...] = (1, 3, 10)
-    batches: tuple[int, ...] = (1, 4, 16)
-    most: int = 200
-    """timed calls of each variant"""
-    least: int = 20
-    seconds: float = 40.0
-    """of timing that all variants of one configuration may take, where `least` does not need more"""
-
-
-QUICK = Scale(presets=("edge",), strata=(3,), batches=(1,), most=8, least=4, seconds=2.0)
 
 
 def configurations(part: str, scale: Scale, skip: Mapping[str, str], device: str) -> Iterator[Record]:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from checkout import ROOT, environment
 from gpu_forms import answered
-from gpu_heads import Scale
 from gpu_kernel import reason_of
+from gpu_plan import Scale
 from gpu_timing import HostEvent, Sample, measure
 from gpu_variants import Record, prepare, with_samples
 from torch import Tensor, nn

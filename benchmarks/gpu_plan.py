@@ -14,6 +14,24 @@ NETWORK = ("timm", "cv2", "onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    presets: tuple[str, ...] = ("edge", "paper")
+    precisions: tuple[str, ...] = ("FP32", "FP16")
+    strata: tuple[int, ...] = (1, 3, 10)
+    batches: tuple[int, ...] = (1, 4, 16)
+    most: int = 200
+    """timed calls of each variant"""
+    least: int = 20
+    seconds: float = 40.0
+    """of timing that all variants of one configuration may take, where `least` does not need more"""
+
+
+QUICK = Scale(presets=("edge",), strata=(3,), batches=(1,), most=8, least=4, seconds=2.0)
+
+
+@dataclass(frozen=True)
 class Piece:
     """Something that runs or is skipped."""
 
@@ -58,12 +76,15 @@ def plan(only: Collection[str] = ()) -> list[Piece]:
     return [dataclasses.replace(piece, reason=reason(piece)) for piece in PIECES]
 
 
-def listed(pieces: list[Piece]) -> str:
-    """The plan for a person, a line for each piece."""
+def listed(pieces: list[Piece], scale: Scale) -> str:
+    """The plan for a person: a line for each piece, and the sizes at which all but the first and last run."""
     lines = []
     for piece in pieces:
         head = f"{piece.part:<7} {piece.name:<16}"
         lines.append(f"{'skip' if piece.reason else 'run':<5} {head} {piece.what}")
         if piece.reason:
             lines.append(f"{'':<6}{'':<7} {'':<16} because {piece.reason}")
+    strata, batches = (", ".join(map(str, values)) for values in (scale.strata, scale.batches))
+    lines.append(f"tails and heads of {', '.join(scale.presets)} in {', '.join(scale.precisions)}, and the models:")
+    lines.append(f"each with N {strata} and batch {batches}, from {scale.least} to {scale.most} calls of each variant")
     return "\n".join(lines)

@@ -10,20 +10,23 @@ import gpu_pytest
 import torch
 from gpu_kernel import check_tail, from_images, from_nvcc, reason_of
 from gpu_machine import capability, gpu_name
+from gpu_plan import Scale
 from gpu_record import Run, say
 from gpu_variants import GRAPH, Record
 
 from iern.cpp_ext.torch_operator import launch_with
 
 
-def run_pieces(run: Run, folder: Path, device: str, scale: gpu_heads.Scale) -> None:
+def run_pieces(run: Run, folder: Path, device: str, scale: Scale) -> None:
     """Everything that the record does not say is skipped; `folder` takes what is built."""
     # FP32 means FP32, and cuDNN may look for the fastest algorithm: sizes do not change.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
     lacking = {} if device == "cuda" else {GRAPH: "no GPU"}
     if not _kernels(run, folder, device):
-        lacking["kernel"] = "no kernel that answers right, see above"
+        for part in gpu_heads.PARTS:
+            if "kernel" in run.reached(part):
+                run.mark(part, "kernel", "skipped", "no kernel answers right, see above")
     for part in gpu_heads.PARTS:
         if names := run.reached(part):
             skip = {**run.skipped(part), **lacking}
@@ -53,9 +56,7 @@ def _kernels(run: Run, folder: Path, device: str) -> bool:
     return bool(good)
 
 
-def _models(
-    run: Run, names: Sequence[str], skip: Mapping[str, str], folder: Path, device: str, scale: gpu_heads.Scale
-) -> None:
+def _models(run: Run, names: Sequence[str], skip: Mapping[str, str], folder: Path, device: str, scale: Scale) -> None:
     try:
         import gpu_models  # late: it needs what the other parts do without
     except Exception as error:  # of a library of others

@@ -5,6 +5,7 @@ On the CPU the same code runs with the host's clock in place of events, so that 
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -45,8 +46,9 @@ class Prepared:
         self._device = device
         self._host_inputs = tuple(tensor.pin_memory() if on_gpu else tensor for tensor in inputs)
         # Strides are kept: channels-last maps stay so.
-        self._inputs = tuple(tensor.to(device, copy=True) for tensor in inputs)
-        self._run = self._captured(form) if captured else lambda: form(*self._inputs)
+        self._inputs = laid = tuple(tensor.to(device, copy=True) for tensor in inputs)
+        # Without a reference to `self`, so that the memory is free as soon as nobody times this any more.
+        self._run = _captured(form, laid) if captured else lambda: form(*laid)
         self._events = [torch.cuda.Event(enable_timing=True) if on_gpu else HostEvent() for _ in range(2)]
         with torch.inference_mode():
             answer = self._run()
@@ -79,25 +81,6 @@ class Prepared:
         self()
         return [tensor.numpy().copy() for tensor in self._host_outputs]
 
-    @torch.inference_mode()
-    def _captured(self, form: Form) -> Callable[[], Tensors]:
-        # What a capture must not do for the first time: choose algorithms, compile, make workspaces.
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                form(*self._inputs)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = form(*self._inputs)
-
-        def replay() -> Tensors:
-            graph.replay()
-            return outputs
-
-        return replay
-
 
 class HostEvent:
     """What torch.cuda.Event is, for the CPU, whose work is done when a call returns."""
@@ -123,7 +106,13 @@ def measure(
     """
     round_seconds = sum(_warm_up(call) for call in calls.values())
     repeats = int(min(most, max(least, seconds / max(round_seconds, 1e-9))))
-    return {name: by_clock(samples) for name, samples in in_turns(calls, repeats).items()}
+    gc.collect()
+    gc.disable()  # as timeit does: it would strike one variant or another
+    try:
+        samples = in_turns(calls, repeats)
+    finally:
+        gc.enable()
+    return {name: by_clock(of_one) for name, of_one in samples.items()}
 
 
 def by_clock(samples: Sequence[Sample]) -> dict[str, list[float]]:
@@ -147,6 +136,27 @@ def statistics(values: Sequence[float]) -> dict[str, float]:
         "cv": np.std(values) / mean if mean else 0.0,
     }
     return {"n": len(values), **{name: round(float(value), 4) for name, value in figures.items()}}
+
+
+@torch.inference_mode()
+def _captured(form: Form, inputs: Tensors) -> Callable[[], Tensors]:
+    """The form in a CUDA graph that reads its inputs and writes its outputs where they lie."""
+    # What a capture must not do for the first time: choose algorithms, compile, make workspaces.
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            form(*inputs)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = form(*inputs)
+
+    def replay() -> Tensors:
+        graph.replay()
+        return outputs
+
+    return replay
 
 
 def _warm_up(call: Callable[[], Sample]) -> float:
