@@ -87,9 +87,16 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--dry-run", action="store_true", help="list what would run, and why each skipped part is skipped")
     add("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    add("--json", type=Path, metavar="FILE", help="default: benchmarks/results/<gpu>.json")
+    add("--json", type=_json_file, metavar="FILE", help="default: benchmarks/results/<gpu>.json")
     add("--quick", action="store_true", help="one size, few calls, into a temporary folder unless --json is given")
     return parser.parse_args(argv)
+
+
+def _json_file(text: str) -> Path:
+    """A path whose neighbour with the suffix .md is another file."""
+    if not text.endswith(".json"):
+        raise argparse.ArgumentTypeError(f"{text!r} must end in .json")
+    return Path(text)
 
 
 if __name__ == "__main__":

@@ -204,10 +204,13 @@ def exact_parts(head: Head) -> tuple[nn.Module, WindowSumTail]:
 
 
 @torch.no_grad()
-def tail_maps(head: Head, emotion: Tensor) -> tuple[Tensor, Tensor]:
-    """What the tail reads for an emotion feature, single precision: u and h, each (B * N, d, h, w)."""
-    u, h = exact_parts(head)[0](emotion)
-    return u, h
+def tail_maps(head: Head, emotion: Tensor, device: str) -> tuple[Tensor, Tensor]:
+    """What the tail reads for an emotion feature: u and h, each (B * N, d, h, w), single precision.
+
+    Computed on a device, since sixteen faces in ten strata take a small CPU half a minute; returned on the CPU.
+    """
+    u, h = exact_parts(head)[0].to(device)(emotion.to(device))
+    return u.cpu(), h.cpu()
 
 
 @torch.no_grad()

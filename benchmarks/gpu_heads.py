@@ -44,7 +44,7 @@ def configuration(
     if part == "heads":
         inputs, forms = (emotion,), head_forms(head, precision, "kernel" not in skip)
     else:
-        inputs, forms = tail_maps(head, emotion), tail_forms(head, precision, "kernel" not in skip)
+        inputs, forms = tail_maps(head, emotion, device), tail_forms(head, precision, "kernel" not in skip)
 
     def check(answer: list[np.ndarray]) -> Record:
         return deviations(answer, expected, rows, TOLERANCES[precision])

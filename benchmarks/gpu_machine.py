@@ -59,10 +59,10 @@ def clocks() -> dict[str, str]:
     """Clocks, power and temperature at this moment, as nvidia-smi or a Jetson's kernel tells them."""
     import torch
 
-    # CUDA's first GPU need not be nvidia-smi's.
-    uuid = getattr(torch.cuda.get_device_properties(0), "uuid", "") if torch.cuda.is_available() else ""
-    which = f"--id=GPU-{uuid}" if uuid else "--id=0"
-    told = said_by("nvidia-smi", f"--query-gpu={','.join(SMI)}", "--format=csv,noheader", which).strip()
+    # CUDA's first GPU need not be nvidia-smi's, which takes an index or a UUID.
+    uuid = getattr(torch.cuda.get_device_properties(0), "uuid", None) if torch.cuda.is_available() else None
+    which = "0" if uuid is None else f"GPU-{str(uuid).removeprefix('GPU-')}"
+    told = said_by("nvidia-smi", f"--query-gpu={','.join(SMI)}", "--format=csv,noheader", f"--id={which}").strip()
     found = dict(zip(SMI, (value.strip() for value in told.split(",")), strict=False)) if told else {}
     for path in sorted(Path("/sys/class/devfreq").glob("*/cur_freq")):
         try:

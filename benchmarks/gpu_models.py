@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ways import batched_strata, export, faces
 
 from iern.export.deconfound import deconfound
-from iern.runtime.errors import EngineError, IernError
+from iern.runtime.errors import EngineError
 from iern.runtime.session import Session, open_session
 from iern.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from iern.train.model import IERN, build
@@ -134,8 +134,8 @@ def configurations(
                     call = SessionCall(session, image, device)
                     try:
                         facts[name] = {**own, **check(call.answer())}
-                    except IernError as error:  # of one backend: the others are measured
-                        failed[name] = str(error)
+                    except Exception as error:  # of one backend: the others are measured
+                        failed[name] = reason_of(error)
                     else:
                         calls[name] = call
                 samples = measure(calls, scale.most, scale.least, scale.seconds)
