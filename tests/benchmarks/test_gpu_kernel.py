@@ -22,6 +22,7 @@ sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
 from gpu_kernel import DriverKernels, from_images, from_nvcc
 
 from iern.cpp_ext import native
+from iern.cpp_ext.compile_native import find_nvcc
 from iern.runtime.errors import EngineError
 
 STREAM = 77
@@ -115,6 +116,17 @@ def test_nvcc_that_is_missing_or_fails_is_told(tmp_path, monkeypatch):
     compiler.chmod(0o755)
     with pytest.raises(EngineError, match="status 1: Unsupported gpu architecture in -arch=sm_87"):
         from_nvcc(tmp_path, "sm_87")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_nvcc() is None, reason="nvcc is not installed")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, on which null pointers must not be tried")
+def test_nvcc_builds_the_library_for_one_gpu_and_it_loads(tmp_path):
+    from_nvcc(tmp_path, "sm_87")
+    loaded = native.library(native.CUDA, tmp_path)
+    assert loaded is not None
+    with pytest.raises(RuntimeError, match=r"did not start: .*(CUDA|driver)"):
+        native.run_on_cuda(loaded, native.Tail(faces=1, strata=1, channels=1), half=True, stream=0)
 
 
 @pytest.mark.gpu

@@ -131,7 +131,7 @@ def test_the_three_clocks_tell_copies_computation_and_enqueueing_apart():
 
     call = Prepared(form, (torch.zeros(2, 3),), "cpu")
     wall, gpu, enqueue = call()
-    assert 5 <= enqueue <= gpu <= wall < 50
+    assert 5 <= enqueue <= gpu <= wall < 1000
     np.testing.assert_array_equal(call.answer()[0], np.ones((2, 3)))
 
 
