@@ -120,8 +120,11 @@ def _no_image() -> str:
         return "this checkout ships no compiled kernels"
     if _no_gpu():
         return ""  # whether one fits cannot be told
-    images = importlib.import_module("iern.cpp_ext.images").images(capability())
-    return "" if next(iter(images), None) else f"this checkout ships no kernel for {capability()}"
+    try:
+        images = importlib.import_module("iern.cpp_ext.images").images(capability())
+        return "" if next(iter(images), None) else f"this checkout ships no kernel for {capability()}"
+    except (OSError, ValueError) as error:
+        return one_line(error)
 
 
 def _no_kernel() -> str:
