@@ -45,7 +45,7 @@ def environment() -> dict[str, Any]:
         "system": platform.platform(),
         "versions": {"python": platform.python_version(), **_versions()},
         "cuda_of_torch": torch.version.cuda or "",
-        "cudnn": torch.backends.cudnn.version() or "",
+        "cudnn": _cudnn(),
     }
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
@@ -167,6 +167,15 @@ def _driver() -> dict[str, Any]:
         return cuda()
     except Exception as error:  # of a library of others
         return {"error": one_line(error)}
+
+
+def _cudnn() -> str:
+    import torch
+
+    try:
+        return str(torch.backends.cudnn.version() or "")
+    except Exception as error:  # such as one of another version than PyTorch was built with
+        return one_line(error)
 
 
 def _versions() -> dict[str, str]:

@@ -88,7 +88,11 @@ def _measured(run: Run, part: str, names: Sequence[str], found: Iterable[Record]
     except Exception as error:  # the parts behind still run
         failed[part] = reason_of(error)
     for name in names:
-        mine = [reason for variant, reason in failed.items() if piece_of(variant, names) == name or variant == part]
+        mine = [
+            reason if variant in (part, name) else f"{variant}: {reason}"
+            for variant, reason in failed.items()
+            if variant == part or piece_of(variant, names) == name
+        ]
         run.mark(part, name, "failed" if mine else "ok", mine[0] if mine else "")
 
 

@@ -51,8 +51,10 @@ class Prepared:
         self._run = _captured(form, laid) if captured else lambda: form(*laid)
         self._events = [torch.cuda.Event(enable_timing=True) if on_gpu else HostEvent() for _ in range(2)]
         with torch.inference_mode():
-            answer = self._run()
-            self._host_outputs = tuple(torch.empty_like(tensor, device="cpu", pin_memory=on_gpu) for tensor in answer)
+            self._outputs = self._run()
+            self._host_outputs = tuple(
+                torch.empty_like(tensor, device="cpu", pin_memory=on_gpu) for tensor in self._outputs
+            )
         _wait(device)
         self.build_seconds = time.perf_counter() - start
         self.memory_bytes = _memory(device) - before
@@ -76,8 +78,13 @@ class Prepared:
         end = time.perf_counter()
         return Sample(1000 * (end - start), first.elapsed_time(second), 1000 * (enqueued - begun))
 
+    @torch.inference_mode()
     def answer(self) -> list[np.ndarray]:
-        """The outputs of a call, on the host."""
+        """The outputs of a call, on the host: of what lies there now, and not of an earlier call."""
+        for tensor in self._inputs:
+            tensor.zero_()
+        for tensor in self._outputs:  # where a graph writes: one that writes nothing must not pass
+            tensor.fill_(float("nan"))
         self()
         return [tensor.numpy().copy() for tensor in self._host_outputs]
 

@@ -135,6 +135,18 @@ def test_the_three_clocks_tell_copies_computation_and_enqueueing_apart():
     np.testing.assert_array_equal(call.answer()[0], np.ones((2, 3)))
 
 
+def test_an_answer_is_computed_from_inputs_just_copied_and_not_left_from_an_earlier_call():
+    kept: list[torch.Tensor] = []
+
+    def once(x: torch.Tensor) -> tuple[torch.Tensor]:
+        """As a graph that replays nothing: later calls find what the first one wrote."""
+        kept.append(x + 1) if not kept else None
+        return (kept[0],)
+
+    assert np.isnan(Prepared(once, (torch.zeros(2),), "cpu").answer()[0]).all()
+    np.testing.assert_array_equal(Prepared(lambda x: (x + 1,), (torch.ones(2),), "cpu").answer()[0], [2, 2])
+
+
 def test_samples_are_as_many_as_fit_the_time_within_their_bounds():
     def call() -> Sample:
         time.sleep(0.001)
