@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
+import turns
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -28,8 +29,6 @@ PUBLISHED, BATCHED, GRAPH = "published", "batched", "graph"
 WAYS = (PUBLISHED, BATCHED, GRAPH)
 AGREEMENT = 1e-3
 """largest difference between two ways, over the range of the logits: they must compute the same to be compared"""
-TURN = 4
-"""timed calls a turn"""
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -62,9 +61,9 @@ def ways(model: IERN, content: bytes, threads: int) -> tuple[dict[str, Way], dic
     chosen: dict[str, Way] = {GRAPH: lambda batch: session(batch).stratum_logits}
     settings = {GRAPH: f"onnxruntime, {session.provider}"}
     copies = {key: copy.deepcopy(model).to(memory_format=layout) for key, layout in FORMATS.items()}
-    for name, run in ((PUBLISHED, IERN.stratum_logits), (BATCHED, _batched_strata)):
+    for name, run in ((PUBLISHED, IERN.stratum_logits), (BATCHED, batched_strata)):
         formats = {key: _torch_way(copies[key], run, FORMATS[key]) for key in FORMATS}
-        trial = in_turns(formats, face, repeats=2 * TURN)
+        trial = in_turns(formats, face, repeats=2 * turns.TURN)
         settings[name] = min(trial, key=lambda key: float(np.median(trial[key])))
         chosen[name] = formats[settings[name]]
     return {name: chosen[name] for name in WAYS}, {name: settings[name] for name in WAYS}
@@ -85,19 +84,9 @@ def check_agreement(named: Mapping[str, Way], face: Faces) -> None:
 def in_turns(
     named: Mapping[str, Way], face: Faces, repeats: int, tell: Callable[[int], None] = lambda done: None
 ) -> dict[str, list[float]]:
-    """`repeats` milliseconds of each way, in the order measured.
-
-    The ways take turns in an order drawn anew each round, so that what else the machine does meets all alike. A turn
-    starts with a call that is not timed: it pays for the caches, and for the threads that the way before left spinning.
-    """
-    samples: dict[str, list[float]] = {name: [] for name in named}
-    order = random.Random(0)
-    for done in range(0, repeats, TURN):
-        for name in order.sample(list(named), len(named)):
-            named[name](face)
-            samples[name] += _timed(named[name], face, min(TURN, repeats - done))
-        tell(min(done + TURN, repeats))
-    return samples
+    """`repeats` milliseconds of each way, in the order measured; see `turns`."""
+    calls = {name: partial(_milliseconds, way, face) for name, way in named.items()}
+    return turns.in_turns(calls, repeats, tell)
 
 
 def sgemm_peak(size: int, repeats: int) -> float:
@@ -113,9 +102,8 @@ def faces(config: ModelConfig, batch: int = 1) -> Faces:
     return np.random.default_rng(0).integers(0, 256, (batch, *config.input.shape), dtype=np.uint8)
 
 
-def _timed(way: Way, face: Faces, times: int) -> Iterator[float]:
-    for _ in range(times):
-        yield _elapsed(lambda: way(face))
+def _milliseconds(way: Way, face: Faces) -> float:
+    return _elapsed(lambda: way(face))
 
 
 def _elapsed(call: Callable[[], object]) -> float:
@@ -133,7 +121,7 @@ def _torch_way(model: IERN, run: Callable[[IERN, Tensor], Tensor], layout: torch
     return way
 
 
-def _batched_strata(model: IERN, image: Tensor) -> Tensor:
+def batched_strata(model: IERN, image: Tensor) -> Tensor:
     """(B, 3, S, S) -> (B, N, E): g_r runs once, on B * N maps."""
     strata = len(model.config.strata)
     emotion = model.emotion(image).repeat_interleave(strata, dim=0)

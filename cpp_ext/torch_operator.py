@@ -6,6 +6,8 @@ device, a few PyTorch calls with the same result up to rounding. There is no bac
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -15,6 +17,9 @@ from iern.cpp_ext import native
 
 Answer = tuple[Tensor, Tensor, Tensor]
 """probabilities (B, E), logits (B, E), stratum logits (B, N, E), float32"""
+
+Launch = Callable[[native.Tail, bool], None]
+"""runs a compiled tail, given its argument and whether maps are in half precision; on CUDA in PyTorch's stream"""
 
 SCHEMA = (
     "(Tensor u, Tensor? h, Tensor weight, Tensor bias, int strata, float temperature=1.0, str answer='logits')"
@@ -65,7 +70,7 @@ def _shapes(
 
 
 def _compiled(
-    where: str,
+    launch: Launch,
     u: Tensor,
     h: Tensor | None,
     weight: Tensor,
@@ -74,12 +79,10 @@ def _compiled(
     temperature: float = 1.0,
     answer: str = "logits",
 ) -> Answer:
-    """The operator by one of the libraries of `native`."""
+    """The operator by a compiled tail."""
     _check(u, h, weight, bias, strata, temperature, answer)
     probabilities, logits, by_stratum = outputs = _empty_answer(u, weight, strata)
     faces, (expressions, channels, _) = len(logits), weight.shape
-    loaded = native.library(where)
-    assert loaded is not None, "registered only where it was built"
     if not faces:
         return outputs
     if max(faces, strata) > native.GRID_LIMIT:
@@ -96,17 +99,29 @@ def _compiled(
         answer == "probabilities",
     )
     half = u.dtype == torch.float16
-    if where == native.CPU:
-        native.run_on_cpu(loaded, tail, half)
-    else:
+    if u.device.type == "cuda":
         with torch.cuda.device(u.device):
-            native.run_on_cuda(loaded, tail, half, torch.cuda.current_stream().cuda_stream)
+            launch(tail, half)
+    else:
+        launch(tail, half)
     return outputs
 
 
+def launch_with(device: str, launch: Launch) -> None:
+    """From here on `launch` answers for the tensors of a type of device, `cpu` or `cuda`."""
+    strata_tail.register_kernel(device)(partial(_compiled, launch))
+
+
+def launch_from(where: str, loaded: ctypes.CDLL) -> Launch:
+    """How a library of `native` is launched."""
+    if where == native.CPU:
+        return lambda tail, half: native.run_on_cpu(loaded, tail, half)
+    return lambda tail, half: native.run_on_cuda(loaded, tail, half, torch.cuda.current_stream().cuda_stream)
+
+
 for _device, _where in (("cpu", native.CPU), ("cuda", native.CUDA)):
-    if native.library(_where):
-        strata_tail.register_kernel(_device)(partial(_compiled, _where))
+    if (_loaded := native.library(_where)) is not None:
+        launch_with(_device, launch_from(_where, _loaded))
 
 
 def _empty_answer(u: Tensor, weight: Tensor, strata: int) -> Answer:

@@ -6,18 +6,23 @@ serves any backbone; a layer that does not match is left as it is, slower but ri
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
 # Exact types: a subclass may do more to its weights or its output than these do.
-CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
-BATCH_NORMS = (nn.BatchNorm2d, BatchNormAct2d)
+CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv2d,)
+BATCH_NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm2d,)
+with contextlib.suppress(ModuleNotFoundError):  # without timm no network holds its layers
+    from timm.layers import BatchNormAct2d, Conv2dSame
+
+    CONVOLUTIONS += (Conv2dSame,)
+    BATCH_NORMS += (BatchNormAct2d,)
 
 
 @torch.no_grad()
@@ -40,7 +45,7 @@ def fold_batch_norms(network: nn.Module, *inputs: Tensor) -> None:
                 norm.weight,
                 norm.bias,
             )
-            network.set_submodule(names[norm], norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
+            network.set_submodule(names[norm], nn.Identity() if type(norm) is nn.BatchNorm2d else norm.act)
 
 
 @torch.no_grad()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from iern.runtime.preprocess import InputSpec
+if TYPE_CHECKING:
+    from iern.runtime.preprocess import InputSpec
 
 Method = Literal["iern", "disentanglement", "baseline"]
 
@@ -49,6 +50,8 @@ class ModelConfig:
     @property
     def input(self) -> InputSpec:
         """The same, as the runtime needs it."""
+        from iern.runtime.preprocess import InputSpec  # late: it brings OpenCV, which the network does not need
+
         return InputSpec(size=self.image_size, margin=self.margin, alignment=self.alignment)
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from iern.train.config import ModelConfig
+if TYPE_CHECKING:
+    from iern.train.config import ModelConfig
 
 
 class Backbone(nn.Module):
     """f_b: a timm network cut at the configured stride, then a 1x1 convolution to d channels."""
 
     def __init__(self, config: ModelConfig) -> None:
+        import timm  # late: the heads behind a backbone are timed where there is no timm
+
         super().__init__()
         strides = timm.create_model(config.backbone, pretrained=False, features_only=True).feature_info.reduction()
         if config.stride not in strides:

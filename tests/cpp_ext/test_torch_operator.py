@@ -13,8 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from iern.cpp_ext import native
+from iern.cpp_ext.compile_native import cuda_command
 from iern.cpp_ext.tail_weights import pooled_weights, windowed_weights
-from iern.cpp_ext.torch_operator import strata_tail
+from iern.cpp_ext.torch_operator import launch_from, launch_with, strata_tail
 from iern.export.deconfound import PooledTail, WindowSumTail
 from iern.train.model import Classifier
 from repository import ROOT, tracked_files
@@ -134,10 +136,26 @@ def test_setup_builds_the_twin_and_the_operator_takes_it(tmp_path):
     assert largest_difference(case, torch.load(answer, weights_only=True)) < 3e-7
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory) -> None:
+    """On CUDA tensors the operator is the kernel, not PyTorch's calls: built beforehand, or here for this GPU."""
+    if native.library(native.CUDA) is not None:
+        return
+    folder = tmp_path_factory.mktemp("kernel")
+    command = cuda_command(folder / f"{native.CUDA}.so")
+    if command is None:
+        pytest.skip("the kernel is not built, and there is no nvcc")
+    gpu = "-arch=sm_{}{}".format(*torch.cuda.get_device_capability())
+    subprocess.run([gpu if word.startswith("-arch=") else word for word in command], check=True)
+    loaded = native.library(native.CUDA, folder)
+    assert loaded is not None
+    launch_with("cuda", launch_from(native.CUDA, loaded))
+
+
 @needs_gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", CASES)
-def test_the_operator_equals_float64_on_a_gpu_with_the_same_bits_every_time(name):
+def test_the_kernel_equals_float64_on_a_gpu_with_the_same_bits_every_time(kernel, name):
     case = tail_case(**{"strata": 10, "channels": 512, **CASES[name]})
     answers = [strata_tail(*arguments(case, "cuda")) for _ in range(100)]
     assert largest_difference(case, answers[0]) < 1e-6
@@ -147,7 +165,26 @@ def test_the_operator_equals_float64_on_a_gpu_with_the_same_bits_every_time(name
 
 @needs_gpu
 @pytest.mark.gpu
-def test_the_operator_is_captured_in_a_cuda_graph():
+@pytest.mark.parametrize(("faces", "strata", "channels"), [(16, 1, 128), (16, 3, 128), (1, 3, 512), (5, 10, 33)])
+def test_the_kernel_equals_float64_on_a_gpu_at_other_sizes(kernel, faces, strata, channels):
+    case = tail_case(faces=faces, strata=strata, channels=channels)
+    assert largest_difference(case, strata_tail(*arguments(case, "cuda"))) < 1e-6
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_a_compiled_function_takes_the_kernel_on_a_gpu(kernel):
+    pytest.importorskip("triton", reason="torch.compile needs Triton")
+    case = tail_case(strata=10, channels=512)
+    given = arguments(case, "cuda")
+    expected = strata_tail(*given)
+    found = torch.compile(lambda: strata_tail(*given), fullgraph=True)()
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_the_kernel_is_captured_in_a_cuda_graph(kernel):
     case = tail_case(strata=10, channels=512)
     given = arguments(case, "cuda")
     strata_tail(*given)
