@@ -23,6 +23,7 @@ from iern.export.verify import read_exported
 from iern.runtime.engine_file import BACKENDS, Gpu, Manifest, TailWeights, write_engine
 from iern.runtime.errors import EngineError, ParityError
 from iern.runtime.files import sha256
+from iern.runtime.head_record import UNKNOWN, read_head
 from iern.runtime.machine import nvidia_driver
 from iern.runtime.probes import ask
 from iern.runtime.session import open_session
@@ -32,7 +33,7 @@ def build_engine(
     source: Path,
     target: Path,
     backend: tuple[str, ModuleType],
-    head: str,
+    head: str | None,
     options: BuildOptions,
     faces: Path,
     on_step: OnStep | None = None,
@@ -40,7 +41,8 @@ def build_engine(
 ) -> Manifest:
     """Build the engine `target` from the exported file `source`, whole or not at all, and return its manifest.
 
-    `backend` is what `load_backend` gives, `head` one of `native` and `kernel`, and `faces` a source for `many_faces`.
+    `backend` is what `load_backend` gives, `head` one of HEADS, none: the one that was found faster with this GPU and
+    TensorRT, and `faces` a source for `many_faces`.
     Where the engine can run on this machine, it answers them, and must answer as the file does. Raises ArtifactError
     for a file that is none of ours, EngineError where the engine cannot be built, ParityError where it answers
     otherwise; `target` is then left as it was.
@@ -48,6 +50,8 @@ def build_engine(
     name, trt = backend
     check_options(options, name, trt)
     gpu = refuse_machine(name)
+    if head is None:
+        head = UNKNOWN if gpu is None else read_head(gpu.name, str(trt.__version__))
     model, artifact = read_exported(source)
     say(f"building for {_aim(options, gpu)} with {BACKENDS[name]} {trt.__version__}, head {head}")
     graph, tail = (model, None) if head == "native" else cut_before_tail(model)

@@ -218,9 +218,7 @@ def _build(options: argparse.Namespace, backend: tuple[str, ModuleType] | str, s
         print(f"no engine is built: {backend}; the ONNX file is complete without one")
         return
     with build_bars() as on_step:
-        manifest = build_engine(
-            source, target, backend, options.head or "native", _build_options(options), options.faces, on_step
-        )
+        manifest = build_engine(source, target, backend, options.head, _build_options(options), options.faces, on_step)
     print(f"wrote {target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {manifest.plan_sha256}")
 
 

@@ -22,6 +22,7 @@ from iern.export.verify import read_exported
 from iern.runtime.engine_file import Gpu, read_engine, tail_path
 from iern.runtime.errors import EngineError, ParityError
 from iern.runtime.files import sha256
+from iern.runtime.head_record import record_head
 from iern.runtime.options import DEMO_CLIP, MODEL
 from iern.runtime.session import open_session
 from tiny_export import exported_tiny
@@ -136,6 +137,19 @@ def test_what_the_engines_answers_differed_by_stands_in_its_manifest(rtx, source
     parity = read_engine(target).manifest.parity
     assert parity["faces"] >= 1000
     assert 0 < parity["logits"] < 1e-2
+
+
+def test_the_head_that_was_found_faster_with_this_gpu_and_tensorrt_is_the_default(
+    rtx, source, target, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "gpu_here", lambda: GPU)
+    monkeypatch.setattr(module, "why_not_run", lambda manifest: "that GPU is made up")
+    assert build_engine(source, target, rtx, None, ADA, DEMO_CLIP).head == "native"
+    record_head(GPU.name, str(rtx[1].__version__), "kernel")
+    assert build_engine(source, target, rtx, None, ADA, DEMO_CLIP).head == "kernel"
+    monkeypatch.setattr(module, "gpu_here", lambda: dataclasses.replace(GPU, name="another"))
+    assert build_engine(source, target, rtx, None, ADA, DEMO_CLIP).head == "native"
 
 
 def test_tensorrt_is_refused_where_there_is_no_gpu(monkeypatch):
