@@ -15,7 +15,7 @@ from iern.cpp_ext.pycuda_tail import PycudaTail, TailOutputs
 from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact
 from iern.runtime.cuda_graph import CudaGraph
 from iern.runtime.engine_contract import MAPS
-from iern.runtime.errors import EngineError, SessionError, one_line
+from iern.runtime.errors import EngineError, one_line
 
 ALIGNMENT = 256
 """bytes; what TensorRT asks of an address"""
@@ -116,7 +116,7 @@ class EngineBatch:
         """Send a batch's whole way to the stream, piece by piece."""
         self._driver.memcpy_htod_async(self._image, self._faces, self._stream)
         if not self._context.execute_async_v3(self._stream.handle):
-            raise SessionError(f"TensorRT does not run ({self._told()})")
+            raise RuntimeError(f"TensorRT does not run ({self._told()})")
         if self._tail is not None:
             u, h = self._maps["u"], self._maps.get("h")
             self._tail.enqueue(self._stream, u, h, self._addresses, self.size, self._map_size)
@@ -126,11 +126,14 @@ class EngineBatch:
         """From here on replay one CUDA graph; or say why not, and stay with the pieces."""
         try:
             self._graph = CudaGraph(self._stream.handle, self._enqueue)
-        except Exception as error:  # of the driver's, pycuda's or TensorRT's: the pieces have just run without it
-            return f"without a CUDA graph, which would be faster ({one_line(error)})"
-        resources.callback(self._graph.close)
-        self._run()  # the first replay takes the graph to the GPU
-        return ""
+            resources.callback(self._graph.close)
+            self._run()  # the first replay takes the graph to the GPU
+            return ""
+        except Exception as error:  # of the driver's, pycuda's or TensorRT's
+            reason = one_line(error)
+        self._graph = None
+        self._run()  # shows whether the pieces still do
+        return f"without a CUDA graph, which would be faster ({reason})"
 
 
 def _packed(shapes: tuple[tuple[int, ...], ...]) -> tuple[list[int], int]:

@@ -91,7 +91,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     add(
         "--rebuild",
         action="store_true",
-        help="build an .engine that does not fit this GPU or TensorRT again, from the .onnx beside it, which takes minutes",
+        help="build an .engine that does not fit this machine again, from the .onnx beside it, which takes minutes",
     )
     add("--headless", action="store_true", help="open no window; for machines without a display")
     add(

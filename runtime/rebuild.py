@@ -26,7 +26,6 @@ def open_or_rebuild(engine: Path, opened: Callable[[], Session], rebuild: bool) 
         if not rebuild:
             raise type(error)(f"{error}; or let --rebuild do that") from error
         reason = str(error)
-    # Behind the `except`: until its end, the error holds what the engine has taken of the GPU's memory.
     print(f"{reason}\nbuilding it again, which takes minutes", flush=True)
     # In a process of its own, which gives back all that TensorRT's builder took.
     status = subprocess.run(command, check=False).returncode

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ class TensorRtSession(Session):
         self._resources = ExitStack()
         self._batches: list[EngineBatch] = []
         try:
-            with device.current(), ExitStack() as resources:
+            with device.current(), _letting_go(), ExitStack() as resources:
                 self._batches = _prepare(device, trt, file, largest, resources)
                 self._resources = resources.pop_all()
         except EngineError as error:
@@ -74,8 +76,18 @@ class TensorRtSession(Session):
             try:
                 return Answer(*batch(faces))
             except Exception as error:  # pycuda's and TensorRT's own
-                remedy = "restart the process" if self._device.is_lost() else "open the model again"
+                remedy = "restart the process" if self._device.is_lost() else "try again, or open the model again"
                 raise SessionError(f"{len(faces)} faces on {self.provider}: {one_line(error)}; {remedy}") from error
+
+
+@contextmanager
+def _letting_go() -> Iterator[None]:
+    """An error that leaves the block does not keep alive what its functions held: TensorRT's objects end here."""
+    try:
+        yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
 
 
 def _prepare(device: CudaDevice, trt: Any, file: EngineFile, largest: int, resources: ExitStack) -> list[EngineBatch]:

@@ -11,6 +11,7 @@ import sys
 from dataclasses import fields
 
 import numpy as np
+import pytest
 
 import engine_double
 from iern.runtime.errors import ArtifactError, EngineError, IernError, SessionError
@@ -27,6 +28,7 @@ __all__ = [
     "fail",
     "furthest",
     "is_clean",
+    "lose",
     "np",
     "open_session",
     "refusal",
@@ -47,6 +49,11 @@ def count(what: str) -> int:
 def fail(function: str, code: int, after: int = 0) -> None:
     """Let a function of the driver's fail with a code, after so many calls that do not."""
     _driver.double_fail(function.encode(), after, code)
+
+
+def lose(code: int) -> None:
+    """Let every function of the driver's fail from here on, as after a kernel that crashed."""
+    _driver.double_lose(code)
 
 
 def is_clean() -> bool:
@@ -73,9 +80,7 @@ def furthest(answer: Answer, other: Answer) -> float:
 
 def refusal(path: str, kind: type[IernError]) -> str:
     """What is said, in one line, where an engine is not opened."""
-    try:
+    with pytest.raises(kind) as error:
         open_session(path)
-    except kind as error:
-        assert "\n" not in str(error)
-        return str(error)
-    raise AssertionError("it was opened")
+    assert "\n" not in str(error.value)
+    return str(error.value)

@@ -11,11 +11,11 @@
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #define API EXPORT CUresult
-// First of all: whether the call fails, or may not be made.
+// First of all: whether the call fails, or may not be made. A name as it is written, before cuda.h makes it `.._v2`.
 #define BEGIN(function) \
     if (const CUresult code = begin(#function)) return code
-#define BEGIN_UNRECORDED(function) \
-    BEGIN(function);               \
+#define BEGIN_UNRECORDED(function)                           \
+    if (const CUresult code = begin(#function)) return code; \
     if (machine.spoil_recording()) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
 
 namespace {
@@ -127,6 +127,9 @@ EXPORT long double_count(const char* what) {
 EXPORT void double_fail(const char* function, int after, int code) {
     machine.failures[function] = {after, CUresult(code)};
 }
+
+// As if a kernel had crashed: every call fails from here on.
+EXPORT void double_lose(int code) { machine.lost = CUresult(code); }
 
 API cuInit(unsigned) { return std::getenv("DOUBLE_NO_GPU") ? CUDA_ERROR_NO_DEVICE : CUDA_SUCCESS; }
 

@@ -6,61 +6,28 @@ The doubles show whether calls are made in an order and with memory that is righ
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import textwrap
-from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 
-from engine_folder import NETWORKS, make_engine
 from iern.runtime.engine_file import manifest_path
-from pycuda_on_double import environment
 
 pytestmark = pytest.mark.slow
 
-ENGINES = [*(("kernel", network) for network in NETWORKS), ("native", "windowed")]
+PHOTO = Path(__file__).parents[1] / "data" / "photos" / "obama_portrait.jpg"
+ENGINES = [
+    *(("kernel", network) for network in ("windowed", "pooled", "mean of softmaxes", "single precision")),
+    ("native", "windowed"),
+]
 HALF_ROUNDING = 5e-4
 """logits; onnxruntime fuses other operations where the graph ends at the maps"""
 
-Run = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory) -> Callable[[str, str], Path]:
-    """Head and network -> an engine of its own, made when it is first asked for."""
-    folder = tmp_path_factory.mktemp("engines")
-
-    def of(head: str, network: str = "windowed") -> Path:
-        path = folder / f"{head} {network}.engine"
-        if not path.exists():
-            make_engine(path, head, **NETWORKS[network])
-        return path
-
-    return of
-
-
-@pytest.fixture(scope="module")
-def run() -> Run:
-    """A program over the doubles, with its arguments -> what it prints; it ends well and says nothing on stderr."""
-    variables = environment()
-
-    def program(text: str, *arguments: object, **changes: str) -> str:
-        command = [sys.executable, "-c", f"from on_doubles import *\n{textwrap.dedent(text)}", *map(str, arguments)]
-        result = subprocess.run(
-            command, env={**variables, **changes}, capture_output=True, encoding="utf-8", timeout=120, check=False
-        )
-        assert (result.returncode, result.stderr) == (0, ""), f"{result.stdout}\n{result.stderr}"
-        return result.stdout
-
-    return program
-
 
 @pytest.mark.parametrize(("head", "network"), ENGINES)
-def test_over_doubles_any_number_of_faces_gets_the_answers_of_the_exported_file(run, engine, head, network):
+def test_over_doubles_any_number_of_faces_gets_the_answers_of_the_exported_file(run_on_doubles, engine, head, network):
     path = engine(head, network)
-    run(
+    run_on_doubles(
         """
         path, onnx, head, rounding = sys.argv[1:]
         with open_session(path) as session, open_session(onnx, "cpu") as plain:
@@ -76,13 +43,12 @@ def test_over_doubles_any_number_of_faces_gets_the_answers_of_the_exported_file(
     )
 
 
-def test_over_doubles_every_call_is_one_replay_and_launches_nothing_piece_by_piece(run, engine):
-    run(
+def test_over_doubles_every_call_is_one_replay(run_on_doubles, engine):
+    run_on_doubles(
         """
         with open_session(sys.argv[1]) as session:
             replays, kernels = count("replays"), count("kernels")
-            fail("cuLaunchKernel", 999)
-            fail("cuMemcpyHtoDAsync", 999)
+            fail("cuLaunchKernel", 999)  # which it would meet if it sent the pieces
             for number in (1, 2, 5, 12):
                 session(faces(number))
             assert count("replays") - replays == count("kernels") - kernels == 1 + 1 + 1 + 3
@@ -92,33 +58,210 @@ def test_over_doubles_every_call_is_one_replay_and_launches_nothing_piece_by_pie
 
 
 @pytest.mark.parametrize("head", ["kernel", "native"])
-@pytest.mark.parametrize("function", ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags"])
-def test_over_doubles_where_nothing_can_be_recorded_the_same_answers_come_with_the_reason(run, engine, head, function):
-    said = run(
+@pytest.mark.parametrize("function", ["cuStreamBeginCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch"])
+def test_over_doubles_a_driver_that_cannot_record_gets_the_pieces_and_the_note_says_why(
+    run_on_doubles, engine, head, function
+):
+    run_on_doubles(
         """
         path, function = sys.argv[1:]
-        with open_session(path) as session:
+        with open_session(path, max_batch=1) as session:
+            expected = session(faces(1))
+        fail(function, 801)
+        with open_session(path, max_batch=1) as session:
+            replays = count("replays")
+            assert session.note.startswith(f"without a CUDA graph, which would be faster ({function}"), session.note
+            assert furthest(session(faces(1)), expected) == 0
+            assert count("replays") == replays
+        assert is_clean()
+        """,
+        *(engine(head), function),
+    )
+
+
+def test_over_doubles_what_allocates_while_it_is_recorded_is_refused_and_then_runs_in_pieces(run_on_doubles, engine):
+    run_on_doubles(
+        """
+        import pycuda.driver as cuda
+        def allocating(context, stream, plain=engine_double.IExecutionContext.execute_async_v3):
+            cuda.mem_alloc(1)
+            return plain(context, stream)
+        with open_session(sys.argv[1]) as session:
             expected = session(faces(4))
-        if function == "cuStreamEndCapture":  # left recording, the stream would be of no use
-            from iern.runtime import engine_batch
-            engine_batch.PycudaTail.enqueue, plain = lambda self, *rest: None, engine_batch.PycudaTail.enqueue
-            import pycuda.driver as cuda
-            def allocating(context, stream, plain=engine_double.IExecutionContext.execute_async_v3):
-                if context._calls:
-                    cuda.mem_alloc(1)
-                return plain(context, stream)
-            engine_double.IExecutionContext.execute_async_v3 = allocating
-            engine_batch.PycudaTail.enqueue = plain
-        else:
-            fail(function, 801)
-        with open_session(path, max_batch=4) as session:
-            print(session.note)
-            assert furthest(session(faces(4)), expected) == 0
+        engine_double.IExecutionContext.execute_async_v3 = allocating
+        with open_session(sys.argv[1]) as session:
+            assert "operation not permitted when stream is capturing" in session.note, session.note
             assert furthest(session(faces(4)), expected) == 0
         assert is_clean()
         """,
-        engine(head),
-        function,
+        engine("kernel"),
     )
-    reason = "when stream is capturing" if function == "cuStreamEndCapture" else f"{function}"
-    assert said.startswith("without a CUDA graph, which would be faster (") and reason in said
+
+
+def test_over_doubles_without_the_run_before_it_nothing_can_be_recorded(run_on_doubles, engine):
+    run_on_doubles(
+        """
+        from iern.runtime.engine_batch import EngineBatch
+        def idle_at_first(batch, plain=EngineBatch._run):
+            if hasattr(batch, "note") or batch._graph:
+                plain(batch)
+        EngineBatch._run = idle_at_first
+        with open_session(sys.argv[1]) as session:
+            assert "TensorRT does not run (Cuda failure: stream is capturing)" in session.note, session.note
+        """,
+        engine("kernel"),
+    )
+
+
+@pytest.mark.parametrize("head", ["kernel", "native"])
+def test_over_doubles_a_session_that_does_not_wait_is_found_out(run_on_doubles, engine, head):
+    run_on_doubles(
+        """
+        from iern.runtime.engine_batch import EngineBatch
+        with open_session(sys.argv[1]) as session:
+            right = session(faces(2))
+            EngineBatch._run, waiting = lambda batch: batch._graph.launch(), EngineBatch._run
+            assert furthest(session(faces(2, seed=1)), right) == 0  # the answer of the call before
+            EngineBatch._run = waiting
+            session(faces(2))
+        """,
+        engine(head),
+    )
+
+
+def test_over_doubles_an_input_overwritten_while_it_is_on_its_way_is_found_out(run_on_doubles, engine):
+    run_on_doubles(
+        """
+        from iern.runtime.engine_batch import EngineBatch
+        def overwriting(batch, plain=EngineBatch._run):
+            batch._graph.launch()
+            batch._faces[:] = 0
+            batch._stream.synchronize()
+        with open_session(sys.argv[1]) as session:
+            right = session(faces(2))
+            EngineBatch._run = overwriting
+            assert not furthest(session(faces(2)), right) < 1e-2
+        """,
+        engine("native"),
+    )
+
+
+def test_over_doubles_an_answer_is_the_callers_own_and_nothing_of_an_earlier_batch_is_seen(run_on_doubles, engine):
+    run_on_doubles(
+        """
+        with open_session(sys.argv[1]) as session:
+            first = session(faces(3))
+            kept = [np.copy(array) for array in vars(first).values()]
+            session(faces(5, seed=1))
+            again = session(faces(3))
+            for array, before, after in zip(vars(first).values(), kept, vars(again).values()):
+                assert (array == before).all() and (array == after).all() and array.flags.owndata
+            assert furthest(session(faces(6)[::2, :, ::-1]), session(np.ascontiguousarray(faces(6)[::2, :, ::-1]))) == 0
+        """,
+        engine("kernel"),
+    )
+
+
+def test_over_doubles_sessions_share_a_process_and_each_call_comes_from_another_thread(run_on_doubles, engine):
+    run_on_doubles(
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        def elsewhere(call, *arguments):
+            with ThreadPoolExecutor(1) as pool:  # whose thread ends with the block
+                return pool.submit(call, *arguments).result()
+        kernel, native, onnx = sys.argv[1:]
+        first = elsewhere(open_session, kernel)
+        with open_session(onnx, "cpu") as plain, open_session(native) as second:
+            for number in (1, 4, 7):
+                expected = plain(faces(number))
+                for session in (first, second, first):
+                    assert furthest(elsewhere(session, faces(number)), expected) < 5e-4
+                    assert furthest(session(faces(number)), expected) < 5e-4
+            elsewhere(first.close)
+            assert furthest(elsewhere(second, faces(4)), plain(faces(4))) < 5e-4
+        assert is_clean() and count("retained") == 1
+        """,
+        *(engine("kernel"), engine("native"), engine("native").with_suffix(".onnx")),
+    )
+
+
+def test_over_doubles_closing_gives_everything_back_in_order_and_twice_is_once(run_on_doubles, engine):
+    run_on_doubles(
+        """
+        order = []
+        for kind in (engine_double.Runtime, engine_double.ICudaEngine, engine_double.IExecutionContext):
+            def ended(thing, plain=kind.__del__):
+                order.append((type(thing).__name__, count("pushed"), count("graphs"), count("streams")))
+                plain(thing)
+            kind.__del__ = ended
+        session = open_session(sys.argv[1])
+        session.close()
+        session.close()
+        assert order == [*(3 * [("IExecutionContext", 1, 0, 1)]), ("ICudaEngine", 1, 0, 1), ("Runtime", 1, 0, 1)], order
+        assert is_clean()
+        try:
+            session(faces(1))
+        except SessionError as error:
+            assert "the session is closed; open the model again" in str(error)
+        else:
+            raise AssertionError
+        assert len(session(faces(0)).logits) == 0 and is_clean()
+        """,
+        engine("kernel"),
+    )
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_over_doubles_a_process_that_closes_nothing_ends_in_silence(run_on_doubles, engine, where):
+    run_on_doubles(
+        """
+        import threading
+        path, where = sys.argv[1:]
+        def use():
+            global session
+            session = open_session(path)
+            session(faces(1))
+        if where == "here":
+            use()
+        else:
+            thread = threading.Thread(target=use)
+            thread.start()
+            thread.join()
+        """,
+        *(engine("kernel"), where),
+    )
+
+
+def test_over_doubles_the_loop_and_the_doctors_probe_take_an_engine(run_on_doubles, engine, tmp_path):
+    said = run_on_doubles(
+        """
+        from iern.runtime import probes, webcam
+        path, photo, lines = sys.argv[1:]
+        assert webcam.main(["--model", path, "--source", photo, "--headless", "--jsonl", lines]) == 0
+        assert probes.model(path)["provider"] == "tensorrt, head kernel"
+        assert is_clean()
+        """,
+        *(engine("kernel"), PHOTO, tmp_path / "lines.jsonl"),
+    )
+    assert "kernel windowed.engine on tensorrt, head kernel" in said
+    (record,) = map(json.loads, (tmp_path / "lines.jsonl").read_text(encoding="utf-8").splitlines())
+    assert len(record["faces"]) == 1
+    assert cv2.imread(str(PHOTO)) is not None
+
+
+def test_over_doubles_tensorrt_for_rtx_compiles_for_its_shapes_before_it_is_recorded(run_on_doubles, engine, tmp_path):
+    """The double of its runtime configuration insists on it."""
+    path = engine("kernel")
+    for file in path.parent.glob(f"{path.stem}*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    copy = tmp_path / path.name
+    manifest = json.loads(manifest_path(copy).read_text(encoding="utf-8"))
+    manifest_path(copy).write_text(json.dumps({**manifest, "backend": "rtx", "targets": ["sm_87"]}), encoding="utf-8")
+    run_on_doubles(
+        """
+        rtx, plain = map(open_session, sys.argv[1:])
+        assert (rtx.provider, rtx.note) == ("tensorrt for rtx, head kernel", "")
+        assert furthest(rtx(faces(4)), plain(faces(4))) == 0
+        """,
+        *(copy, path),
+    )
