@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.cpp_ext.pycuda_tail import PycudaTail, TailOutputs
+from iern.cpp_ext.pycuda_tail import PycudaTail, TailOutputs, on_device
 from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact
 from iern.runtime.cuda_graph import CudaGraph
 from iern.runtime.engine_contract import MAPS
@@ -26,13 +26,6 @@ def pinned(driver: ModuleType, shape: tuple[int, ...], dtype: type, resources: E
     array = driver.pagelocked_zeros(shape, dtype)
     resources.callback(array.base.free)
     return array
-
-
-def on_device(driver: ModuleType, size: int, resources: ExitStack) -> int:
-    """Address of so many bytes on the GPU, until `resources` close."""
-    allocation = driver.mem_alloc(max(size, 1))
-    resources.callback(allocation.free)
-    return int(allocation)
 
 
 class EngineBatch:
@@ -96,20 +89,23 @@ class EngineBatch:
 
     def _bind(self, maps: int, resources: ExitStack) -> None:
         """Tell TensorRT the shape and all addresses; `maps` is the number of maps of a channel, B * N."""
-        bound = self._context.set_input_shape(INPUT_NAME, self._faces.shape)
+        self._insist(self._context.set_input_shape(INPUT_NAME, self._faces.shape))
         addresses = {INPUT_NAME: self._image}
         if self._tail is None:
             addresses.update(zip(OUTPUT_NAMES, self._addresses, strict=True))
         else:
             for name in MAPS[: 2 if self._tail.windowed else 1]:
-                rows, channels, *map_size = self._context.get_tensor_shape(name)
-                if rows != maps:
-                    raise EngineError(f"{name} has {rows} maps for {self.size} faces, expected {maps}")
-                self._map_size = (map_size[0], map_size[1])
-                size = math.prod((rows, channels, *map_size)) * (2 if self._tail.half else 4)
+                rows, channels, height, width = self._context.get_tensor_shape(name)
+                self._insist(rows == maps)
+                self._map_size = (height, width)
+                size = maps * channels * height * width * (2 if self._tail.half else 4)
                 self._maps[name] = on_device(self._driver, size, resources)
             addresses.update(self._maps)
-        if not bound or not all(self._context.set_tensor_address(*item) for item in addresses.items()):
+        for item in addresses.items():
+            self._insist(self._context.set_tensor_address(*item))
+
+    def _insist(self, done: bool) -> None:
+        if not done:
             raise EngineError(f"TensorRT does not take a batch of {self.size} ({self._told()})")
 
     def _enqueue(self) -> None:

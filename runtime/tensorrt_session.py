@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iern.cpp_ext.images import images
-from iern.cpp_ext.pycuda_tail import PycudaTail
+from iern.cpp_ext.pycuda_tail import PycudaTail, on_device
 from iern.runtime.cuda_context import CudaDevice, cuda_device
-from iern.runtime.engine_batch import EngineBatch, on_device
+from iern.runtime.engine_batch import EngineBatch
 from iern.runtime.engine_contract import check_engine
 from iern.runtime.engine_file import BACKENDS, EngineFile, build_command, check_fits, read_engine
 from iern.runtime.errors import EngineError, IernError, SessionError, one_line
@@ -117,7 +117,7 @@ def _make_tail(
         return None
     artifact = file.artifact
     try:
-        tail = PycudaTail(
+        return PycudaTail(
             device.driver,
             images(device.gpu.compute_capability),
             stream,
@@ -125,10 +125,9 @@ def _make_tail(
             strata=len(artifact.strata),
             faces=faces,
             half=file.manifest.precision == "fp16",
+            resources=resources,
             temperature=artifact.temperature,
             answer=artifact.answer,
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise SessionError(f"{one_line(error, longest=500)}; or build the engine with --head native") from error
-    resources.callback(tail.close)
-    return tail

@@ -82,7 +82,13 @@ struct Machine {
             return CUDA_SUCCESS;
         }
         if (&stream == &default_stream) {
-            if (spoil_recording()) return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
+            bool spoilt = spoil_recording();
+            for (Stream* other : streams)
+                if (other->with_default && other->recording != Stream::NO) {
+                    other->recording = Stream::SPOILT;
+                    spoilt = true;
+                }
+            if (spoilt) return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
             for (Stream* other : streams)
                 if (other->with_default) finish(*other);
         }

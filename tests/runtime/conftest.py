@@ -12,7 +12,7 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory) -> Callable[..., Path]:
+def engine_on_doubles(tmp_path_factory) -> Callable[..., Path]:
     """Head, and network of `engine_folder.NETWORKS` -> an engine; not to be changed, since others use it too."""
     from engine_folder import NETWORKS, make_engine  # late: it imports PyTorch
 

@@ -22,11 +22,11 @@ BUILD = r"build it again: python -m iern\.export\.to_trt"
 
 
 @pytest.fixture
-def changed(engine, tmp_path) -> Callable[..., Path]:
+def changed(engine_on_doubles, tmp_path) -> Callable[..., Path]:
     """Head, a plan or None for the sound one, a tail and changes to the manifest -> an engine of these."""
 
     def write(head: str, plan: bytes | None = None, tail: TailWeights | None = None, **changes: Any) -> Path:
-        found: EngineFile = read_engine(engine(head))
+        found: EngineFile = read_engine(engine_on_doubles(head))
         path = tmp_path / "changed.engine"
         manifest = dataclasses.replace(found.manifest, **changes)
         write_engine(path, plan or found.plan, manifest, tail or found.tail)
@@ -42,7 +42,7 @@ def graph_of(path: Path) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("head", ["kernel", "native"])
 def test_over_doubles_whatever_fails_while_it_opens_all_is_given_back_and_nothing_stays_pushed(
-    run_on_doubles, engine, head
+    run_on_doubles, engine_on_doubles, head
 ):
     """Each of the driver's functions, at each of its calls in turn."""
     said = run_on_doubles(
@@ -65,7 +65,7 @@ def test_over_doubles_whatever_fails_while_it_opens_all_is_given_back_and_nothin
                 assert said.startswith(path) and "; " in said, said
             print(function, calls)
         """,
-        engine(head),
+        engine_on_doubles(head),
     )
     failed = {name: int(count) for name, count in map(str.split, said.splitlines())}
     used = {name for name in failed if head == "kernel" or name not in NATIVE_NEVER}
@@ -76,7 +76,9 @@ NATIVE_NEVER = {"cuMemsetD32Async", "cuModuleGetFunction", "cuLaunchKernel"}
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_over_doubles_a_call_that_fails_says_so_and_the_next_one_is_answered(run_on_doubles, engine, recorded):
+def test_over_doubles_a_call_that_fails_says_so_and_the_next_one_is_answered(
+    run_on_doubles, engine_on_doubles, recorded
+):
     run_on_doubles(
         """
         path, recorded = sys.argv[1:]
@@ -97,12 +99,12 @@ def test_over_doubles_a_call_that_fails_says_so_and_the_next_one_is_answered(run
             assert furthest(session(faces(1)), right) == 0
         assert is_clean()
         """,
-        engine("kernel"),
+        engine_on_doubles("kernel"),
         int(recorded),
     )
 
 
-def test_over_doubles_once_the_gpu_is_lost_the_process_must_be_restarted(run_on_doubles, engine):
+def test_over_doubles_once_the_gpu_is_lost_the_process_must_be_restarted(run_on_doubles, engine_on_doubles):
     run_on_doubles(
         """
         import os
@@ -117,7 +119,7 @@ def test_over_doubles_once_the_gpu_is_lost_the_process_must_be_restarted(run_on_
         assert count("pushed") == 0
         os._exit(0)  # pycuda complains of all that it cannot give back now
         """,
-        engine("native"),
+        engine_on_doubles("native"),
     )
 
 
@@ -211,7 +213,7 @@ def test_over_doubles_maps_in_another_precision_layout_or_number_are_refused(run
         assert_says(said, found, BUILD)
 
 
-def test_over_doubles_the_first_binary_that_the_driver_takes_is_taken(run_on_doubles, engine):
+def test_over_doubles_the_first_binary_that_the_driver_takes_is_taken(run_on_doubles, engine_on_doubles):
     run_on_doubles(
         """
         from iern.cpp_ext.images import images
@@ -232,15 +234,15 @@ def test_over_doubles_the_first_binary_that_the_driver_takes_is_taken(run_on_dou
         assert "install iern again; or build the engine with --head native" in refusal(sys.argv[1], SessionError)
         assert is_clean()
         """,
-        engine("kernel"),
+        engine_on_doubles("kernel"),
     )
 
 
-def test_over_doubles_without_a_gpu_or_tensorrt_the_remedy_is_told(run_on_doubles, engine):
-    said = run_on_doubles("print(refusal(sys.argv[1], SessionError))", engine("native"), DOUBLE_NO_GPU="1")
+def test_over_doubles_without_a_gpu_or_tensorrt_the_remedy_is_told(run_on_doubles, engine_on_doubles):
+    said = run_on_doubles("print(refusal(sys.argv[1], SessionError))", engine_on_doubles("native"), DOUBLE_NO_GPU="1")
     assert_says(said, r"no GPU answers \(cuInit failed: no CUDA-capable device", "nvidia-smi.*take the .onnx")
     program = "sys.modules['tensorrt'] = None; print(refusal(sys.argv[1], SessionError))"
-    said = run_on_doubles(program, engine("native"))
+    said = run_on_doubles(program, engine_on_doubles("native"))
     assert_says(said, "needs TensorRT, which is not installed", "pip install tensorrt; on a Jetson .*JetPack")
 
 

@@ -25,8 +25,10 @@ HALF_ROUNDING = 5e-4
 
 
 @pytest.mark.parametrize(("head", "network"), ENGINES)
-def test_over_doubles_any_number_of_faces_gets_the_answers_of_the_exported_file(run_on_doubles, engine, head, network):
-    path = engine(head, network)
+def test_over_doubles_any_number_of_faces_gets_the_answers_of_the_exported_file(
+    run_on_doubles, engine_on_doubles, head, network
+):
+    path = engine_on_doubles(head, network)
     run_on_doubles(
         """
         path, onnx, head, rounding = sys.argv[1:]
@@ -43,7 +45,7 @@ def test_over_doubles_any_number_of_faces_gets_the_answers_of_the_exported_file(
     )
 
 
-def test_over_doubles_every_call_is_one_replay(run_on_doubles, engine):
+def test_over_doubles_every_call_is_one_replay(run_on_doubles, engine_on_doubles):
     run_on_doubles(
         """
         with open_session(sys.argv[1]) as session:
@@ -53,14 +55,14 @@ def test_over_doubles_every_call_is_one_replay(run_on_doubles, engine):
                 session(faces(number))
             assert count("replays") - replays == count("kernels") - kernels == 1 + 1 + 1 + 3
         """,
-        engine("kernel"),
+        engine_on_doubles("kernel"),
     )
 
 
 @pytest.mark.parametrize("head", ["kernel", "native"])
 @pytest.mark.parametrize("function", ["cuStreamBeginCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch"])
 def test_over_doubles_a_driver_that_cannot_record_gets_the_pieces_and_the_note_says_why(
-    run_on_doubles, engine, head, function
+    run_on_doubles, engine_on_doubles, head, function
 ):
     run_on_doubles(
         """
@@ -75,11 +77,13 @@ def test_over_doubles_a_driver_that_cannot_record_gets_the_pieces_and_the_note_s
             assert count("replays") == replays
         assert is_clean()
         """,
-        *(engine(head), function),
+        *(engine_on_doubles(head), function),
     )
 
 
-def test_over_doubles_what_allocates_while_it_is_recorded_is_refused_and_then_runs_in_pieces(run_on_doubles, engine):
+def test_over_doubles_what_allocates_while_it_is_recorded_is_refused_and_then_runs_in_pieces(
+    run_on_doubles, engine_on_doubles
+):
     run_on_doubles(
         """
         import pycuda.driver as cuda
@@ -94,11 +98,39 @@ def test_over_doubles_what_allocates_while_it_is_recorded_is_refused_and_then_ru
             assert furthest(session(faces(4)), expected) == 0
         assert is_clean()
         """,
-        engine("kernel"),
+        engine_on_doubles("kernel"),
     )
 
 
-def test_over_doubles_without_the_run_before_it_nothing_can_be_recorded(run_on_doubles, engine):
+def test_over_doubles_others_may_use_the_default_stream_and_allocate_while_it_is_recorded(
+    run_on_doubles, engine_on_doubles
+):
+    run_on_doubles(
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        from iern.runtime.cuda_context import cuda_device
+        device = cuda_device()
+        def others_work():
+            with device.current():
+                memory = device.driver.mem_alloc(4)
+                device.driver.memcpy_htod(memory, np.zeros(1, np.float32))
+                memory.free()
+                del memory
+        def beside_others(context, stream, plain=engine_double.IExecutionContext.execute_async_v3):
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(others_work).result()
+            return plain(context, stream)
+        engine_double.IExecutionContext.execute_async_v3 = beside_others
+        with open_session(sys.argv[1]) as session:
+            assert session.note == ""
+            session(faces(1))
+        assert is_clean()
+        """,
+        engine_on_doubles("kernel"),
+    )
+
+
+def test_over_doubles_without_the_run_before_it_nothing_can_be_recorded(run_on_doubles, engine_on_doubles):
     run_on_doubles(
         """
         from iern.runtime.engine_batch import EngineBatch
@@ -109,12 +141,12 @@ def test_over_doubles_without_the_run_before_it_nothing_can_be_recorded(run_on_d
         with open_session(sys.argv[1]) as session:
             assert "TensorRT does not run (Cuda failure: stream is capturing)" in session.note, session.note
         """,
-        engine("kernel"),
+        engine_on_doubles("kernel"),
     )
 
 
 @pytest.mark.parametrize("head", ["kernel", "native"])
-def test_over_doubles_a_session_that_does_not_wait_is_found_out(run_on_doubles, engine, head):
+def test_over_doubles_a_session_that_does_not_wait_is_found_out(run_on_doubles, engine_on_doubles, head):
     run_on_doubles(
         """
         from iern.runtime.engine_batch import EngineBatch
@@ -125,11 +157,11 @@ def test_over_doubles_a_session_that_does_not_wait_is_found_out(run_on_doubles, 
             EngineBatch._run = waiting
             session(faces(2))
         """,
-        engine(head),
+        engine_on_doubles(head),
     )
 
 
-def test_over_doubles_an_input_overwritten_while_it_is_on_its_way_is_found_out(run_on_doubles, engine):
+def test_over_doubles_an_input_overwritten_while_it_is_on_its_way_is_found_out(run_on_doubles, engine_on_doubles):
     run_on_doubles(
         """
         from iern.runtime.engine_batch import EngineBatch
@@ -142,11 +174,13 @@ def test_over_doubles_an_input_overwritten_while_it_is_on_its_way_is_found_out(r
             EngineBatch._run = overwriting
             assert not furthest(session(faces(2)), right) < 1e-2
         """,
-        engine("native"),
+        engine_on_doubles("native"),
     )
 
 
-def test_over_doubles_an_answer_is_the_callers_own_and_nothing_of_an_earlier_batch_is_seen(run_on_doubles, engine):
+def test_over_doubles_an_answer_is_the_callers_own_and_nothing_of_an_earlier_batch_is_seen(
+    run_on_doubles, engine_on_doubles
+):
     run_on_doubles(
         """
         with open_session(sys.argv[1]) as session:
@@ -158,11 +192,13 @@ def test_over_doubles_an_answer_is_the_callers_own_and_nothing_of_an_earlier_bat
                 assert (array == before).all() and (array == after).all() and array.flags.owndata
             assert furthest(session(faces(6)[::2, :, ::-1]), session(np.ascontiguousarray(faces(6)[::2, :, ::-1]))) == 0
         """,
-        engine("kernel"),
+        engine_on_doubles("kernel"),
     )
 
 
-def test_over_doubles_sessions_share_a_process_and_each_call_comes_from_another_thread(run_on_doubles, engine):
+def test_over_doubles_sessions_share_a_process_and_each_call_comes_from_another_thread(
+    run_on_doubles, engine_on_doubles
+):
     run_on_doubles(
         """
         from concurrent.futures import ThreadPoolExecutor
@@ -181,11 +217,11 @@ def test_over_doubles_sessions_share_a_process_and_each_call_comes_from_another_
             assert furthest(elsewhere(second, faces(4)), plain(faces(4))) < 5e-4
         assert is_clean() and count("retained") == 1
         """,
-        *(engine("kernel"), engine("native"), engine("native").with_suffix(".onnx")),
+        *(engine_on_doubles("kernel"), engine_on_doubles("native"), engine_on_doubles("native").with_suffix(".onnx")),
     )
 
 
-def test_over_doubles_closing_gives_everything_back_in_order_and_twice_is_once(run_on_doubles, engine):
+def test_over_doubles_closing_gives_everything_back_in_order_and_twice_is_once(run_on_doubles, engine_on_doubles):
     run_on_doubles(
         """
         order = []
@@ -207,12 +243,12 @@ def test_over_doubles_closing_gives_everything_back_in_order_and_twice_is_once(r
             raise AssertionError
         assert len(session(faces(0)).logits) == 0 and is_clean()
         """,
-        engine("kernel"),
+        engine_on_doubles("kernel"),
     )
 
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
-def test_over_doubles_a_process_that_closes_nothing_ends_in_silence(run_on_doubles, engine, where):
+def test_over_doubles_a_process_that_closes_nothing_ends_in_silence(run_on_doubles, engine_on_doubles, where):
     run_on_doubles(
         """
         import threading
@@ -228,11 +264,11 @@ def test_over_doubles_a_process_that_closes_nothing_ends_in_silence(run_on_doubl
             thread.start()
             thread.join()
         """,
-        *(engine("kernel"), where),
+        *(engine_on_doubles("kernel"), where),
     )
 
 
-def test_over_doubles_the_loop_and_the_doctors_probe_take_an_engine(run_on_doubles, engine, tmp_path):
+def test_over_doubles_the_loop_and_the_doctors_probe_take_an_engine(run_on_doubles, engine_on_doubles, tmp_path):
     said = run_on_doubles(
         """
         from iern.runtime import probes, webcam
@@ -241,7 +277,7 @@ def test_over_doubles_the_loop_and_the_doctors_probe_take_an_engine(run_on_doubl
         assert probes.model(path)["provider"] == "tensorrt, head kernel"
         assert is_clean()
         """,
-        *(engine("kernel"), PHOTO, tmp_path / "lines.jsonl"),
+        *(engine_on_doubles("kernel"), PHOTO, tmp_path / "lines.jsonl"),
     )
     assert "kernel windowed.engine on tensorrt, head kernel" in said
     (record,) = map(json.loads, (tmp_path / "lines.jsonl").read_text(encoding="utf-8").splitlines())
@@ -249,9 +285,11 @@ def test_over_doubles_the_loop_and_the_doctors_probe_take_an_engine(run_on_doubl
     assert cv2.imread(str(PHOTO)) is not None
 
 
-def test_over_doubles_tensorrt_for_rtx_compiles_for_its_shapes_before_it_is_recorded(run_on_doubles, engine, tmp_path):
+def test_over_doubles_tensorrt_for_rtx_compiles_for_its_shapes_before_it_is_recorded(
+    run_on_doubles, engine_on_doubles, tmp_path
+):
     """The double of its runtime configuration insists on it."""
-    path = engine("kernel")
+    path = engine_on_doubles("kernel")
     for file in path.parent.glob(f"{path.stem}*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     copy = tmp_path / path.name
