@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import functools
 import importlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -75,7 +76,9 @@ def cuda_device() -> CudaDevice:
 
 def _import_pycuda() -> ModuleType:
     try:
-        return importlib.import_module("pycuda.driver")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a libcuda that does not fit, which its error says again
+            return importlib.import_module("pycuda.driver")
     except ModuleNotFoundError as error:
         if error.name == "pycuda":
             raise SessionError(f"an engine needs pycuda, which is not installed; {PYCUDA}") from error

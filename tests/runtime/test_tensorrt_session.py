@@ -116,11 +116,12 @@ def test_without_pycuda_what_to_install_is_told(engine):
     ("source", "found"),
     [
         ("raise ImportError('libcuda.so.1: cannot open shared object file')", "libcuda.so.1: cannot open"),
+        ("import warnings; warnings.warn('does not fit'); raise ImportError('cuArrayCreate_v2')", "cuArrayCreate_v2"),
         ("import pycuda.nothing", "No module named 'pycuda.nothing'"),
         ("raise RuntimeError('numpy.core.multiarray failed')", "multiarray failed"),
     ],
 )
-def test_a_broken_pycuda_is_told_apart_from_none(engine, monkeypatch, tmp_path, source, found):
+def test_a_broken_pycuda_is_told_apart_from_none(engine, monkeypatch, tmp_path, recwarn, source, found):
     (tmp_path / "pycuda").mkdir()
     (tmp_path / "pycuda" / "__init__.py").touch()
     (tmp_path / "pycuda" / "driver.py").write_text(source, encoding="utf-8")
@@ -130,6 +131,7 @@ def test_a_broken_pycuda_is_told_apart_from_none(engine, monkeypatch, tmp_path, 
     cuda_device.cache_clear()
     with pytest.raises(SessionError, match=rf"pycuda cannot be imported \(.*{found}.*\); .*--force-reinstall"):
         open_session(engine)
+    assert not recwarn.list
     for name in ("pycuda", "pycuda.driver"):
         sys.modules.pop(name, None)
 
