@@ -25,6 +25,7 @@ from repository import ROOT
 VERSION = "2026.1"
 CACHE = ROOT / "build" / "tests"
 SOURCES = ROOT / "tests" / "driver_double"
+DRIVER = [str(SOURCES / name) for name in ("libcuda.cpp", "launches.cpp")]
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror")
 
 
@@ -88,7 +89,7 @@ def _build_double(target: Path, headers: Path, pycuda: Path) -> None:
     double, absent = target / "libcuda.so.1", target / "absent.c"
     (driver,) = (pycuda / "pycuda").glob("_driver*.so")
     wanted = {name for name in _symbols(driver, "--undefined-only") if name.startswith("cu")}
-    compiled = ["g++", *FLAGS, "-Wno-deprecated-declarations", "-isystem", str(headers), str(SOURCES / "libcuda.cpp")]
+    compiled = ["g++", *FLAGS, "-Wno-deprecated-declarations", "-isystem", str(headers), *DRIVER]
     link = ["-Wl,-soname,libcuda.so.1", "-ldl", "-o", str(double)]
     _run([*compiled, *link])
     # What pycuda refers to and we never call: 801 is CUDA_ERROR_NOT_SUPPORTED.

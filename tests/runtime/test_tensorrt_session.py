@@ -18,9 +18,10 @@ from engine_double import ICudaEngine, IExecutionContext, IRuntimeConfig, Runtim
 from iern.runtime import tensorrt_engine
 from iern.runtime.cuda_context import cuda_device
 from iern.runtime.engine_file import Gpu, Manifest, write_engine
-from iern.runtime.errors import SessionError
+from iern.runtime.errors import EngineError, SessionError
+from iern.runtime.findings import _where
 from iern.runtime.session import open_session
-from iern.runtime.tensorrt_engine import load_tensorrt
+from iern.runtime.tensorrt_engine import load_engine, load_tensorrt, make_logger
 from repository import ROOT
 from tiny_artifact import tiny_artifact
 
@@ -106,6 +107,12 @@ def test_an_engine_goes_to_no_provider_of_onnxruntimes(engine, provider):
         open_session(engine, provider)
 
 
+def test_the_doctor_says_of_an_engine_where_it_runs_and_what_slows_it():
+    note = "without a CUDA graph, which would be faster (why)"
+    assert _where({"provider": "tensorrt, head kernel", "note": ""}, {}) == ("tensorrt, head kernel", "")
+    assert _where({"provider": "tensorrt, head kernel", "note": note}, {}) == (f"tensorrt, head kernel, {note}", "")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("pycuda") is not None, reason="pycuda is installed")
 def test_without_pycuda_what_to_install_is_told(engine):
     with pytest.raises(SessionError, match=r"needs pycuda, which is not installed; pip install pycuda .*JetPack"):
@@ -149,3 +156,12 @@ def test_a_backend_that_is_broken_is_told_apart_from_one_that_is_not_installed(m
     monkeypatch.setattr(tensorrt_engine, "MODULES", {"tensorrt": ("broken_runtime",)})
     with pytest.raises(SessionError, match=r"cannot be imported .*libnvinfer.so.10: not found"):
         load_tensorrt("tensorrt")
+
+
+@pytest.mark.parametrize(("plan", "reason"), [(b"no plan at all" * 100, "magicTag"), (b"", "")])
+def test_the_real_tensorrt_for_rtx_refuses_what_is_no_plan_in_its_own_words(plan, reason):
+    if not any(importlib.util.find_spec(name) for name in tensorrt_engine.MODULES["rtx"]):
+        pytest.skip("TensorRT for RTX is not installed")
+    rtx = load_tensorrt("rtx")
+    with pytest.raises(EngineError, match=rf"TensorRT does not take it \(.*{reason}"):
+        load_engine(rtx, make_logger(rtx), plan)
