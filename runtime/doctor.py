@@ -42,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object: schema, ok, findings")
     parser.add_argument(
-        "--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx model to try (default: the bundled)"
+        "--model",
+        type=Path,
+        default=MODEL,
+        metavar="FILE",
+        help="exported .onnx or .engine to try (default: the bundled)",
     )
     options = parser.parse_args(argv)
     findings: list[Finding] = []

@@ -141,6 +141,8 @@ def model(path: Path, opencv: Answer, engine: Answer, driver: Answer) -> Finding
 
 def _where(found: Answer, driver: Answer) -> tuple[str, str]:
     """Where the model runs and why, and what to do where it could run on a GPU."""
+    if found["provider"] not in PROVIDERS:  # an engine
+        return ", ".join(filter(None, (found["provider"], found["note"]))), ""
     title = PROVIDERS[found["provider"]].title
     if found["provider"] != "cpu":
         return f"{title}, which runs all of it", ""

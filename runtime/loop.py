@@ -20,6 +20,7 @@ from iern.runtime.latency import Latency, Tally, counted, stopwatch
 from iern.runtime.options import DEMO_CLIP, Options
 from iern.runtime.outputs import Sink, View, json_lines, print_answers, recording, still
 from iern.runtime.preprocess import crop_faces
+from iern.runtime.rebuild import open_or_rebuild
 from iern.runtime.results import judged_faces
 from iern.runtime.session import Session, open_session
 from iern.runtime.sources import ImageFiles, Source
@@ -43,10 +44,10 @@ def run(options: Options) -> None:
     if problem and not options.demo:
         raise OutputError(f"{problem}; use --headless, with --record, --still or --jsonl to keep the answers")
     tally, lost = Tally(), None
-    if options.provider == "tensorrt":
+    if options.provider == "tensorrt" and options.model.suffix.lower() == ".onnx":
         print("TensorRT builds its engines at the first start of a model, for minutes, and keeps them", flush=True)
     with contextlib.ExitStack() as stack:
-        session = stack.enter_context(open_session(options.model, provider=options.provider, strict=options.strict))
+        session = stack.enter_context(_open_model(options))
         source = stack.enter_context(_open(options))
         if options.demo and (problem or options.headless):
             options = _staged(options, source)
@@ -101,6 +102,15 @@ def _warm_up(detector: FaceDetector, session: Session) -> None:
 
 def _status(tally: Tally, latency: Latency, faces: int, provider: str) -> str:
     return f"{tally.rate:.1f} fps   {latency.total:.0f} ms   {counted(faces, 'face')}   {provider}"
+
+
+def _open_model(options: Options) -> Session:
+    def opened() -> Session:
+        return open_session(options.model, provider=options.provider, strict=options.strict)
+
+    if options.model.suffix.lower() == ".engine":
+        return open_or_rebuild(options.model, opened, options.rebuild)
+    return opened()
 
 
 def _open(options: Options) -> Source:

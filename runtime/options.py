@@ -26,6 +26,8 @@ examples:
   webcam.py --source photo.jpg --headless --still annotated.png
   webcam.py --source photos/ --headless        one line of answers an image
   webcam.py --provider cuda --strict           the GPU, or an error instead of the CPU
+  webcam.py --model office.fp16.engine --rebuild
+                                               a TensorRT engine, built again where it does not fit
 
 Files and folders give every frame. Cameras and streams give the latest frame only: what the loop
 cannot keep up with is dropped and counted, and the picture never lags behind.
@@ -50,6 +52,7 @@ class Options:
     model: Path = MODEL
     provider: str = "auto"
     strict: bool = False
+    rebuild: bool = False
     headless: bool = False
     record: Path | None = None
     still: Path | None = None
@@ -74,7 +77,9 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         metavar="S",
         help="camera number, /dev/video*, video file, image, folder of images, or RTSP/HTTP URL (default: camera 0)",
     )
-    add("--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx model (default: the bundled one)")
+    add(
+        "--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx or .engine (default: the bundled one)"
+    )
     add(
         "--provider",
         choices=("auto", "cpu", "cuda", "tensorrt"),
@@ -83,6 +88,11 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         "the first start, for minutes, and keeps them",
     )
     add("--strict", action="store_true", help="fail where the provider asked for is not there, instead of falling back")
+    add(
+        "--rebuild",
+        action="store_true",
+        help="build an .engine that does not fit this machine again, from the .onnx beside it, which takes minutes",
+    )
     add("--headless", action="store_true", help="open no window; for machines without a display")
     add(
         "--record",
@@ -104,7 +114,10 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         help="show it: the source, or the bundled clip where it does not open; a window, or without a display "
         "demo_output/annotated.webm and demo_output/still.png",
     )
-    return Options(**vars(parser.parse_args(argv)))
+    options = Options(**vars(parser.parse_args(argv)))
+    if options.rebuild and options.model.suffix.lower() != ".engine":
+        parser.error(f"--rebuild is for a --model that ends in .engine, found {options.model}")
+    return options
 
 
 def _path_with(suffixes: tuple[str, ...]) -> Callable[[str], Path]:

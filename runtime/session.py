@@ -157,15 +157,24 @@ def open_session(
     max_batch: int = MAX_BATCH,
     threads: int | None = None,
 ) -> Session:
-    """Open an exported model on the backend that its suffix names; the arguments are those of `OnnxSession`.
+    """Open an exported model, or an engine, on the backend that its suffix names.
 
-    Raises ArtifactError for a file that no backend reads.
+    The arguments are those of `OnnxSession`; an engine goes its own way, with `provider` auto, and falls back on none.
+    Raises ArtifactError for a file that no backend reads, and what the backend's session raises.
     """
     if isinstance(model, bytes) or Path(model).suffix.lower() == ".onnx":
         return OnnxSession(model, provider, strict, max_batch, threads)
+    if Path(model).suffix.lower() == ".engine":
+        if provider != "auto":
+            raise SessionError(
+                f"{model}: is an engine of TensorRT's, which no other provider runs; leave {provider} out"
+            )
+        from iern.runtime.tensorrt_session import TensorRtSession  # late: it is made from this module's Session
+
+        return TensorRtSession(model, max_batch)
     if Path(model).suffix.lower() in (".pt", ".pth", ".ckpt"):
         raise ArtifactError(f"{model}: a checkpoint must be exported first: python export/to_trt.py {model}")
-    raise ArtifactError(f"{model}: expected an exported model, a file that ends in .onnx")
+    raise ArtifactError(f"{model}: expected an exported model, a file that ends in .onnx or .engine")
 
 
 def _joined(parts: list[Answer]) -> Answer:

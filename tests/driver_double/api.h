@@ -1,0 +1,23 @@
+// What the files of the driver's double share: the machine, and how each function of the driver's begins.
+#pragma once
+
+#include "machine.h"
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+#define API EXPORT CUresult
+// First of all: whether the call fails, or may not be made. A name as it is written, before cuda.h makes it `.._v2`.
+#define BEGIN(function) \
+    if (const CUresult code = begin(#function)) return code
+#define BEGIN_UNRECORDED(function)                           \
+    if (const CUresult code = begin(#function)) return code; \
+    if (machine.spoil_recording()) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
+
+constexpr int ARCHITECTURE = 87, DRIVER = 12060;
+
+extern Machine machine;
+
+CUresult begin(const char* function);
+
+inline Stream& as_stream(CUstream stream) {
+    return stream ? *reinterpret_cast<Stream*>(stream) : machine.default_stream;
+}

@@ -1,0 +1,48 @@
+"""Engines and programs over the doubles of the driver and of TensorRT, made once for all tests that ask for them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def engine_on_doubles(tmp_path_factory) -> Callable[..., Path]:
+    """Head, and network of `engine_folder.NETWORKS` -> an engine; not to be changed, since others use it too."""
+    from engine_folder import NETWORKS, make_engine  # late: it imports PyTorch
+
+    folder = tmp_path_factory.mktemp("engines")
+
+    def of(head: str, network: str = "windowed") -> Path:
+        path = folder / f"{head} {network}.engine"
+        if not path.exists():
+            make_engine(path, head, **NETWORKS[network])
+        return path
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def run_on_doubles() -> Callable[..., str]:
+    """A program with its arguments -> what it prints. It ends well, and says nothing on stderr.
+
+    It begins with all that `on_doubles` holds. Keywords are changes to its environment.
+    """
+    from pycuda_on_double import environment
+
+    variables = environment()
+
+    def run(text: str, *arguments: object, **changes: str) -> str:
+        command = [sys.executable, "-c", f"from on_doubles import *\n{textwrap.dedent(text)}", *map(str, arguments)]
+        result = subprocess.run(
+            command, env={**variables, **changes}, capture_output=True, encoding="utf-8", timeout=120, check=False
+        )
+        assert (result.returncode, result.stderr) == (0, ""), f"{result.stdout}\n{result.stderr}"
+        return result.stdout
+
+    return run
