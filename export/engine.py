@@ -7,7 +7,6 @@ that it runs on.
 
 from __future__ import annotations
 
-import importlib
 import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -17,17 +16,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from iern.export.tensorrt_callbacks import make_logger, make_monitor
+from iern.export.build_monitor import make_monitor
 from iern.runtime.artifact import INPUT_NAME
+from iern.runtime.engine_file import BACKENDS
 from iern.runtime.errors import EngineError, one_line
 from iern.runtime.files import atomic_path
+from iern.runtime.tensorrt_engine import REMEDIES, find_tensorrt, make_logger
 
-MODULES = {"tensorrt": ("tensorrt", "tensorrt_bindings"), "rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
-"""backend -> the packages that may hold it"""
-HINTS = {
-    "tensorrt": "pip install tensorrt (on a Jetson it comes with JetPack)",
-    "rtx": "pip install tensorrt_rtx_cu12_bindings tensorrt_rtx_cu12_libs",
-}
 OnStep = Callable[[str, int, int], None]
 """phase, steps done, steps in all"""
 
@@ -53,21 +48,17 @@ def load_backend(name: str = "auto") -> tuple[str, ModuleType]:
 
     Raises EngineError where it is not installed or cannot be imported.
     """
-    reasons = []
-    for backend in MODULES if name == "auto" else (name,):
-        for module in MODULES[backend]:
-            try:
-                return backend, importlib.import_module(module)
-            except ModuleNotFoundError as error:
-                if error.name != module:
-                    reasons.append(f"{module}: {one_line(error)}")
-            except Exception as error:  # its libraries are missing, or of another version
-                reasons.append(f"{module}: {one_line(error)}")
-    wanted = "TensorRT" if name == "auto" else {"tensorrt": "TensorRT", "rtx": "TensorRT for RTX"}[name]
+    reasons, remedies = [], []
+    for backend in BACKENDS if name == "auto" else (name,):
+        package, broken = find_tensorrt(backend)
+        if package is not None:
+            return backend, package
+        reasons += broken
+        remedies.append(REMEDIES[backend])
+    wanted = BACKENDS.get(name, "TensorRT")
     if reasons:
         raise EngineError(f"{wanted} is installed but cannot be imported ({'; '.join(reasons)}); install it again")
-    hint = " or ".join(HINTS.values()) if name == "auto" else HINTS[name]
-    raise EngineError(f"{wanted} is not installed; {hint}")
+    raise EngineError(f"{wanted} is not installed; {', or '.join(remedies)}")
 
 
 def build_plan(
@@ -145,7 +136,7 @@ def _parse(parser: Any, network: Any, graph: bytes, logger: Any) -> None:
     errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
     # A parser that says yes to a file it did not understand leaves a network without outputs.
     if not done or errors or network.num_outputs == 0:
-        said = one_line(RuntimeError("; ".join(errors or logger.errors) or "it has no outputs"))
+        said = one_line(RuntimeError("; ".join(errors))) if errors else logger.told("it has no outputs")
         raise EngineError(f"TensorRT does not read this graph ({said}); export it again with export/to_trt.py")
 
 
@@ -183,8 +174,7 @@ def _write_timing_cache(config: Any, path: Path | None) -> None:
 
 
 def _failure(what: str, logger: Any, log: Path | None) -> str:
-    said = one_line(RuntimeError("; ".join(logger.errors) or "it gave no reason"))
-    return f"{what} ({said}); " + (f"its log is {log}" if log else "--log FILE keeps its log")
+    return f"{what} ({logger.told()}); " + (f"its log is {log}" if log else "--log FILE keeps its log")
 
 
 @contextmanager

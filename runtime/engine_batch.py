@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iern.cpp_ext.pycuda_tail import PycudaTail, TailOutputs, on_device
-from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact
+from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, TAIL_INPUTS, Artifact
 from iern.runtime.cuda_graph import CudaGraph
-from iern.runtime.engine_contract import MAPS
 from iern.runtime.errors import EngineError, one_line
 
 ALIGNMENT = 256
@@ -94,7 +93,7 @@ class EngineBatch:
         if self._tail is None:
             addresses.update(zip(OUTPUT_NAMES, self._addresses, strict=True))
         else:
-            for name in MAPS[: 2 if self._tail.windowed else 1]:
+            for name in TAIL_INPUTS[: 2 if self._tail.windowed else 1]:
                 rows, channels, height, width = self._context.get_tensor_shape(name)
                 self._insist(rows == maps)
                 self._map_size = (height, width)

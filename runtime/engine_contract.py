@@ -5,12 +5,9 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES
+from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, TAIL_INPUTS
 from iern.runtime.engine_file import EngineFile
 from iern.runtime.errors import EngineError
-
-MAPS = ("u", "h")
-"""names of the maps (B * N, d, H, W) around the last ReLU, which an engine of head `kernel` ends at"""
 
 
 def check_engine(trt: ModuleType, engine: Any, file: EngineFile) -> None:
@@ -34,9 +31,9 @@ def _promised(engine: Any, file: EngineFile, names: list[str]) -> dict[str, str]
         promised.update({name: _text("out", "FLOAT", shape) for name, shape in zip(OUTPUT_NAMES, shapes, strict=True)})
         return promised
     _, channels, sums = file.tail.weight.shape
-    size = tuple(engine.get_tensor_shape(MAPS[0]))[2:] if MAPS[0] in names else ()  # the kernel takes any
+    size = tuple(engine.get_tensor_shape(TAIL_INPUTS[0]))[2:] if TAIL_INPUTS[0] in names else ()  # the kernel takes any
     kind = "HALF" if file.manifest.precision == "fp16" else "FLOAT"
-    for name in MAPS[: 2 if sums > 1 else 1]:
+    for name in TAIL_INPUTS[: 2 if sums > 1 else 1]:
         promised[name] = _text("out", kind, (-1, channels, *size))
     return promised
 

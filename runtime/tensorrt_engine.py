@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 from iern.runtime.engine_file import BACKENDS
 from iern.runtime.errors import EngineError, SessionError, one_line
@@ -19,17 +19,25 @@ REMEDIES = {
 ERRORS_KEPT = 20
 
 
-def load_tensorrt(backend: str) -> ModuleType:
-    """The package of a backend. Raises SessionError with the remedy where it is missing or broken."""
+def find_tensorrt(backend: str) -> tuple[ModuleType | None, list[str]]:
+    """The package of a backend; or none, and why each one that is installed cannot be imported."""
     reasons = []
     for module in MODULES[backend]:
         try:
-            return importlib.import_module(module)
+            return importlib.import_module(module), []
         except ModuleNotFoundError as error:
             if error.name != module:
                 reasons.append(f"{module}: {one_line(error)}")
         except Exception as error:  # its libraries are missing, or of another version
             reasons.append(f"{module}: {one_line(error)}")
+    return None, reasons
+
+
+def load_tensorrt(backend: str) -> ModuleType:
+    """The package of a backend. Raises SessionError with the remedy where it is missing or broken."""
+    package, reasons = find_tensorrt(backend)
+    if package is not None:
+        return package
     title = BACKENDS[backend]
     if reasons:
         raise SessionError(
@@ -38,8 +46,9 @@ def load_tensorrt(backend: str) -> ModuleType:
     raise SessionError(f"this engine needs {title}, which is not installed; {REMEDIES[backend]}")
 
 
-def make_logger(trt: ModuleType) -> Any:
-    """A logger that prints nothing; `told()` says what TensorRT's errors were since it was last asked.
+def make_logger(trt: ModuleType, file: TextIO | None = None) -> Any:
+    """A logger that writes every line to `file`, if any, and nothing to the terminal; `told()` says what TensorRT's
+    errors were since it was last asked.
 
     Its class is made for the package in use. An IErrorRecorder would hear the same, but one written in Python makes
     TensorRT for RTX crash as it lets it go.
@@ -52,12 +61,14 @@ def make_logger(trt: ModuleType) -> Any:
             self.errors: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
+            if file is not None:
+                file.write(f"[{severity.name}] {message}\n")
             if severity in severe and len(self.errors) < ERRORS_KEPT:
                 self.errors.append(message)
 
-        def told(self) -> str:
+        def told(self, otherwise: str = "it gave no reason") -> str:
             errors, self.errors = self.errors, []
-            return one_line(RuntimeError("; ".join(errors) or "it gave no reason"), longest=500)
+            return one_line(RuntimeError("; ".join(errors) or otherwise), longest=500)
 
     return Log()
 

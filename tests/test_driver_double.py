@@ -10,8 +10,6 @@ import pytest
 
 from pycuda_on_double import environment
 
-pytestmark = pytest.mark.slow
-
 PRELUDE = """
 import numpy as np, pycuda.driver as cuda
 from iern.cpp_ext.images import images

@@ -16,10 +16,10 @@ import onnx
 import pytest
 import torch
 
-from iern.export import engine
 from iern.export.deconfound import deconfound
 from iern.export.engine import BuildOptions, build_plan, capability, load_backend
 from iern.export.to_onnx import export_onnx
+from iern.runtime import tensorrt_engine
 from iern.runtime.artifact import Artifact
 from iern.runtime.errors import EngineError
 from iern.runtime.options import MODEL
@@ -59,8 +59,8 @@ def graph() -> bytes:
 def members_called() -> set[str]:
     """`Class.member` for everything that the builder asks of TensorRT, read from its source."""
     found = set()
-    for name in ("engine.py", "tensorrt_callbacks.py"):
-        for node in ast.walk(ast.parse((ROOT / "export" / name).read_text(encoding="utf-8"))):
+    for name in ("export/engine.py", "export/build_monitor.py"):
+        for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Attribute):
                 continue
             owner = node.value
@@ -154,10 +154,10 @@ def test_what_is_no_compute_capability_is_refused(text):
 
 
 @pytest.mark.parametrize(
-    ("backend", "remedy"), [("tensorrt", "JetPack"), ("rtx", "tensorrt_rtx_cu12"), ("auto", " or ")]
+    ("backend", "remedy"), [("tensorrt", "JetPack"), ("rtx", "tensorrt_rtx_cu12"), ("auto", "JetPack.* or ")]
 )
 def test_a_backend_that_is_not_installed_is_refused_with_what_to_install(backend, remedy, monkeypatch):
-    monkeypatch.setattr(engine, "MODULES", {"tensorrt": ("no_such_module",), "rtx": ("nor_this_one",)})
+    monkeypatch.setattr(tensorrt_engine, "MODULES", {"tensorrt": ("no_such_module",), "rtx": ("nor_this_one",)})
     with pytest.raises(EngineError, match=f"is not installed; .*{remedy}"):
         load_backend(backend)
 
@@ -165,7 +165,7 @@ def test_a_backend_that_is_not_installed_is_refused_with_what_to_install(backend
 def test_a_backend_that_is_installed_but_broken_is_told_apart_from_one_that_is_not(monkeypatch, tmp_path):
     (tmp_path / "broken_tensorrt.py").write_text("raise OSError('libnvinfer.so.10: not found')", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(engine, "MODULES", {"tensorrt": ("broken_tensorrt",)})
+    monkeypatch.setattr(tensorrt_engine, "MODULES", {"tensorrt": ("broken_tensorrt",)})
     with pytest.raises(EngineError, match=r"cannot be imported .*libnvinfer.so.10: not found"):
         load_backend("tensorrt")
 

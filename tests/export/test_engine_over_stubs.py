@@ -40,9 +40,8 @@ def libraries(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=[pytest.param(version, marks=pytest.mark.slow) for version in BINDINGS])
+@pytest.fixture(scope="module", params=BINDINGS)
 def version(request):
-    """Slow, since its wheel is fetched once."""
     return request.param
 
 
@@ -83,6 +82,11 @@ def test_the_graph_the_workspace_and_the_verbosity_arrive_as_given(report):
     workspace, detailed = 0, 2
     assert arrived["config.workspace"] == [[workspace, 3 << 30]]
     assert arrived["config.verbosity"] == [[detailed]]
+
+
+def test_ten_bits_of_mantissa_are_forbidden_to_matrix_products_in_single_precision(report):
+    """By the flag's number in this version."""
+    assert report["a_build"]["arrived"]["config.clear_flag"] == [[report["tf32"]]]
 
 
 def test_the_profile_has_the_smallest_usual_and_largest_batch_in_this_order(report):

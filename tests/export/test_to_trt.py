@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from iern.export import convert, half_parity
-from iern.export import engine as engines
 from iern.export.engine import load_backend
 from iern.export.faces import edge_cases
 from iern.export.to_trt import main
+from iern.runtime import tensorrt_engine
 from iern.runtime.artifact import Artifact
 from iern.runtime.engine_file import read_engine
 from iern.runtime.errors import EngineError
@@ -395,7 +395,7 @@ def test_another_precision_than_the_files_is_refused(exported, capsys):
 
 @pytest.fixture
 def no_tensorrt(monkeypatch):
-    monkeypatch.setattr(engines, "MODULES", {"tensorrt": ("no_such_module",), "rtx": ("nor_this_one",)})
+    monkeypatch.setattr(tensorrt_engine, "MODULES", {"tensorrt": ("no_such_module",), "rtx": ("nor_this_one",)})
 
 
 @pytest.mark.usefixtures("no_tensorrt")

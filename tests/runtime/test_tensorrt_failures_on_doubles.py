@@ -16,8 +16,6 @@ from engine_double import make_plan
 from engine_folder import BATCHES
 from iern.runtime.engine_file import EngineFile, TailWeights, read_engine, write_engine
 
-pytestmark = pytest.mark.slow
-
 BUILD = r"build it again: python -m iern\.export\.to_trt"
 
 

@@ -12,8 +12,6 @@ import pytest
 
 from iern.runtime.engine_file import manifest_path
 
-pytestmark = pytest.mark.slow
-
 PHOTO = Path(__file__).parents[1] / "data" / "photos" / "obama_portrait.jpg"
 ENGINES = [
     *(("kernel", network) for network in ("windowed", "pooled", "mean of softmaxes", "single precision")),

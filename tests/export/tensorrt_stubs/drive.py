@@ -20,8 +20,8 @@ from fakes import Fakes, virtual
 from lessons import INPUT_SHAPE, PLAN, TENSORS, learn_builder, learn_runtime
 
 from iern.export.engine import BuildOptions, build_plan, load_backend
-from iern.export.tensorrt_callbacks import make_logger
 from iern.runtime.errors import EngineError
+from iern.runtime.tensorrt_engine import make_logger
 
 GRAPH = b"a graph\0in ONNX"
 OPTIONS = BuildOptions(batches=(2, 3, 5), workspace=3 << 30)
@@ -44,6 +44,7 @@ def main(folder: Path) -> None:
     fakes = Fakes(f"libnvinfer.so.{major(trt)}")
     learn_builder(trt, fakes)
     report = {"backend": name, "package": trt.__name__, "version": trt.__version__, "members": members(trt)}
+    report["tf32"] = int(trt.BuilderFlag.TF32)
     learn_runtime(trt, fakes)
     for scenario in SCENARIOS:
         fakes.forget_calls()

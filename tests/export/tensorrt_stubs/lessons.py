@@ -7,7 +7,8 @@ from typing import Any
 
 from fakes import Fakes, boolean, bytes_at, each, int32, shape_at, text_at
 
-from iern.export.tensorrt_callbacks import make_logger, make_monitor
+from iern.export.build_monitor import make_monitor
+from iern.runtime.tensorrt_engine import make_logger
 
 PLAN, TIMES = b"plan\0" * 1000, b"new\0times!"
 INPUT_SHAPE = (-1, 64, 64, 3)
@@ -63,6 +64,7 @@ def learn_config(trt: ModuleType, fakes: Fakes, builder: Any) -> dict[str, Any]:
     workspace, detailed = trt.MemoryPoolType.WORKSPACE, trt.ProfilingVerbosity.DETAILED
     learn("config.workspace", 0, lambda: config.set_memory_pool_limit(workspace, 1), each(int32, int))
     learn("config.verbosity", 0, lambda: setattr(config, "profiling_verbosity", detailed), each(int32))
+    learn("config.clear_flag", 0, lambda: config.clear_flag(trt.BuilderFlag.TF32), each(int32))
     monitor = make_monitor(trt, lambda *step: None, lambda: False)
     learn("config.monitor", 0, lambda: setattr(config, "progress_monitor", monitor), each(int))
     profile = learn("builder.create_profile", fakes["profile"], builder.create_optimization_profile)

@@ -1,36 +1,13 @@
-"""What TensorRT calls back while it builds: log lines to a file, errors to be told, progress to a bar.
+"""What TensorRT calls back while it builds: progress, told to a bar.
 
-TensorRT's base classes belong to whichever of its packages is in use, so the classes are made for a given one.
+TensorRT's base class belongs to whichever of its packages is in use, so the class is made for a given one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, TextIO
-
-ERRORS_KEPT = 20
-
-
-def make_logger(trt: ModuleType, file: TextIO | None) -> Any:
-    """A logger that writes every line to `file`, if any, and nothing to the terminal; its `errors` are the first ones.
-
-    They are what an IErrorRecorder would get; one written in Python makes TensorRT for RTX crash as it lets it go.
-    """
-    severe = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
-
-    class Log(trt.ILogger):  # type: ignore[name-defined]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if file is not None:
-                file.write(f"[{severity.name}] {message}\n")
-            if severity in severe and len(self.errors) < ERRORS_KEPT:
-                self.errors.append(message)
-
-    return Log()
+from typing import Any
 
 
 def make_monitor(trt: ModuleType, on_step: Callable[[str, int, int], None], stopped: Callable[[], bool]) -> Any:
