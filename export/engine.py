@@ -81,6 +81,9 @@ def build_plan(
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         # Ten bits of mantissa in matrix products, on by default, would pass for single precision.
         config.clear_flag(trt.BuilderFlag.TF32)
+        if name == "rtx":
+            # An engine that allocates by itself while it runs cannot be recorded in a CUDA graph.
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         monitor = make_monitor(trt, on_step or (lambda phase, done, of: None), stopped)
         config.progress_monitor = monitor
         config.add_optimization_profile(_profile(builder, network, options.batches))

@@ -19,12 +19,14 @@ from iern.export.build_engine import build_engine, precision_of, refuse_machine,
 from iern.export.cut import cut_before_tail
 from iern.export.engine import BuildOptions, load_backend
 from iern.export.verify import read_exported
-from iern.runtime.engine_file import Gpu, read_engine, tail_path
+from iern.runtime.engine_file import HEADS, Gpu, read_engine, tail_path
 from iern.runtime.errors import EngineError, ParityError
 from iern.runtime.files import sha256
 from iern.runtime.head_record import record_head
 from iern.runtime.options import DEMO_CLIP, MODEL
 from iern.runtime.session import open_session
+from iern.train.config import SEVEN_EXPRESSIONS, from_preset
+from iern.train.model import build
 from tiny_export import exported_tiny
 from tiny_network import tiny_network
 
@@ -87,6 +89,24 @@ def test_with_the_kernels_head_the_plan_ends_before_the_tail_whose_weights_lie_b
     np.testing.assert_array_equal(found.tail.bias, expected.bias)
     build_engine(source, target, rtx, "native", ADA, DEMO_CLIP)
     assert not tail_path(target).exists()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_bundled_model_becomes_an_engine(rtx, tmp_path, head):
+    options = BuildOptions(targets=("sm_86", "sm_89", "sm_120"))
+    found = build_engine(MODEL.with_suffix(".fp16.onnx"), tmp_path / "a.engine", rtx, head, options, DEMO_CLIP)
+    assert (found.precision, found.head, found.targets) == ("fp16", head, options.targets)
+    assert 1e6 < (tmp_path / "a.engine").stat().st_size < 40e6
+
+
+def test_the_papers_network_with_ten_strata_becomes_an_engine(rtx, tmp_path):
+    config = from_preset("paper", expressions=SEVEN_EXPRESSIONS, strata=tuple(f"stratum {i}" for i in range(10)))
+    source = tmp_path / "paper.fp16.onnx"
+    source.write_bytes(exported_tiny(build(config).eval(), trunk=torch.float16))
+    options = BuildOptions(targets=("sm_89",))
+    for head in HEADS:
+        assert build_engine(source, tmp_path / "paper.engine", rtx, head, options, DEMO_CLIP).precision == "fp16"
+        assert (tmp_path / "paper.engine").stat().st_size > 90e6, "ResNet-50 and g_r in half precision"
 
 
 def test_turing_which_has_no_float32_matrix_product_gets_the_kernels_head(rtx, source, target):

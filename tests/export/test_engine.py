@@ -35,7 +35,11 @@ VARIABLES = {
     "tensor": "ITensor",
 }
 """what the source calls them -> their classes"""
-RTX_ONLY = {"IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability"}
+RTX_ONLY = {
+    "BuilderFlag.REQUIRE_USER_ALLOCATION",
+    "IBuilderConfig.num_compute_capabilities",
+    "IBuilderConfig.set_compute_capability",
+}
 
 
 @pytest.fixture(scope="module")
