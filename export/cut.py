@@ -15,8 +15,8 @@ from iern.runtime.artifact import INPUT_NAME, TAIL_INPUTS
 from iern.runtime.engine_file import TailWeights
 from iern.runtime.errors import EngineError
 
-POOLED = "tail.classifier.linear"
-OF_MEAN, OF_WINDOWS = "tail.of_mean", "tail.of_windows"
+POOLED = "tail.classifier.linear/Gemm"
+OF_MEAN, OF_WINDOWS = "tail.of_mean/Gemm", "tail.of_windows/Gemm"
 
 
 def cut_before_tail(model: onnx.ModelProto) -> tuple[onnx.ModelProto, TailWeights]:
@@ -28,29 +28,39 @@ def cut_before_tail(model: onnx.ModelProto) -> tuple[onnx.ModelProto, TailWeight
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.value_info}
     maps = [name for name in TAIL_INPUTS if name in shapes]
-    weights = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name.startswith("tail.")}
-    expected = {f"{POOLED}.weight", f"{POOLED}.bias"}
-    if len(maps) == len(TAIL_INPUTS):
-        expected = {f"{OF_MEAN}.weight", f"{OF_WINDOWS}.weight", f"{OF_WINDOWS}.bias"}
-    if not maps or not expected <= weights.keys():
-        found = ", ".join([*maps, *weights]) or "nothing"
+    layers = _linear_layers(model.graph)
+    expected = {OF_MEAN, OF_WINDOWS} if len(maps) == len(TAIL_INPUTS) else {POOLED}
+    if not maps or not expected <= layers.keys():
+        found = ", ".join([*maps, *layers]) or "nothing"
         raise EngineError(
             f"the graph's tail is not known: it has {found}, expected {', '.join([*TAIL_INPUTS, *sorted(expected)])}; "
             "export the checkpoint again, or use --head native"
         )
     height, width = (dim.dim_value for dim in shapes[maps[0]][2:])
-    values = {name: numpy_helper.to_array(weights[name]) for name in expected}
     trunk = Extractor(model).extract_model([INPUT_NAME], maps)
     onnx.checker.check_model(trunk, full_check=True)
-    return trunk, _tail(values, height * width)
+    return trunk, _tail(layers, height * width)
 
 
-def _tail(values: dict[str, NDArray], pixels: int) -> TailWeights:
+def _linear_layers(graph: onnx.GraphProto) -> dict[str, tuple[NDArray, NDArray]]:
+    """The tail's matrix products: name -> weight (E, ...) and bias (E,), zero where it has none.
+
+    By what they read, since the exporter keeps one copy of tensors that are equal, under one of their names.
+    """
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    found = {}
+    for node in graph.node:
+        if node.name in (POOLED, OF_MEAN, OF_WINDOWS):
+            weight, *bias = (numpy_helper.to_array(values[name]) for name in node.input[1:])
+            found[node.name] = weight, bias[0] if bias else np.zeros(len(weight), np.float32)
+    return found
+
+
+def _tail(layers: dict[str, tuple[NDArray, NDArray]], pixels: int) -> TailWeights:
     """Weights of means -> weights of sums over the pixels, as the kernel takes them."""
-    if f"{POOLED}.weight" in values:
-        of_sum = values[f"{POOLED}.weight"].astype(np.float64) / pixels
-        return TailWeights(of_sum[..., None].astype(np.float32), values[f"{POOLED}.bias"].astype(np.float32))
-    of_sum = values[f"{OF_MEAN}.weight"].astype(np.float64) / pixels
-    of_windows = values[f"{OF_WINDOWS}.weight"].reshape(*of_sum.shape, 9)  # divided by the pixels already
-    table = np.concatenate([of_sum[..., None], of_windows], axis=-1)
-    return TailWeights(table.astype(np.float32), values[f"{OF_WINDOWS}.bias"].astype(np.float32))
+    of_mean, bias = layers.get(POOLED) or layers[OF_MEAN]
+    columns = [of_mean[..., None] / np.float64(pixels)]
+    if OF_WINDOWS in layers:
+        of_windows, bias = layers[OF_WINDOWS]  # divided by the pixels already
+        columns.append(of_windows.reshape(*of_mean.shape, 9))
+    return TailWeights(np.concatenate(columns, axis=-1).astype(np.float32), bias.astype(np.float32))

@@ -55,6 +55,19 @@ def test_the_parts_answer_as_the_whole_file_does_in_half_precision(name):
         np.testing.assert_allclose(found, value, rtol=0, atol=5e-3 * np.ptp(expected.logits))
 
 
+def test_weights_that_are_equal_and_so_stored_once_are_found():
+    model = tiny_network()
+    with torch.no_grad():
+        for module in model.modules():
+            if getattr(module, "bias", None) is not None:
+                module.bias.zero_()
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.zero_()
+    expected = answers_of_torch(model, FACES, 1.0, torch.float64)
+    found = answer_by_parts(exported_tiny(model), model)
+    np.testing.assert_allclose(found[1], expected.logits, rtol=0, atol=2e-5 * np.abs(expected.logits).max())
+
+
 def test_the_trunk_ends_at_the_maps_in_half_precision_and_keeps_nothing_of_the_tail():
     model = onnx.load_from_string(exported_tiny(tiny_network(), trunk=torch.float16))
     before = model.SerializeToString(deterministic=True)
