@@ -18,8 +18,10 @@ from iern.runtime.probes import cuda
 
 MODULES = (
     *("torch", "numpy", "triton", "timm", "cv2", "onnx", "onnxscript", "onnxruntime"),
-    *("tensorrt", "pycuda", "pytest", "packaging"),
+    *("tensorrt", "tensorrt_rtx", "pycuda", "pytest", "packaging"),
 )
+TENSORRTS = ("tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings")
+"""packages any of which builds engines"""
 SMI = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit", "power.draw", "temperature.gpu")
 """what nvidia-smi is asked for"""
 OLDEST_FOR_TRITON = (7, 0)
@@ -151,6 +153,14 @@ def _no_onnxruntime_cuda() -> str:
     return "" if "CUDAExecutionProvider" in available else "this onnxruntime is built without CUDA"
 
 
+def _no_tensorrt() -> str:
+    reasons = [_no_module(name) for name in TENSORRTS]
+    if "" in reasons:
+        return ""
+    broken = [reason for reason in reasons if "is not installed" not in reason]
+    return "; ".join(broken) or "neither TensorRT nor TensorRT for RTX is installed"
+
+
 LACKS: dict[str, Callable[[], str]] = {
     "gpu": _no_gpu,
     "nvcc": _no_nvcc,
@@ -158,6 +168,7 @@ LACKS: dict[str, Callable[[], str]] = {
     "kernel": _no_kernel,
     "torch.compile": _no_compile,
     "onnxruntime with CUDA": _no_onnxruntime_cuda,
+    "tensorrt": _no_tensorrt,
 }
 """what parts need besides modules -> why it is not there"""
 

@@ -11,7 +11,7 @@ import dataclasses
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,10 @@ from torch import Tensor, nn
 from ways import batched_strata, export, faces
 
 from iern.export.deconfound import deconfound
+from iern.runtime.engine_file import read_manifest
 from iern.runtime.errors import EngineError
 from iern.runtime.session import Session, open_session
+from iern.runtime.tensorrt_session import TensorRtSession
 from iern.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from iern.train.model import IERN, build
 
@@ -38,6 +40,8 @@ NOISE = 0.1
 """of repeated centres, over their own deviation"""
 TENSORRT = {"tensorrt native": "native", "tensorrt kernel": "kernel"}
 """piece -> head"""
+WITHOUT_GRAPH = ", no CUDA graph"
+"""ends the name of the variant that sends an engine's work piece by piece"""
 LARGEST = 16
 
 
@@ -180,6 +184,12 @@ def faster_head(configurations: Collection[Record], strata: int) -> str:
     return ""
 
 
+def tensorrt_of(configurations: Collection[Record]) -> str:
+    """The version of TensorRT whose engines were measured; empty where none were."""
+    facts = (variant for measured in configurations for variant in measured["variants"].values())
+    return next((variant["tensorrt"] for variant in facts if "tensorrt" in variant), "")
+
+
 def _sessions(
     model: IERN, exported: bytes, pieces: Collection[str], device: str, folder: Path, stack: contextlib.ExitStack
 ) -> tuple[dict[str, tuple[Session, Record]], dict[str, str]]:
@@ -188,26 +198,43 @@ def _sessions(
     for piece in ("onnxruntime", *TENSORRT):
         if piece in pieces:
             try:
-                session, facts = _opened(piece, model, exported, folder, device)
-                opened[piece] = stack.enter_context(session), facts
+                for name, session, facts in _opened(piece, model, exported, folder, device):
+                    opened[name] = stack.enter_context(session), facts
             except Exception as error:  # of one backend: the others are measured
                 failed[piece] = reason_of(error)
     return opened, failed
 
 
-def _opened(piece: str, model: IERN, exported: bytes, folder: Path, device: str) -> tuple[Session, Record]:
-    """A session on the GPU, and what it took. Raises IernError."""
-    facts: Record = {}
-    source: bytes | Path = exported
-    if piece in TENSORRT:
-        start = time.perf_counter()
-        source = engine(model, TENSORRT[piece], folder / f"{piece.replace(' ', '_')}_{len(model.config.strata)}")
-        facts = {"build_seconds": round(time.perf_counter() - start, 1), "plan_bytes": source.stat().st_size}
+def _opened(
+    piece: str, model: IERN, exported: bytes, folder: Path, device: str
+) -> Iterator[tuple[str, Session, Record]]:
+    """Variants of a piece: name, session on the GPU, and what it took. Raises IernError."""
+    if piece not in TENSORRT:
+        yield piece, *_timed(lambda: open_session(exported, "cuda", strict=True, max_batch=LARGEST), device)
+        return
+    start = time.perf_counter()
+    path = engine(model, TENSORRT[piece], folder / f"{piece.replace(' ', '_')}_{len(model.config.strata)}")
+    built = {
+        "build_seconds": round(time.perf_counter() - start, 1),
+        "plan_bytes": path.stat().st_size,
+        "tensorrt": read_manifest(path).tensorrt,
+    }
+    for name, graph in ((piece, True), (piece + WITHOUT_GRAPH, False)):
+        session, facts = _timed(lambda graph=graph: TensorRtSession(path, LARGEST, graph), device)
+        yield name, session, {**built, **facts}
+
+
+def _timed(opened: Callable[[], Session], device: str) -> tuple[Session, Record]:
+    """What `opened` returns, and the time and memory that it took."""
     before, start = _free(device), time.perf_counter()
-    session = open_session(source, "cuda", strict=True, max_batch=LARGEST)
-    facts["load_seconds"] = round(time.perf_counter() - start, 2)
-    facts["memory_bytes"] = before - _free(device)
-    return session, {**facts, "runs_as": session.provider, "note": session.note}
+    session = opened()
+    seconds = round(time.perf_counter() - start, 2)
+    return session, {
+        "load_seconds": seconds,
+        "memory_bytes": before - _free(device),
+        "runs_as": session.provider,
+        "note": session.note,
+    }
 
 
 def engine(model: IERN, head: str, folder: Path) -> Path:
@@ -215,7 +242,7 @@ def engine(model: IERN, head: str, folder: Path) -> Path:
     folder.mkdir(parents=True)
     checkpoint = folder / "network.pt"
     save_checkpoint(Checkpoint(model.config, model.state_dict()), checkpoint)
-    options = ["--backend", "tensorrt", "--head", head, "--max-batch", str(LARGEST), "-o", str(folder / "network.onnx")]
+    options = ["--backend", "auto", "--head", head, "--max-batch", str(LARGEST), "-o", str(folder / "network.onnx")]
     command = [sys.executable, "-m", "iern.export.to_trt", str(checkpoint), *options]
     done = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, encoding="utf-8", errors="replace", check=False

@@ -71,7 +71,7 @@ def _models(run: Run, names: Sequence[str], skip: Mapping[str, str], folder: Pat
         run.record["faster_head"] = head
         run.write()
         if not run.record["quick"]:
-            tensorrt = run.record["environment"]["versions"]["tensorrt"]
+            tensorrt = gpu_models.tensorrt_of(run.record["configurations"])
             try:
                 say(f"faster TensorRT head: {head}, remembered in {record_head(gpu_name(), tensorrt, head)}")
             except OSError as error:
@@ -98,8 +98,8 @@ def _measured(run: Run, part: str, names: Sequence[str], found: Iterable[Record]
 
 def piece_of(variant: str, names: Sequence[str]) -> str:
     """The piece among `names` that a variant belongs to: `exact with kernel, torch.compile` to torch.compile."""
-    if variant in names:
-        return variant
+    if own := [name for name in names if variant.startswith(name)]:
+        return own[0]
     return next((name for name in ("torch.compile", "kernel") if name in variant and name in names), "torch")
 
 

@@ -42,13 +42,15 @@ class EngineBatch:
         artifact: Artifact,
         size: int,
         tail: PycudaTail | None,
+        graph: bool,
         told: Callable[[], str],
         resources: ExitStack,
     ) -> None:
         """`driver` is pycuda.driver, `context` an execution context of the batch's own, `stream` none of the default.
 
-        `tail` is the kernel behind an engine that ends at the maps. `told` gives TensorRT's words for a failure.
-        It runs once here, and is recorded: what allocates, does it now. `note` says why nothing was recorded.
+        `tail` is the kernel behind an engine that ends at the maps, `graph` whether to record. `told` gives TensorRT's
+        words for a failure. It runs once here, and is recorded: what allocates, does it now. `note` says why nothing
+        was recorded.
         """
         self.size = size
         self._driver, self._context, self._stream, self._tail, self._told = driver, context, stream, tail, told
@@ -69,7 +71,7 @@ class EngineBatch:
         self._bind(size * strata, resources)
         self._graph: CudaGraph | None = None
         self._run()  # TensorRT puts off to the first run what new shapes ask for, and that may not be recorded
-        self.note = self._record(resources)
+        self.note = self._record(resources) if graph else "without a CUDA graph, as asked"
 
     def __call__(self, faces: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """(b, S, S, 3) uint8, 1 <= b <= size -> probabilities (b, E), logits (b, E), stratum logits (b, N, E)."""

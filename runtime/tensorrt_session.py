@@ -30,8 +30,8 @@ would end a recording."""
 class TensorRtSession(Session):
     """An engine on an NVIDIA GPU. Each call may come from another thread, as long as calls do not overlap."""
 
-    def __init__(self, path: Path | str, max_batch: int = MAX_BATCH) -> None:
-        """`max_batch` is lowered to what the engine takes.
+    def __init__(self, path: Path | str, max_batch: int = MAX_BATCH, graph: bool = True) -> None:
+        """`max_batch` is lowered to what the engine takes; without `graph` calls are sent piece by piece.
 
         Raises ArtifactError where files are missing or do not belong together, EngineError where the engine does not
         fit this machine, both with the command that builds it again, and SessionError where this machine cannot run
@@ -50,7 +50,7 @@ class TensorRtSession(Session):
         self._batches: list[EngineBatch] = []
         try:
             with device.current(), _letting_go(), ExitStack() as resources:
-                self._batches = _prepare(device, trt, file, largest, resources)
+                self._batches = _prepare(device, trt, file, largest, graph, resources)
                 self._resources = resources.pop_all()
         except EngineError as error:
             raise EngineError(f"{path}: {error}; build it again: {build_command(path, file.manifest)}") from error
@@ -90,7 +90,9 @@ def _letting_go() -> Iterator[None]:
         raise
 
 
-def _prepare(device: CudaDevice, trt: Any, file: EngineFile, largest: int, resources: ExitStack) -> list[EngineBatch]:
+def _prepare(
+    device: CudaDevice, trt: Any, file: EngineFile, largest: int, graph: bool, resources: ExitStack
+) -> list[EngineBatch]:
     """Batches for up to `largest` faces, smallest first. Closing `resources` gives all back, last things first."""
     driver, manifest, artifact = device.driver, file.manifest, file.artifact
     logger = make_logger(trt)
@@ -105,7 +107,7 @@ def _prepare(device: CudaDevice, trt: Any, file: EngineFile, largest: int, resou
         context = make_context(trt, manifest.backend, engine, scratch)
         if context is None:
             raise SessionError(f"TensorRT makes no execution context ({logger.told()}); free memory on the GPU")
-        batches.append(EngineBatch(driver, context, stream, artifact, size, tail, logger.told, resources))
+        batches.append(EngineBatch(driver, context, stream, artifact, size, tail, graph, logger.told, resources))
     return batches
 
 

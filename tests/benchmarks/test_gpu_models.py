@@ -14,7 +14,17 @@ from repository import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
 
-from gpu_models import SessionCall, agreed, configurations, engine, faster_head, network, strata_of_bundled, torch_forms
+from gpu_models import (
+    SessionCall,
+    agreed,
+    configurations,
+    engine,
+    faster_head,
+    network,
+    strata_of_bundled,
+    tensorrt_of,
+    torch_forms,
+)
 from gpu_plan import Scale
 from gpu_variants import COMPILED, EAGER, GRAPH
 from ways import export, faces
@@ -101,6 +111,13 @@ def test_the_head_that_is_faster_for_one_face_of_the_bundled_network_is_told():
     assert faster_head([*others, measured(3, 1, native=1, kernel=2)], strata=3) == "native"
     assert faster_head([*others, measured(3, 1, native=1)], strata=3) == "", "one alone is not faster"
     assert faster_head(others, strata=3) == ""
+
+
+def test_the_version_of_tensorrt_is_that_of_the_engines_measured():
+    found = measured(3, 1, native=1, kernel=2)
+    assert tensorrt_of([found]) == ""
+    found["variants"]["tensorrt kernel"]["tensorrt"] = "10.3.0"
+    assert tensorrt_of([measured(1, 1, native=1), found]) == "10.3.0"
 
 
 def test_the_bundled_checkpoint_is_where_it_is_looked_for():

@@ -56,6 +56,25 @@ def test_over_doubles_every_call_is_one_replay(run_on_doubles, engine_on_doubles
     )
 
 
+def test_over_doubles_a_session_asked_to_record_nothing_sends_pieces_and_answers_the_same(
+    run_on_doubles, engine_on_doubles
+):
+    run_on_doubles(
+        """
+        from iern.runtime.tensorrt_session import TensorRtSession
+        with TensorRtSession(sys.argv[1]) as session:
+            expected = session(faces(3))
+        replays = count("replays")
+        with TensorRtSession(sys.argv[1], graph=False) as session:
+            assert session.note == "without a CUDA graph, as asked"
+            assert furthest(session(faces(3)), expected) == 0
+        assert count("replays") == replays
+        assert is_clean()
+        """,
+        engine_on_doubles("kernel"),
+    )
+
+
 @pytest.mark.parametrize("head", ["kernel", "native"])
 @pytest.mark.parametrize("function", ["cuStreamBeginCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch"])
 def test_over_doubles_a_driver_that_cannot_record_gets_the_pieces_and_the_note_says_why(
