@@ -180,7 +180,7 @@ def tensorrt() -> Finding:
         remedy = "pip install tensorrt, or on a Jetson make the environment with --system-site-packages"
         return Finding("tensorrt", "note", f"{_listed(wheels)}, but no module to import", remedy, data)
     return Finding(
-        "tensorrt", "ok" if texts else "note", "; ".join(texts) or "none; the loop does not need it", "", data
+        "tensorrt", "ok" if texts else "note", "; ".join(texts) or "none; only engines need it", "", data
     )
 
 
@@ -189,7 +189,7 @@ def pycuda() -> Finding:
     version = installed(("pycuda",)).get("pycuda", "")
     data = {**_data(found), "version": version}
     if found.get("missing"):
-        return Finding("pycuda", "note", "none; the loop does not need it", data=data)
+        return Finding("pycuda", "note", "none; only engines need it", data=data)
     if "error" in found:
         remedy = (
             "install the NVIDIA driver; after a change of CUDA: pip install --force-reinstall --no-cache-dir pycuda"

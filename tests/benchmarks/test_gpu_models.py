@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from gpu_plan import Scale
 from gpu_variants import COMPILED, EAGER, GRAPH
 from ways import export, faces
 
+from iern.runtime.engine_file import read_engine
 from iern.runtime.errors import EngineError
 from iern.runtime.options import MODEL
 from iern.runtime.session import OnnxSession
@@ -92,10 +94,19 @@ def test_a_backend_that_is_not_there_is_told_and_the_others_are_measured(tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, for which an engine might be built")
+@pytest.mark.parametrize("strata", [1, 10])
+def test_the_bundled_network_with_other_strata_becomes_an_engine(tmp_path, strata):
+    """By whichever TensorRT is installed; the one for RTX needs no GPU."""
+    if not any(importlib.util.find_spec(name) for name in ("tensorrt_rtx_bindings", "tensorrt")):
+        pytest.skip("neither TensorRT nor TensorRT for RTX is installed")
+    found = read_engine(engine(network(strata), "kernel", tmp_path / "engine"))
+    assert len(found.artifact.strata) == strata
+    assert found.tail is not None
+
+
 def test_an_engine_that_cannot_be_built_is_told_in_the_commands_own_words(tmp_path):
-    with pytest.raises(EngineError, match=r"export/to_trt\.py, status [12]: .+"):
-        engine(network(1), "native", tmp_path / "engine")
+    with pytest.raises(EngineError, match=r"export/to_trt\.py, status 2: .*--head: invalid choice"):
+        engine(network(1), "no such head", tmp_path / "engine")
 
 
 def measured(strata: int, batch: int, **medians: float) -> dict:

@@ -401,12 +401,12 @@ def test_without_tensorrt_nothing_is_missed(put, monkeypatch):
     for module in ("tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         put(module, ABSENT)
     monkeypatch.setattr(findings, "installed", lambda names=None: {})
-    assert_said(findings.tensorrt(), "note", "the loop does not need it", "^$")
+    assert_said(findings.tensorrt(), "note", "only engines need it", "^$")
 
 
 def test_a_pycuda_without_a_driver_is_noted_and_its_absence_is_no_fault(put):
     put("pycuda", ABSENT)
-    assert_said(findings.pycuda(), "note", "the loop does not need it", "^$")
+    assert_said(findings.pycuda(), "note", "only engines need it", "^$")
 
 
 def test_a_pycuda_that_does_not_import_is_noted_with_its_version(put):

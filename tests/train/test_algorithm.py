@@ -287,7 +287,7 @@ def test_the_centres_distance_is_to_the_strata_mean_context_features():
     context, strata = torch.cat(seen), batch.confounder.repeat(2)
     means = torch.stack([context[strata == i].mean(0) for i in range(N)])
     expected = (model.confounders - means).pow(2).mean().sqrt()
-    assert algorithm.end_epoch(0)["centre_distance"] == pytest.approx(float(expected))
+    assert algorithm.end_epoch(0)["centre_distance"] == pytest.approx(expected.item())
 
 
 def test_centres_of_means_start_there_after_the_first_epoch_only():
