@@ -8,9 +8,10 @@ from typing import cast
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 from iern.train.data import FaceDataset
+from iern.train.loading import face_loader
 from iern.train.model import Baseline
 
 
@@ -33,7 +34,7 @@ def predict(
     table = torch.zeros(len(faces), len(model.config.expressions), device=fabric.device)
     training = model.training
     model.eval()
-    for batch, _, _, index in DataLoader(Subset(faces, own), batch_size=batch_size, num_workers=workers):
+    for batch, _, _, index in face_loader(Subset(faces, own), workers, batch_size=batch_size):
         image = model.normalise(batch.to(fabric.device)).contiguous(memory_format=torch.channels_last)
         with fabric.autocast():
             table[index.to(fabric.device)] = model.probabilities(image, temperature).float()

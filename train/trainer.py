@@ -13,19 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import cv2
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from iern.runtime.errors import CheckpointError, TrainingError
 from iern.train.algorithm import Algorithm1, Batch, ContextMeans, average_statistics
 from iern.train.augment import augmentation
 from iern.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, versions
 from iern.train.data import EpochBatches, FaceData, FaceDataset, Record
+from iern.train.loading import face_loader
 from iern.train.metrics import evaluate_answers
 from iern.train.mixup import mixup
 from iern.train.model import Baseline
@@ -103,9 +102,7 @@ class Trainer:
         self.faces.epoch = self.batches.epoch = place.epoch
         self.batches.start = place.iteration
         self.model.train()
-        loader = DataLoader(
-            self.faces, batch_sampler=self.batches, num_workers=recipe.workers, worker_init_fn=_quiet_worker
-        )
+        loader = face_loader(self.faces, recipe.workers, batch_sampler=self.batches)
         with self.progress.epoch(place.epoch, recipe.epochs, len(self.batches), place.iteration) as advance:
             for faces, expression, confounder, _ in loader:
                 self._iteration(faces, expression, confounder)
@@ -293,10 +290,3 @@ def _stop_flag() -> Iterator[list[bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _quiet_worker(_: int) -> None:
-    """A loader worker leaves the cores to training, and Ctrl-C to its parent."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
