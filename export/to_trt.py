@@ -10,8 +10,8 @@ from types import ModuleType
 
 from iern.export.engine import BuildOptions, check_options, load_backend
 from iern.runtime.engine_file import HEADS
-from iern.runtime.errors import EngineError, IernError
-from iern.runtime.options import DEMO_CLIP
+from iern.runtime.errors import EngineError, IernError, report
+from iern.runtime.options import DEMO_CLIP, positive
 from iern.runtime.threads import cpu_budget
 
 EXAMPLES = """\
@@ -58,10 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _from_exported(options)
         else:
             _from_checkpoint(options)
-    except IernError as error:
-        return _failed(str(error))
-    except OSError as error:
-        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (IernError, OSError) as error:
+        return report(error)
     except KeyboardInterrupt:
         return 130
     return 0
@@ -126,8 +124,8 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="with rtx: the GPUs to compile for, such as sm_89, none of which is needed here (default: any, compiled "
         "where the engine is loaded)",
     )
-    add("--max-batch", type=_positive, metavar="N", help="most faces a call (default: 16)")
-    add("--workspace", type=_positive, metavar="MIB", help="memory that TensorRT may use (default: 1024)")
+    add("--max-batch", type=positive, metavar="N", help="most faces a call (default: 16)")
+    add("--workspace", type=positive, metavar="MIB", help="memory that TensorRT may use (default: 1024)")
     add("--timing-cache", type=Path, metavar="FILE", help="kernel times kept between builds, with tensorrt only")
     add("--log", type=Path, metavar="FILE", help="write TensorRT's verbose log")
 
@@ -231,21 +229,6 @@ def _build_options(options: argparse.Namespace) -> BuildOptions:
         timing_cache=options.timing_cache,
         log=options.log,
     )
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
-    return number
-
-
-def _failed(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

@@ -13,6 +13,10 @@ IernError
 └── TrainingError     a training run that cannot start or go on
 """
 
+from __future__ import annotations
+
+import sys
+
 
 class IernError(Exception):
     """Base of every error this package raises on purpose."""
@@ -56,6 +60,15 @@ class TrainingError(IernError):
 
 class OutputError(IernError):
     """A window cannot be shown, or a recording or picture cannot be written."""
+
+
+def report(error: IernError | OSError) -> int:
+    """Say a command's failure in one line on stderr, and return its exit status."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {error.strerror}"
+    print("error: " + " ".join(text.split()), file=sys.stderr)
+    return 1
 
 
 def one_line(error: BaseException, longest: int = 200) -> str:

@@ -107,7 +107,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         help="write the annotated frame with the most faces (the last such) as .png or .jpg",
     )
     add("--jsonl", type=Path, metavar="FILE", help="write one JSON record a frame, see below")
-    add("--max-frames", type=_positive, metavar="N", help="stop after N frames")
+    add("--max-frames", type=positive, metavar="N", help="stop after N frames")
     add(
         "--demo",
         action="store_true",
@@ -131,7 +131,8 @@ def _path_with(suffixes: tuple[str, ...]) -> Callable[[str], Path]:
     return path
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
     try:
         number = int(text)
     except ValueError:

@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from iern.runtime.errors import IernError
+from iern.runtime.errors import IernError, report
 from iern.runtime.options import parse
 
 OPENCV_REMEDY = (
@@ -23,10 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from iern.runtime.loop import run  # late: it needs the OpenCV just tried
 
         run(options)
-    except IernError as error:
-        return _failed(str(error))
-    except OSError as error:
-        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (IernError, OSError) as error:
+        return report(error)
     except KeyboardInterrupt:
         return 130
     return 0
@@ -38,11 +36,6 @@ def _require_opencv() -> None:
         importlib.import_module("cv2")
     except ImportError as error:
         raise IernError(f"OpenCV cannot be imported ({error}); {OPENCV_REMEDY}") from error
-
-
-def _failed(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import pytest
 
 from iern.export import to_trt
 from iern.runtime import doctor, options
-from iern.runtime.engine_file import Gpu, Manifest, check_fits
+from iern.runtime.engine_file import Gpu, check_fits
 from iern.runtime.errors import EngineError
+from made_up_engine import ORIN, made_up_manifest
 from repository import CODE, ROOT, pyproject, relative
 
 sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
@@ -129,23 +130,10 @@ def test_every_extra_that_is_to_be_installed_exists(page):
 
 
 def test_the_refusals_of_engines_are_quoted_as_they_are_said():
-    orin, thor = Gpu("Orin", "sm_87", "12.6"), Gpu("NVIDIA Thor", "sm_110", "13.2")
-    manifest = Manifest(
-        metadata={},
-        onnx="office.fp16.onnx",
-        onnx_sha256="",
-        plan_sha256="",
-        tail_sha256="",
-        backend="tensorrt",
-        tensorrt="10.3.0",
-        head="native",
-        precision="fp16",
-        batches=(1, 4, 16),
-        workspace=1 << 30,
-        gpu=orin,
-    )
+    thor = Gpu("NVIDIA Thor", "sm_110", "13.2")
+    manifest = made_up_manifest(Path("office.fp16.onnx"))
     of_another_board = dataclasses.replace(manifest, tensorrt="10.16.2")
-    for built, here in ((manifest, orin), (of_another_board, thor)):
+    for built, here in ((manifest, ORIN), (of_another_board, thor)):
         with pytest.raises(EngineError) as refusal:
             check_fits(Path("office.fp16.engine"), built, "10.16.2", here)
         said, again, _ = str(refusal.value).partition("build it again: ")

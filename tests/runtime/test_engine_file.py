@@ -19,10 +19,9 @@ from iern.runtime.engine_file import (
     write_engine,
 )
 from iern.runtime.errors import ArtifactError, EngineError
-from iern.runtime.files import sha256
+from made_up_engine import ORIN, made_up_manifest
 from tiny_artifact import tiny_artifact, tiny_model
 
-ORIN = Gpu("Orin", "sm_87", "12.6")
 TAIL = TailWeights(np.arange(3 * 4 * 10, dtype=np.float32).reshape(3, 4, 10), np.ones(3, np.float32))
 
 
@@ -30,20 +29,7 @@ TAIL = TailWeights(np.arange(3 * 4 * 10, dtype=np.float32).reshape(3, 4, 10), np
 def manifest(tmp_path) -> Manifest:
     onnx = tmp_path / "tiny.fp16.onnx"
     onnx.write_bytes(tiny_model())
-    return Manifest(
-        metadata=tiny_artifact().to_metadata(),
-        onnx=onnx.name,
-        onnx_sha256=sha256(onnx),
-        plan_sha256="",
-        tail_sha256="",
-        backend="tensorrt",
-        tensorrt="10.3.0",
-        head="kernel",
-        precision="fp16",
-        batches=(1, 4, 16),
-        workspace=1 << 30,
-        gpu=ORIN,
-    )
+    return made_up_manifest(onnx, head="kernel")
 
 
 @pytest.fixture

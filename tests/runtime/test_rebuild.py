@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from iern.runtime import rebuild
-from iern.runtime.engine_file import Gpu, Manifest, build_command, manifest_path, read_manifest, write_engine
+from iern.runtime.engine_file import build_command, manifest_path, read_manifest, write_engine
 from iern.runtime.errors import ArtifactError, EngineError, SessionError
-from iern.runtime.files import sha256
 from iern.runtime.rebuild import open_or_rebuild
 from iern.runtime.session import OnnxSession, Session
 from iern.runtime.webcam import main
+from made_up_engine import made_up_manifest
 from tiny_artifact import tiny_artifact, tiny_model
 
 MISFIT = "was built by TensorRT 10.3.0, here is 10.13.3.9"
@@ -24,21 +24,7 @@ MISFIT = "was built by TensorRT 10.3.0, here is 10.13.3.9"
 def engine(tmp_path) -> Path:
     onnx, path = tmp_path / "tiny.onnx", tmp_path / "tiny.engine"
     onnx.write_bytes(tiny_model())
-    manifest = Manifest(
-        metadata=tiny_artifact().to_metadata(),
-        onnx=onnx.name,
-        onnx_sha256=sha256(onnx),
-        plan_sha256="",
-        tail_sha256="",
-        backend="tensorrt",
-        tensorrt="10.3.0",
-        head="native",
-        precision="fp16",
-        batches=(1, 4, 16),
-        workspace=1 << 30,
-        gpu=Gpu("Orin", "sm_87", "12.6"),
-    )
-    write_engine(path, b"plan", manifest)
+    write_engine(path, b"plan", made_up_manifest(onnx))
     return path
 
 

@@ -17,13 +17,13 @@ import engine_double
 from engine_double import ICudaEngine, IExecutionContext, IRuntimeConfig, Runtime
 from iern.runtime import tensorrt_engine
 from iern.runtime.cuda_context import cuda_device
-from iern.runtime.engine_file import Gpu, Manifest, write_engine
+from iern.runtime.engine_file import write_engine
 from iern.runtime.errors import EngineError, SessionError
 from iern.runtime.findings import _where
 from iern.runtime.session import open_session
 from iern.runtime.tensorrt_engine import load_engine, load_tensorrt, make_logger
+from made_up_engine import made_up_manifest
 from repository import ROOT
-from tiny_artifact import tiny_artifact
 
 VARIABLES = {
     "runtime": "Runtime",
@@ -44,21 +44,7 @@ RTX_OR_NEWER = {"ICudaEngine.create_runtime_config", "IRuntimeConfig.set_executi
 @pytest.fixture
 def engine(tmp_path) -> Path:
     path = tmp_path / "tiny.engine"
-    manifest = Manifest(
-        metadata=tiny_artifact().to_metadata(),
-        onnx="tiny.onnx",
-        onnx_sha256="",
-        plan_sha256="",
-        tail_sha256="",
-        backend="tensorrt",
-        tensorrt="10.3.0",
-        head="native",
-        precision="fp16",
-        batches=(1, 4, 16),
-        workspace=1 << 30,
-        gpu=Gpu("Orin", "sm_87", "12.6"),
-    )
-    write_engine(path, b"plan", manifest)
+    write_engine(path, b"plan", made_up_manifest(tmp_path / "tiny.onnx"))
     return path
 
 
