@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         changes = [change for change in CHANGES if change.name in options.changes]
         with open_models(options.models, options.provider, options.threads) as models:
             record = audit(models, options.data, options.split, options.faces, changes)
-        record["quick"] = options.quick
+        record = {"quick": options.quick, **record}
         print_tables(record, console)
         write_results(record, options.json)
         for path in paths_beside(options.json):
@@ -89,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def audit(models: Sequence[Model], root: Path, split: str, count: int | None, changes: Sequence[Change]) -> Any:
+def audit(
+    models: Sequence[Model], root: Path, split: str, count: int | None, changes: Sequence[Change]
+) -> dict[str, Any]:
     """Put the models to at most `count` faces under all changes -> what audit.json holds: plain types only."""
     expressions = models[0].session.artifact.expressions
     faces = chosen(load_data(root, expressions, votes=False).split(split), root, count)
@@ -107,7 +109,6 @@ def audit(models: Sequence[Model], root: Path, split: str, count: int | None, ch
         "split": split,
         "resamples": RESAMPLES,
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
-        "quick": False,
         "versions": versions(*PACKAGES),
         "expressions": list(expressions),
         "changes": [
@@ -162,7 +163,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--split", default="test", help="train, valid, test, or all (default: test)")
     add("--faces", type=_at_least_one, metavar="N", help="at most so many faces (default: all of the split)")
     add("--changes", nargs="+", choices=names, default=names, metavar="CHANGE", help="some of those below")
-    add("--provider", choices=("auto", "cpu", "cuda", "tensorrt"), default="auto", help="as for runtime/webcam.py")
+    add("--provider", choices=("auto", "cpu", "cuda", "tensorrt"), default="auto", help="where .onnx files run")
     add("--threads", type=_at_least_one, metavar="K", default=cpu_budget(), help="default: all this process may use")
     add("--json", type=_json_path, metavar="FILE", help="default: benchmarks/results/audit.json")
     add("--quick", action="store_true", help=f"{QUICK_FACES} faces, into a temporary folder unless --json is given")

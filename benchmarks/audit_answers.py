@@ -50,11 +50,14 @@ class Answers:
 
 @contextlib.contextmanager
 def open_models(paths: Sequence[Path], provider: str, threads: int | None) -> Iterator[list[Model]]:
-    """The files as sessions, closed at the end. Raises ArtifactError where they do not answer the same question."""
+    """The files as sessions, closed at the end; `provider` is for those of ONNX, engines have their own.
+
+    Raises ArtifactError where they do not answer the same question, and what opening them raises.
+    """
     with contextlib.ExitStack() as stack:
         models = []
         for name, path in zip(_names(paths), paths, strict=True):
-            session = stack.enter_context(open_session(path, provider, threads=threads))
+            session = stack.enter_context(open_session(path, "auto" if _is_engine(path) else provider, threads=threads))
             models.append(Model(name, session, _precision(path), sha256(path)))
             expected, found = models[0].session.artifact.expressions, session.artifact.expressions
             if found != expected:
@@ -130,6 +133,10 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _precision(path: Path) -> str:
     """`fp16` or `fp32`."""
-    if path.suffix.lower() == ".engine":
+    if _is_engine(path):
         return read_manifest(path).precision
     return precision_of(onnx.load(path))
+
+
+def _is_engine(path: Path) -> bool:
+    return path.suffix.lower() == ".engine"

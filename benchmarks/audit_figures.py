@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,6 @@ from sklearn.metrics import roc_auc_score
 RESAMPLES = 2000
 CHUNK = 100
 RATES = ("accuracy", "flip_rate")
-
-Rates = Mapping[str, NDArray[np.float64]]
-"""`accuracy` and `flip_rate` -> one value a variation, in the last axis"""
 
 
 def figures(

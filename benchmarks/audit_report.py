@@ -77,8 +77,8 @@ def markdown(record: Record, picture: str) -> str:
     parts = [
         "# Counterfactual audit",
         "**A quick run: these numbers mean little.**" if record["quick"] else "",
-        f"The same {record['faces']} faces of the data set `{record['data']}`, split `{record['split']}`, changed in grades; "
-        f"every model saw the same pictures. {record['measured']}; {packages}. Written by "
+        f"The same {record['faces']} faces of the data set `{record['data']}`, split `{record['split']}`, changed in "
+        f"grades; every model saw the same pictures. {record['measured']}; {packages}. Written by "
         "`python benchmarks/audit.py`, whose `--help` says what each figure is.",
         f"In brackets: 95 % bootstrap intervals over {record['units']} subjects, or faces where no subject is given, "
         f"from {record['resamples']} resamples, paired between models. *Flips*: share of faces whose first expression "
