@@ -77,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with open_models(options.models, options.provider, options.threads) as models:
             record = audit(models, options.data, options.split, options.faces, changes)
         record = {"quick": options.quick, **record}
-        print_tables(record, console)
         write_results(record, options.json)
+        print_tables(record, console)
         for path in paths_beside(options.json):
             console.print(f"wrote {path}", highlight=False)
     except (IernError, OSError) as error:
@@ -135,12 +135,15 @@ def _described(model: Model) -> dict[str, Any]:
 
 def _check_writable(results: Path) -> None:
     """Make the folder, and raise OutputError where a file cannot be put there: before the long work, not behind it."""
-    results.parent.mkdir(parents=True, exist_ok=True)
     for path in paths_beside(results):
         if path.is_dir():
             raise OutputError(f"{path}: is a folder, where a file is to be written; name another --json")
-    with tempfile.TemporaryFile(dir=results.parent):
-        pass
+    try:
+        results.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"{results.parent}: cannot be written to ({error.strerror}); name another --json") from error
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -19,8 +19,8 @@ from matplotlib.lines import Line2D
 
 Record = Mapping[str, Any]
 
-STYLES = (("black", "o"), ("#c8702a", "s"), ("#5b9bd5", "^"), ("#8c8c8c", "D"), ("#3a7d44", "v"), ("#b05fb0", "P"))
-"""colour and marker of a model, again from the first behind the last: markers tell them apart without colour"""
+STYLES = (("black", "o"), ("#9c4210", "s"), ("#4a90d9", "^"), ("#c9a227", "D"), ("#3a7d44", "v"), ("#b05fb0", "P"))
+"""colour and marker of a model, again from the first behind the last; the first four are ever lighter in print"""
 COLUMNS, PANEL = 5, (3.0, 2.7)
 DIFFERENCES = ("accuracy minus first", "flips minus first")
 MODELS = ("model", "method", "preset", "strata", "precision", "runs on", "SHA-256")
@@ -52,10 +52,7 @@ def write_results(record: Record, results: Path) -> None:
 
 def print_tables(record: Record, console: Console) -> None:
     """One row a grade with accuracy and flips of each model, and the means over all with their intervals."""
-    names = [model["name"] for model in record["models"]]
-    table = Table("change", "amount", title="accuracy, and flips of the first expression")
-    for name in names:
-        table.add_column(name, justify="right", overflow="fold")
+    table = _columns(record, "change", "amount", title="accuracy, and flips of the first expression")
     for change in record["changes"]:
         amounts = _amounts(change)
         for grade, amount in enumerate(amounts):
@@ -63,12 +60,18 @@ def print_tables(record: Record, console: Console) -> None:
             shares = [f"{cell['accuracy']['value']:.1%}, {cell['flip_rate']['value']:6.1%}" for cell in cells]
             title = change["name"] if grade == 0 else ""
             table.add_row(title, amount, *shares, end_section=grade == len(amounts) - 1)
-    means = Table(title="mean over all changes and grades from 1, 95 % intervals")
-    for heading in OVERALL:
-        means.add_column(heading, overflow="fold")
-    for row in _overall(record):
-        means.add_row(*row)
+    means = _columns(record, "", title="mean over all changes and grades from 1, 95 % intervals")
+    for heading, *values in list(zip(OVERALL, *_overall(record), strict=True))[1:]:
+        means.add_row(heading, *values)
     console.print(table, means)
+
+
+def _columns(record: Record, *headings: str, title: str) -> Table:
+    """An empty table with a column a model behind its first."""
+    table = Table(*headings, title=title)
+    for model in record["models"]:
+        table.add_column(model["name"], justify="right", overflow="fold")
+    return table
 
 
 def markdown(record: Record, picture: str) -> str:
@@ -78,8 +81,9 @@ def markdown(record: Record, picture: str) -> str:
         "# Counterfactual audit",
         "**A quick run: these numbers mean little.**" if record["quick"] else "",
         f"The same {record['faces']} faces of the data set `{record['data']}`, split `{record['split']}`, changed in "
-        f"grades; every model saw the same pictures. {record['measured']}; {packages}. Written by "
-        "`python benchmarks/audit.py`, whose `--help` says what each figure is.",
+        "grades before they are brought to a model's input size: every model saw the same. "
+        f"{record['measured']}; {packages}. Written by `python benchmarks/audit.py`, whose `--help` says what each "
+        "figure is.",
         f"In brackets: 95 % bootstrap intervals over {record['units']} subjects, or faces where no subject is given, "
         f"from {record['resamples']} resamples, paired between models. *Flips*: share of faces whose first expression "
         "is another than unchanged. *Shift*: mean total variation distance of the probabilities to those of the "

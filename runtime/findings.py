@@ -179,9 +179,7 @@ def tensorrt() -> Finding:
     if wheels and not texts:
         remedy = "pip install tensorrt, or on a Jetson make the environment with --system-site-packages"
         return Finding("tensorrt", "note", f"{_listed(wheels)}, but no module to import", remedy, data)
-    return Finding(
-        "tensorrt", "ok" if texts else "note", "; ".join(texts) or "none; only engines need it", "", data
-    )
+    return Finding("tensorrt", "ok" if texts else "note", "; ".join(texts) or "none; only engines need it", "", data)
 
 
 def pycuda() -> Finding:

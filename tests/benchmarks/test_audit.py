@@ -228,6 +228,8 @@ def test_a_model_given_twice_a_checkpoint_and_a_missing_folder_are_refused(model
     assert "'elsewhere' has no images" in refused([models["colour"]], drawn, capsys, "--split", "elsewhere", *elsewhere)
     (tmp_path / "audit.md").mkdir()
     assert "is a folder" in refused([models["colour"]], drawn, capsys, *elsewhere)
+    file = models["colour"] / "audit.json"
+    assert "cannot be written to" in refused([models["colour"]], drawn, capsys, "--json", str(file))
 
 
 def test_two_files_of_one_name_are_told_apart_by_their_folders(tmp_path, models, drawn):

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from engine_folder import make_engine
 from iern.train.cartoon_set import plan, write
 from pycuda_on_double import environment
@@ -15,13 +17,18 @@ from tiny_network import EXPRESSIONS
 
 PROGRAM = "from on_doubles import *; from audit import main; sys.exit(main(sys.argv[1:]))"
 
+HALF_ROUNDING = 5e-4
+"""as between the sessions themselves"""
 
-def test_over_doubles_an_engine_answers_under_every_change_as_its_exported_file(tmp_path):
+
+@pytest.mark.slow
+def test_over_doubles_an_engine_answers_under_changes_as_its_exported_file(tmp_path):
     variables = environment()
     engine, data, target = (tmp_path / name for name in ("tiny.engine", "data", "audit.json"))
     make_engine(engine, "kernel")
     write(data, plan(identities=3, expressions=EXPRESSIONS), size=48)
     arguments = [engine.with_suffix(".onnx"), engine, "--data", data, "--provider", "cpu", "--json", target]
+    arguments += ["--changes", "under-exposure", "noise"]
     path = os.pathsep.join([variables["PYTHONPATH"], str(ROOT / "benchmarks")])
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, *map(str, arguments)],
@@ -35,8 +42,6 @@ def test_over_doubles_an_engine_answers_under_every_change_as_its_exported_file(
     exported, built = json.loads(target.read_text(encoding="utf-8"))["models"]
     assert (exported["name"], exported["precision"], exported["provider"]) == ("tiny.onnx", "fp16", "cpu")
     assert (built["name"], built["precision"], built["provider"]) == ("tiny.engine", "fp16", "tensorrt, head kernel")
-    for name, grades in exported["grades"].items():
-        for cell, other in zip(grades, built["grades"][name], strict=True):
-            assert abs(cell["shift"] - other["shift"]) < 1e-3
-            assert abs(cell["disagreement"] - other["disagreement"]) < 1e-3
-    assert any(cell["shift"] > 0.01 for grades in exported["grades"].values() for cell in grades)
+    shifts = [[cell["shift"] for grades in model["grades"].values() for cell in grades] for model in (exported, built)]
+    furthest = max(abs(one - other) for one, other in zip(*shifts, strict=True))
+    assert furthest < HALF_ROUNDING < max(shifts[0]) / 10
