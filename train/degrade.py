@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from iern.runtime.errors import DataError
 from iern.runtime.images import Image, as_bgr
@@ -30,16 +31,28 @@ def degrade(image: Image, stratum: str, rng: np.random.Generator) -> Image:
     return DEGRADATIONS[stratum](as_bgr(image), rng)
 
 
+def noisy(image: Image, normal: NDArray[np.float32], sigma: float) -> Image:
+    """(H, W, 3) and as many standard normal numbers -> noise of `sigma` grey levels added, clipped as in a camera."""
+    return rounded(image + normal * np.float32(sigma))
+
+
+def blurred(image: Image, sigma: float) -> Image:
+    """(H, W, 3) -> blurred by a Gaussian of `sigma` pixels; beyond the border the image is mirrored."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
+
+
+def rounded(values: np.ndarray) -> Image:
+    """Any numbers -> the nearest grey levels, clipped to 0 to 255."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
 def _noise(image: Image, rng: np.random.Generator) -> Image:
-    """Additive Gaussian noise; values that leave 0 to 255 are clipped, as in a camera."""
-    noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(*NOISE_SIGMA))
-    return _rounded(image + noise)
+    normal = rng.standard_normal(image.shape, np.float32)
+    return noisy(image, normal, rng.uniform(*NOISE_SIGMA))
 
 
 def _blur(image: Image, rng: np.random.Generator) -> Image:
-    """Gaussian blur; beyond the border the image is mirrored."""
-    sigma = max(image.shape[:2]) * rng.uniform(*BLUR_SIGMA)
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
+    return blurred(image, max(image.shape[:2]) * rng.uniform(*BLUR_SIGMA))
 
 
 def _clean(image: Image, rng: np.random.Generator) -> Image:
@@ -48,11 +61,7 @@ def _clean(image: Image, rng: np.random.Generator) -> Image:
 
 def _dark(image: Image, rng: np.random.Generator) -> Image:
     """Under-exposure: every value times one gain."""
-    return _rounded(image * np.float32(rng.uniform(*DARK_GAIN)))
-
-
-def _rounded(values: np.ndarray) -> Image:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return rounded(image * np.float32(rng.uniform(*DARK_GAIN)))
 
 
 DEGRADATIONS: dict[str, Callable[[Image, np.random.Generator], Image]] = {
