@@ -150,7 +150,8 @@ def compare(options: argparse.Namespace, out: Path, console: Console) -> None:
     methods = options.methods or suitable(options.protocol)
     _check(options, methods)
     protocol = make_protocol(options.protocol, options.data, options.origin, options.split, options.faces)
-    content = continued(out, _configuration(options, protocol))
+    told = {name: getattr(options, name) for name in ("protocol", "origin", "split", "faces", "epochs")}
+    content = continued(out, configuration(told, protocol))
     content["questions"] = questions(protocol)
     for method in methods:
         recipe = method_recipe(method, options.data, out, protocol.expressions, options.epochs, 0)
@@ -166,10 +167,9 @@ def compare(options: argparse.Namespace, out: Path, console: Console) -> None:
         print(f"wrote {path}")
 
 
-def _configuration(options: argparse.Namespace, protocol: Protocol) -> dict[str, Any]:
-    """What all runs of a file must have in common; the faces by a digest of their names and labels."""
+def configuration(told: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
+    """What all runs of a file must have in common: what was told, and the faces, by a digest of names and labels."""
     known = [f"{face.name},{face.expression}" for face in (*protocol.training_faces, *protocol.tested_faces)]
-    told = {name: getattr(options, name) for name in ("protocol", "origin", "split", "faces", "epochs")}
     return {**told, "data": hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]}
 
 

@@ -21,7 +21,7 @@ from iern.runtime.errors import TrainingError, one_line
 from iern.train.model import IERN, Baseline, Disentanglement, count_parameters
 from iern.train.recipe import Recipe
 
-SIZE, WIDTH, WIDE, BATCH = 64, 32, 66, 48
+SIZE, WIDTH, WIDE, BATCH = 64, 32, 64, 48
 MENDED = {"discriminators": "both", "statistics": "balanced", "centre_lr": 1e-2}
 METHODS: dict[str, dict[str, Any]] = {
     "baseline": {"model": {"method": "baseline"}},

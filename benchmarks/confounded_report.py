@@ -150,7 +150,7 @@ def markdown(content: Content, plot: str) -> str:
         f"Written by `python benchmarks/confounded.py --protocol {told['protocol']} --origin {told['origin']}`, whose "
         f"head says what is compared, as confounded_methods.py says what the methods are. Trained on {told['faces']:,} "
         f"faces for {told['epochs']} epochs, asked about {asked['faces']:,} faces of the split `{told['split']}`. "
-        "Intervals: 95 % bootstrap over faces, seeds averaged; they do not hold what another training set would change.",
+        "Intervals: 95 % bootstrap over faces, seeds averaged; what another training set would change is not in them.",
         f"![accuracy]({plot})",
     ]
     for title, head, body in _tables(content):
