@@ -101,7 +101,7 @@ def rows(content: Content, recall: bool = False) -> list[tuple[str, ...]]:
 def spread_rows(content: Content) -> list[tuple[str, ...]]:
     """One row a method: accuracy o.o.d. seed by seed, and how often it names an expression held out there, where all
     true answers are such: what it does not name, it has tied to other conditions."""
-    table = []
+    table: list[tuple[str, ...]] = []
     for method in _finished(content):
         seeds = seeds_of(content, method)
         each = [np.nanmean(face_scores(content, method, "o.o.d.", [seed])) for seed in seeds]
@@ -172,7 +172,9 @@ def _tables(content: Content) -> Iterator[tuple[str, Sequence[str], list[tuple[s
     )
     yield "Accuracy", HEAD, rows(content)
     yield "Mean recall", HEAD, rows(content, recall=True)
-    yield "Seed by seed", SPREAD_HEAD, spread_rows(content)
+    # Of an origin left out every expression is held out, and all answers name one.
+    columns = 2 if content["configuration"]["protocol"] == "origin" else 3
+    yield "Seed by seed", SPREAD_HEAD[:columns], [row[:columns] for row in spread_rows(content)]
     yield f"Linear probes on frozen features, interval over seeds (chance: {chance})", PROBE_HEAD, probe_rows(content)
 
 

@@ -235,6 +235,20 @@ def test_every_method_runs(method, root):
     assert figures["faces_shown"] == 3 * 48
 
 
+@pytest.mark.slow
+def test_an_origin_left_out_is_compared_with_the_others(root, tmp_path):
+    out = tmp_path / "origin.json"
+    options = ["--protocol", "origin", "--origin", "blur", "--seeds", "0", "--methods", "baseline", "--epochs", "1"]
+    assert confounded.main(["--data", str(root), *SMALL, *options, "--out", str(out)]) == 0
+    content = json.loads(out.read_text(encoding="utf-8"))
+    answers, asked = content["runs"]["baseline/0"]["answers"], content["questions"]
+    right = [answer == label for answer, label in zip(answers, asked["labels"], strict=True)]
+    blurred = [asked["strata"][int(digit)] == "blur" for digit in asked["stratum"]]
+    expected = sum(r for r, b in zip(right, blurred, strict=True) if b) / sum(blurred)
+    assert accuracy(content, "baseline", "o.o.d.").mean == pytest.approx(expected)
+    assert "held out there" not in out.with_suffix(".md").read_text(encoding="utf-8")
+
+
 def test_finished_runs_of_another_recipe_are_refused(root, tmp_path, capsys):
     out = tmp_path / "found.json"
     options = ["--data", str(root), *SMALL, "--methods", "baseline", "--out", str(out), "--seeds", "0"]
