@@ -1,15 +1,15 @@
 """The paper's claim on real faces: does IERN answer better where an expression meets a condition it never had?
 
-    python benchmarks/confounded.py --data ROOT                       Table 1 over capture conditions, all methods
-    python benchmarks/confounded.py --data ROOT --protocol table3     with a tenth of the held-out cells: re-sampling
-    python benchmarks/confounded.py --data ROOT --protocol origin --origin lfw        leave one origin out
+    python benchmarks/confounded.py --data ROOT                                   Table 1 over capture conditions
+    python benchmarks/confounded.py --data ROOT --protocol table3                 with a tenth of the held-out cells
+    python benchmarks/confounded.py --data ROOT --protocol origin --origin lfw    leave one origin out
 
 Finished runs are kept, so the same command goes on where it stopped. `table1` puts every training face of one origin
 under one of three conditions (conditions.py): each expression is seen under two, with as many faces under each, and
 held out under the third; a seed is a fold, so three seeds hold every cell out once. Tested are the faces of the split
 under every condition: `i.d.` the seen cells, `o.o.d.` those held out. confounded_methods.py says what the methods
 are; they share backbone, augmentation, faces, number of iterations and learning rates, and the last epoch is kept, so
-nothing is chosen on any tested or held-out face. `input` alone sees the held-out cells in training.
+nothing is chosen on any tested or held-out face. `input` alone sees the held-out cells in full.
 
 The results are what came out.
 """
@@ -125,6 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--origin", default="fer2013", help="whose faces; with `--protocol origin` the one left out (%(default)s)"
     )
+    parser.add_argument(
+        "--rare",
+        type=float,
+        default=0.1,
+        help="with table3: faces of a held-out cell over those of another (%(default)s)",
+    )
     parser.add_argument("--split", choices=("test", "valid"), default="test", help="of the faces asked (%(default)s)")
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), help="default: all that fit the protocol")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
@@ -149,8 +155,8 @@ def compare(options: argparse.Namespace, out: Path, console: Console) -> None:
     """All runs that are not in `out` yet, and the report."""
     methods = options.methods or suitable(options.protocol)
     _check(options, methods)
-    protocol = make_protocol(options.protocol, options.data, options.origin, options.split, options.faces)
-    told = {name: getattr(options, name) for name in ("protocol", "origin", "split", "faces", "epochs")}
+    protocol = make_protocol(options.protocol, options.data, options.origin, options.split, options.faces, options.rare)
+    told = {name: getattr(options, name) for name in ("protocol", "origin", "rare", "split", "faces", "epochs")}
     content = continued(out, configuration(told, protocol))
     content["questions"] = questions(protocol)
     for method in methods:
@@ -187,6 +193,8 @@ def _check(options: argparse.Namespace, methods: Sequence[str]) -> None:
     step = math.lcm(len(Conditions.expressions) * (strata - 1), BATCH)
     if faces < 1 or faces % step:
         raise IernError(f"--faces {faces}: expected a multiple of {step}, for equal cells in whole batches")
+    if not 0 < options.rare <= 1:
+        raise IernError(f"--rare {options.rare}: expected above 0 and at most 1")
     if epochs < 1 or epochs % strata:
         raise IernError(f"--epochs {epochs}: expected a multiple of {strata}; `input` has that many times the pictures")
 

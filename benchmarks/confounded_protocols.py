@@ -26,8 +26,6 @@ from iern.train.protocols import Cell, held_out
 
 TABLE_EXPRESSIONS = ("anger", "fear", "happiness", "neutral", "sadness", "surprise")
 """six, as in Table 1; of disgust FER2013 has too few faces"""
-RARE = 21
-"""Table 3 trains on a tenth of the faces of a held-out cell: two cells and a tenth of one are 21 tenths"""
 
 
 @dataclass(frozen=True)
@@ -54,14 +52,15 @@ class Conditions:
 
     Cells are balanced: all expressions have the same number of faces, halved over the two conditions of the fold. So
     every condition has as many faces as the others, of four expressions in equal shares, and neither a condition nor
-    an expression is rare: only their pairing is. With `rare` a tenth of a cell is trained on under the held-out one.
+    an expression is rare: only their pairing is. With `rare` the held-out condition has faces as well, that share of
+    what each of the others has (a tenth, in Table 3).
     """
 
     training_faces: tuple[Face, ...]
     tested_faces: tuple[Face, ...]
     number: int
     """faces to train on"""
-    rare: bool = False
+    rare: float = 0.0
     expressions: tuple[str, ...] = TABLE_EXPRESSIONS
     strata: tuple[str, ...] = tuple(CONDITIONS)
 
@@ -83,7 +82,7 @@ class Conditions:
                 )
             seen = [stratum for stratum in self.strata if (expression, stratum) not in held]
             absent = [stratum for stratum in self.strata if stratum not in seen]
-            rare = each // RARE if self.rare else 0
+            rare = int(each * self.rare / (len(seen) + self.rare))
             places = absent * rare + [seen[i % len(seen)] for i in range(each - rare)]
             placed += [Placed(*pair) for pair in zip(in_drawn_order(own, seed)[:each], places, strict=True)]
         return placed
@@ -140,8 +139,11 @@ Protocol = Conditions | LeaveOneOut
 PROTOCOLS = ("table1", "table3", "origin")
 
 
-def make_protocol(name: str, root: Path, origin: str, split: str, number: int) -> Protocol:
-    """The protocol `name` of PROTOCOLS over the faces of ROOT, tested on `split`. Raises DataError."""
+def make_protocol(name: str, root: Path, origin: str, split: str, number: int, rare: float = 0.1) -> Protocol:
+    """The protocol `name` of PROTOCOLS over the faces of ROOT, tested on `split`; `rare` is for table3.
+
+    Raises DataError where ROOT lacks faces for it.
+    """
     data = load_data(root)
     known = sorted({record.confounder for record in data.records})
     if origin not in known:
@@ -154,7 +156,7 @@ def make_protocol(name: str, root: Path, origin: str, split: str, number: int) -
         protocol: Protocol = LeaveOneOut(training, tested, number, origin)
     else:
         training, tested = (_faces(data, part, TABLE_EXPRESSIONS, [origin]) for part in ("train", split))
-        protocol = Conditions(training, tested, number, rare=name == "table3")
+        protocol = Conditions(training, tested, number, rare if name == "table3" else 0.0)
     if not any(face.origin == origin for face in tested):
         raise DataError(f"{root}: the split {split!r} has no faces of {origin}; give another --split or --origin")
     return protocol

@@ -146,7 +146,7 @@ def markdown(content: Content, plot: str) -> str:
     told = content["configuration"]
     asked = content["questions"]
     parts = [
-        f"# {TITLES[told['protocol']].format(origin=told['origin'])}",
+        f"# {TITLES[told['protocol']].format(**told)}",
         f"Written by `python benchmarks/confounded.py --protocol {told['protocol']} --origin {told['origin']}`, whose "
         f"head says what is compared, as confounded_methods.py says what the methods are. Trained on {told['faces']:,} "
         f"faces for {told['epochs']} epochs, asked about {asked['faces']:,} faces of the split `{told['split']}`. "
@@ -160,7 +160,7 @@ def markdown(content: Content, plot: str) -> str:
 
 TITLES = {
     "table1": "Table 1 over three capture conditions, faces of {origin}",
-    "table3": "Table 3 (a tenth of the held-out cells is trained on) over three capture conditions, faces of {origin}",
+    "table3": "Table 3 over three capture conditions, faces of {origin}; {rare} of a cell where it is held out",
     "origin": "{origin} left out of training",
 }
 

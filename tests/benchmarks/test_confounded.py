@@ -80,7 +80,7 @@ def test_neither_an_expression_nor_a_condition_is_rare_only_their_pairing(root):
 
 
 def test_table_3_adds_a_tenth_of_a_cell_without_adding_faces(root):
-    protocol = protocols.Conditions(*([faces(root, 700)] * 2), number=3600, rare=True)
+    protocol = protocols.Conditions(*([faces(root, 700)] * 2), number=3600, rare=0.1)
     found = cells(protocol.training(0))
     rare = [found[cell] for cell in protocol.held(0)]
     full = [count for cell, count in found.items() if cell not in protocol.held(0)]
@@ -253,7 +253,7 @@ def test_finished_runs_of_another_recipe_are_refused(root, tmp_path, capsys):
     out = tmp_path / "found.json"
     options = ["--data", str(root), *SMALL, "--methods", "baseline", "--out", str(out), "--seeds", "0"]
     protocol = protocols.make_protocol("table1", root, "clean", "valid", 48)
-    told = {"protocol": "table1", "origin": "clean", "split": "valid", "faces": 48, "epochs": 3}
+    told = {"protocol": "table1", "origin": "clean", "rare": 0.1, "split": "valid", "faces": 48, "epochs": 3}
     content = confounded.continued(out, confounded.configuration(told, protocol))
     content["runs"]["baseline/0"] = {"recipe": {}}
     out.write_text(json.dumps(content), encoding="utf-8")
@@ -266,6 +266,7 @@ def test_finished_runs_of_another_recipe_are_refused(root, tmp_path, capsys):
     [
         (["--faces", "50"], "a multiple of 48"),
         (["--epochs", "4"], "a multiple of 3"),
+        (["--protocol", "table3", "--rare", "0"], "above 0 and at most 1"),
         (["--seeds", "-1"], "0 or more"),
         (["--origin", "nowhere"], "found blur, clean, noise"),
         (["--faces", "4800"], "give fewer"),
