@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from continued import continued
 from lightning_fabric import Fabric
 from rich.console import Console
 from toy_report import write_report
@@ -34,7 +35,7 @@ from iern.runtime.threads import cpu_budget
 from iern.train.algorithm import AlgorithmConfig
 from iern.train.cartoon_muscles import EXPRESSIONS
 from iern.train.cartoon_set import STRATA, plan, write
-from iern.train.checkpoint import load_checkpoint, versions
+from iern.train.checkpoint import load_checkpoint
 from iern.train.data import FaceDataset, load_data
 from iern.train.fit import fit
 from iern.train.metrics import evaluate_answers
@@ -134,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(cpu_budget())
     console = Console()
     try:
-        content = _continued(options.out, {"people": options.people, "passes": options.passes})
+        content = continued(options.out, {"people": options.people, "passes": options.passes})
         for seed in options.seeds:
             for method, seen in _trainings(options.methods, options.protocols):
                 key = f"{method}/{seen}/{seed}"
@@ -157,21 +158,6 @@ def _trainings(methods: Sequence[str], protocols: Sequence[int]) -> list[tuple[s
     """Which method trains under how many degradations; the intervention on the input does so once, under all."""
     own = [(method, seen) for seen in protocols for method in methods if method != "input"]
     return own + [("input", len(STRATA))] * ("input" in methods)
-
-
-def _continued(out: Path, configuration: dict[str, Any]) -> dict[str, Any]:
-    """The results so far, or an empty record. Raises IernError where they are of another configuration."""
-    configuration = {**configuration, **versions("torch")}
-    if not out.exists():
-        return {"configuration": configuration, "runs": {}}
-    try:
-        content = json.loads(out.read_text(encoding="utf-8"))
-        found = content["configuration"] if isinstance(content["runs"], dict) else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise IernError(f"{out} holds no results of this experiment; move it away, or give another --out") from error
-    if found != configuration:
-        raise IernError(f"{out} holds runs of {found}, now it is {configuration}; move it away")
-    return content
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
-import numpy as np
+from intervals import interval
+from result_tables import markdown_table, print_table
 from rich.console import Console
-from rich.table import Table
 
 from iern.runtime.files import atomic_path, write_text
 
@@ -19,25 +19,6 @@ from matplotlib import pyplot as plt
 Runs = Mapping[str, Mapping[str, Any]]
 """`method/degradations seen/seed` -> figures"""
 COLOURS = {"baseline": "#8c8c8c", "disentanglement": "#d08c3c", "iern": "#2c6fb0", "input": "#5a9a5a"}
-RESAMPLES = 10_000
-
-
-class Interval(NamedTuple):
-    """A mean over seeds and its 95 % bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.1%} [{self.low:.1%}, {self.high:.1%}]"
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Mean over the seeds, resampled with replacement."""
-    sample = np.asarray(values, float)
-    means = np.random.default_rng(0).choice(sample, (RESAMPLES, len(sample))).mean(axis=1)
-    return Interval(float(sample.mean()), float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975)))
 
 
 def accuracies(runs: Runs, method: str, seen: int, where: str) -> dict[int, float]:
@@ -90,7 +71,9 @@ def write_report(runs: Runs, results: Path, console: Console) -> tuple[Path, Pat
     page, plot = results.with_suffix(".md"), results.with_suffix(".png")
     protocols = sorted({int(seen) for figures in runs.values() for seen in figures["protocols"]})
     for seen in protocols:
-        _print(console, f"{seen} of 3 degradations seen: accuracy, 95 % interval over seeds", HEAD, rows(runs, seen))
+        print_table(
+            console, f"{seen} of 3 degradations seen: accuracy, 95 % interval over seeds", HEAD, rows(runs, seen)
+        )
     write_text(page, markdown(runs, protocols, plot.name))
     _plot(runs, protocols, plot)
     return page, plot
@@ -108,22 +91,11 @@ def markdown(runs: Runs, protocols: Sequence[int], plot: str) -> str:
     for seen in protocols:
         parts += [
             f"## Each expression under {seen} of 3 degradations",
-            _markdown_table(HEAD, rows(runs, seen)),
+            markdown_table(HEAD, rows(runs, seen)),
             "Linear probes on frozen features, people apart, over all pairs (chance: expression 1/7, degradation 1/3):",
-            _markdown_table(PROBE_HEAD, probe_rows(runs, seen)),
+            markdown_table(PROBE_HEAD, probe_rows(runs, seen)),
         ]
     return "\n\n".join(parts) + "\n"
-
-
-def _markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *body))
-
-
-def _print(console: Console, title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> None:
-    table = Table(*head, title=title)
-    for cells in body:
-        table.add_row(*cells)
-    console.print(table)
 
 
 def _plot(runs: Runs, protocols: Sequence[int], path: Path) -> None:

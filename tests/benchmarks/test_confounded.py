@@ -1,0 +1,292 @@
+"""The claim on faces is tested fairly: what is held out is never trained on, and only the method differs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from lightning_fabric import Fabric
+
+from iern.runtime.errors import DataError
+from iern.train.algorithm import Algorithm1, Batch
+from iern.train.cartoon_faces import draw
+from iern.train.cartoon_set import plan, write
+from iern.train.data import EpochBatches, load_data
+from iern.train.model import build
+from iern.train.protocols import confounded as confounded_cells
+from repository import ROOT
+
+sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
+
+import conditions
+import confounded
+import confounded_protocols as protocols
+from confounded_methods import BATCH, COMMON, METHODS, method_recipe, trained_parameters
+from confounded_report import accuracy, face_scores, held_rows, rows, spread_rows
+from intervals import balanced_interval, interval
+
+FACES = 96
+SMALL = ["--origin", "clean", "--split", "valid", "--faces", "48", "--epochs", "3"]
+EXPRESSIONS = protocols.TABLE_EXPRESSIONS
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """24 drawn people: 16 to train on, under three "origins"."""
+    folder = tmp_path_factory.mktemp("drawn") / "faces"
+    write(folder, plan(24), size=32)
+    return folder
+
+
+@pytest.fixture(params=["table1", "table3"])
+def table(request, root) -> protocols.Protocol:
+    return protocols.make_protocol(request.param, root, "clean", "valid", FACES)
+
+
+def cells(placed) -> Counter:
+    return Counter((face.expression, stratum) for face, stratum in placed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cells_held_out_are_never_in_the_training_files(seed, root, tmp_path):
+    protocol = protocols.make_protocol("table1", root, "clean", "valid", FACES)
+    protocols.write_faces(tmp_path / "training", protocol.training(seed), "train", 32)
+    data = load_data(tmp_path / "training")
+    written = {(data.expressions[record.expression], record.confounder) for record in data.records}
+    everything = {(expression, stratum) for expression in EXPRESSIONS for stratum in conditions.CONDITIONS}
+    assert len(data.records) == FACES
+    assert written == everything - protocol.held(seed)
+    assert len(written) == 12
+
+
+def test_three_seeds_hold_every_cell_out_once_as_in_table_1(table):
+    held = Counter(cell for seed in range(3) for cell in table.held(seed))
+    assert len(held) == 18 and set(held.values()) == {1}
+    everything = {(expression, stratum) for expression in EXPRESSIONS for stratum in conditions.CONDITIONS}
+    assert everything - table.held(1) == confounded_cells(EXPRESSIONS, tuple(conditions.CONDITIONS), seen=2)
+
+
+def test_neither_an_expression_nor_a_condition_is_rare_only_their_pairing(root):
+    placed = protocols.make_protocol("table1", root, "clean", "valid", FACES).training(5)
+    assert set(cells(placed).values()) == {FACES // 12}
+    assert set(Counter(stratum for _, stratum in placed).values()) == {FACES // 3}
+
+
+def test_table_3_adds_a_tenth_of_a_cell_without_adding_faces(root):
+    protocol = protocols.Conditions(*([faces(root, 700)] * 2), number=3600, rare=0.1)
+    found = cells(protocol.training(0))
+    rare = [found[cell] for cell in protocol.held(0)]
+    full = [count for cell, count in found.items() if cell not in protocol.held(0)]
+    assert sum(found.values()) == 3600
+    assert np.mean(rare) / np.mean(full) == pytest.approx(0.1, abs=0.003)
+
+
+def faces(root: Path, each: int) -> tuple[protocols.Face, ...]:
+    return tuple(protocols.Face(f"{name}{i}", root, name, "clean") for name in EXPRESSIONS for i in range(each))
+
+
+def test_every_method_trains_on_the_same_faces_for_as_many_iterations(table):
+    once, everywhere = table.training(2), table.intervened(2)
+    assert {face for face, _ in everywhere} == {face for face, _ in once}
+    assert set(cells(everywhere).values()) == {FACES // 6}
+    assert len(EpochBatches(len(once), BATCH, 0)) * 3 == len(EpochBatches(len(everywhere), BATCH, 0))
+    assert table.training(2) == once != table.training(5)
+    shared = {"batch_size", "augment", "epochs", "seed", "schedule"}
+    assert not [name for name, changes in METHODS.items() if shared & set(changes)]
+    assert not [name for name, changes in METHODS.items() if {"lr", "backbone_lr"} & set(changes.get("algorithm", {}))]
+
+
+def test_an_origin_left_out_is_asked_about_and_never_trained_on(root):
+    protocol = protocols.make_protocol("origin", root, "blur", "valid", 60)
+    found = Counter(face.origin for face, _ in protocol.training(0))
+    assert found == {"clean": 30, "noise": 30}
+    assert {stratum for _, stratum in protocol.questions()} == {"blur", "clean", "noise"}
+    assert {stratum for _, stratum in protocol.held(0)} == {"blur"}
+
+
+def test_what_a_small_origin_lacks_the_larger_one_gives(root):
+    small = faces(root, 3)
+    large = tuple(dataclasses.replace(face, origin="noise") for face in faces(root, 20))
+    protocol = protocols.LeaveOneOut(small + large, small, number=60, left_out="blur")
+    assert Counter(face.origin for face, _ in protocol.training(0)) == {"clean": 18, "noise": 42}
+
+
+@pytest.mark.parametrize("condition", conditions.CONDITIONS)
+def test_a_condition_is_the_same_for_a_face_at_every_time(condition):
+    face = draw("happiness", 3, 0, 64)
+    once = conditions.put_under(face, condition, "a/face.png")
+    assert once.shape == face.shape and once.dtype == np.uint8
+    np.random.default_rng().normal(size=5)
+    assert np.array_equal(conditions.put_under(face, condition, "a/face.png"), once)
+    assert not np.array_equal(conditions.put_under(face, condition, "another.png"), once)
+
+
+def test_a_condition_is_told_by_its_colours_and_the_face_is_still_there():
+    for person in range(12):
+        face = draw("surprise", person, 0, 64)
+        under = {name: conditions.put_under(face, name, str(person)).astype(float) for name in conditions.CONDITIONS}
+        blueness = {name: (pixels[..., 0] - pixels[..., 2]).mean() for name, pixels in under.items()}
+        # The drawn skin itself is warm: what counts is the order.
+        assert blueness["film"] == 0 and blueness["cold"] > blueness["dim"]
+        assert under["dim"].mean() < min(under["film"].mean(), under["cold"].mean())
+        grey = face.astype(float).mean(axis=2)[14:50, 14:50].ravel()
+        for pixels in under.values():
+            assert np.corrcoef(pixels.mean(axis=2)[14:50, 14:50].ravel(), grey)[0, 1] > 0.55
+
+
+def test_the_wide_baseline_has_as_many_parameters_and_learns_by_the_classification_alone():
+    strata = tuple(conditions.CONDITIONS)
+    recipe = method_recipe("wide", Path(), Path(), EXPRESSIONS, 3, 0)
+    wide = build(recipe.model.config(EXPRESSIONS, strata))
+    iern = build(method_recipe("iern", Path(), Path(), EXPRESSIONS, 3, 0).model.config(EXPRESSIONS, strata))
+    assert trained_parameters(wide, recipe) == pytest.approx(sum(p.numel() for p in iern.parameters()), rel=0.1)
+    before = {name: value.clone() for name, value in wide.named_parameters()}
+    size = COMMON["model"]["image_size"]
+    batch = Batch(torch.randint(0, 255, (4, size, size, 3), dtype=torch.uint8), torch.eye(6)[:4], torch.arange(4) % 3)
+    Algorithm1(wide.train(), recipe.algorithm, Fabric(accelerator="cpu", devices=1)).step(batch)
+    moved = {name.split(".")[0] for name, value in wide.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"backbone", "emotion_generator", "classifier"}
+
+
+def content(answers: dict[str, str], held: list[list[str]]) -> dict:
+    """Two faces, a happy and a sad one, under three strata: six questions, the face changing fastest."""
+    asked = {"expressions": ["happiness", "sadness"], "strata": ["cold", "dim", "film"], "faces": 2}
+    runs = {key: {"answers": text, "held": held, "parameters": 1, "probes": {}} for key, text in answers.items()}
+    return {"questions": {**asked, "labels": "010101", "stratum": "001122"}, "runs": runs}
+
+
+def test_a_question_is_out_of_distribution_where_its_cell_was_held_out():
+    found = content({"baseline/0": "011011"}, [["happiness", "dim"], ["sadness", "film"]])
+    assert held_rows(found, "baseline", 0).tolist() == [False, False, True, False, False, True]
+    # happy: right under cold and film, wrong under dim; sad: right under cold and film, wrong under dim.
+    assert face_scores(found, "baseline", "o.o.d.", [0]).tolist() == [0, 1]
+    assert face_scores(found, "baseline", "i.d.", [0]).tolist() == [0.5, 0.5]
+
+
+def test_gains_are_paired_by_face_and_by_the_seeds_that_both_have():
+    held = [["happiness", "dim"], ["sadness", "film"]]
+    answers = {"baseline/0": "011011", "iern/0": "010101", "iern/1": "101010"}
+    found = content(answers, held)
+    assert accuracy(found, "iern", "o.o.d.").mean == 0.5
+    assert accuracy(found, "iern", "o.o.d.", minus="baseline").mean == 0.5
+    assert accuracy(found, "iern", "o.o.d.", minus="input") is None
+    table = {row[0]: row for row in rows(found)}
+    assert table["iern"][1] == "2" and table["iern"][-1] == "" and table["baseline"][5] == ""
+    # Under dim only happiness is held out, under film sadness: baseline names it once of twice.
+    assert spread_rows(found)[0] == ("baseline", "50.0%", "50.0%")
+
+
+def test_intervals_over_faces_are_those_of_scipy_and_of_the_closed_form():
+    differences = np.random.default_rng(4).choice([-1, 0, 1], 800, p=[0.1, 0.7, 0.2]).astype(float)
+    found = interval(differences)
+    scipys = scipy.stats.bootstrap((differences,), np.mean, method="percentile", n_resamples=9999, rng=1)
+    error = differences.std() / np.sqrt(800)
+    assert found.mean == differences.mean()
+    for place, end in ((1, scipys.confidence_interval.low), (2, scipys.confidence_interval.high)):
+        assert found[place] == pytest.approx(end, abs=0.1 * error)
+        assert found[place] == pytest.approx(differences.mean() + (1, -1)[place == 1] * 1.96 * error, abs=0.1 * error)
+
+
+def test_mean_recall_counts_a_rare_expression_as_much_as_a_common_one():
+    random = np.random.default_rng(5)
+    common, rare = random.random(900), random.random(50) / 2
+    found = balanced_interval(np.concatenate([common, rare]), np.repeat([0, 1], [900, 50]))
+    error = np.sqrt(common.var() / 900 + rare.var() / 50) / 2
+    assert found.mean == pytest.approx((common.mean() + rare.mean()) / 2)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_continued_comparison_equals_one_that_was_never_stopped(root, tmp_path, capsys):
+    own = ["--data", str(root), *SMALL, "--seeds", "0"]
+    parts, whole = tmp_path / "parts.json", tmp_path / "whole.json"
+    assert confounded.main([*own, "--methods", "input", "--out", str(parts)]) == 0
+    assert confounded.main([*own, "--methods", "input", "iern", "--out", str(parts)]) == 0
+    assert confounded.main([*own, "--methods", "input", "iern", "--out", str(whole)]) == 0
+    assert json.loads(parts.read_text(encoding="utf-8")) == json.loads(whole.read_text(encoding="utf-8"))
+    runs = json.loads(whole.read_text(encoding="utf-8"))["runs"]
+    assert {figures["faces_shown"] for figures in runs.values()} == {3 * 48}
+    assert set(runs["iern/0"]["probes"]) == {"base", "emotion", "context"}
+    page = whole.with_suffix(".md").read_text(encoding="utf-8")
+    assert "Mean recall" in page and "| iern | 1 |" in page
+    assert whole.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    changed = [*own[:-4], "--epochs", "6", "--out", str(whole)]
+    assert confounded.main(changed) == 1
+    assert "move it away" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("input", "iern")])
+def test_every_method_runs(method, root):
+    try:
+        method_recipe(method, root, root, EXPRESSIONS, 3, 0)
+    except confounded.IernError as error:
+        pytest.skip(str(error))
+    protocol = protocols.make_protocol("table1", root, "clean", "valid", 48)
+    figures = confounded.run(protocol, method, 0, epochs=3)
+    assert len(figures["answers"]) == len(protocol.questions())
+    assert figures["faces_shown"] == 3 * 48
+
+
+@pytest.mark.slow
+def test_an_origin_left_out_is_compared_with_the_others(root, tmp_path):
+    out = tmp_path / "origin.json"
+    options = ["--protocol", "origin", "--origin", "blur", "--seeds", "0", "--methods", "baseline", "--epochs", "1"]
+    assert confounded.main(["--data", str(root), *SMALL, *options, "--out", str(out)]) == 0
+    content = json.loads(out.read_text(encoding="utf-8"))
+    answers, asked = content["runs"]["baseline/0"]["answers"], content["questions"]
+    right = [answer == label for answer, label in zip(answers, asked["labels"], strict=True)]
+    blurred = [asked["strata"][int(digit)] == "blur" for digit in asked["stratum"]]
+    expected = sum(r for r, b in zip(right, blurred, strict=True) if b) / sum(blurred)
+    assert accuracy(content, "baseline", "o.o.d.").mean == pytest.approx(expected)
+    assert "held out there" not in out.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_finished_runs_of_another_recipe_are_refused(root, tmp_path, capsys):
+    out = tmp_path / "found.json"
+    options = ["--data", str(root), *SMALL, "--methods", "baseline", "--out", str(out), "--seeds", "0"]
+    protocol = protocols.make_protocol("table1", root, "clean", "valid", 48)
+    told = {"protocol": "table1", "origin": "clean", "rare": 0.1, "split": "valid", "faces": 48, "epochs": 3}
+    content = confounded.continued(out, confounded.configuration(told, protocol))
+    content["runs"]["baseline/0"] = {"recipe": {}}
+    out.write_text(json.dumps(content), encoding="utf-8")
+    assert confounded.main(options) == 1
+    assert "another recipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["--faces", "50"], "a multiple of 48"),
+        (["--epochs", "4"], "a multiple of 3"),
+        (["--protocol", "table3", "--rare", "0"], "above 0 and at most 1"),
+        (["--seeds", "-1"], "0 or more"),
+        (["--origin", "nowhere"], "found blur, clean, noise"),
+        (["--faces", "4800"], "give fewer"),
+        (["--protocol", "origin", "--methods", "input"], "leave it out"),
+        (["--data", "nowhere"], "no such folder"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(changes, said, root, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    arguments = ["--data", str(root), *SMALL, "--methods", "baseline", "--out", str(out), *changes]
+    assert confounded.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and said in error
+    assert not out.exists()
+
+
+def test_the_contact_sheet_shows_faces_under_every_condition(root, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    assert conditions.main(["--data", str(root), "--sheet", str(sheet)]) == 0
+    height, width = conditions.read_image(sheet).shape[:2]
+    assert (height, width) == (4 * 128, 7 * 3 * 128)
+    with pytest.raises(DataError, match="a contact sheet is a PNG"):
+        conditions.write_sheet(root, tmp_path / "sheet.txt")
