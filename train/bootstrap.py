@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from iern.train.data import Record
+
 REPLICATES = 1000
 PERCENTILES = (2.5, 97.5)
 
@@ -31,6 +33,11 @@ def intervals(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
         return np.nanpercentile(drawn, PERCENTILES, axis=0).T
+
+
+def drawn_units(records: Sequence[Record]) -> list[str]:
+    """What the bootstrap draws: the person a face is of, or where that is not known the image for itself."""
+    return [f"subject {record.subject}" if record.subject else f"image {record.path}" for record in records]
 
 
 def _weights(random: np.random.Generator, count: int) -> NDArray[np.float64]:

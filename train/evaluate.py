@@ -24,6 +24,7 @@ from iern.runtime.preprocess import resize_face
 from iern.runtime.results import stratum_disagreement
 from iern.runtime.session import Answer, joined, open_session
 from iern.runtime.threads import cpu_budget
+from iern.train.bootstrap import drawn_units
 from iern.train.checkpoint import load_checkpoint
 from iern.train.data import FaceDataset, Record, load_data
 from iern.train.figures import check_drawable, save_confusion
@@ -133,7 +134,7 @@ def evaluate(model: Path, data: Path, split: str, console: Console) -> dict[str,
         disagreement=stratum_disagreement(found.stratum_logits, recogniser.temperature),
         labels=np.array([record.expression for record in records]),
         strata=np.array([record.confounder for record in records]),
-        units=np.array([f"subject {r.subject}" if r.subject else f"image {r.path}" for r in records]),
+        units=np.array(drawn_units(records)),
     )
     return measure(judged, recogniser.expressions, recogniser.threshold)
 
