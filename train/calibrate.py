@@ -91,9 +91,10 @@ def validation_faces(checkpoint: Checkpoint, data: Path, split: str) -> list[Rec
     """The faces of a split; those that training cut off for validation, where the manifest has no such split."""
     faces = load_data(data, checkpoint.config.expressions)
     recipe = checkpoint.provenance.get("recipe")
-    if split == "valid" and recipe:
-        return cut_validation(faces, recipe["valid_share"], recipe["seed"])[1] or faces.split(split)
-    return faces.split(split)
+    held = []
+    if recipe and split == "valid" and not any(record.split == split for record in faces.records):
+        held = cut_validation(faces, recipe["valid_share"], recipe["seed"])[1]
+    return held or faces.split(split)
 
 
 def _compared(before: Tensor, after: Tensor, labels: Tensor, threshold: float, units: Sequence[str]) -> dict[str, Any]:
@@ -112,10 +113,9 @@ def _compared(before: Tensor, after: Tensor, labels: Tensor, threshold: float, u
         ]
 
     names = ("ece_before", "ece_after", "nll_before", "nll_after", "coverage", "risk")
-    bounds = intervals(figures, units).tolist()
     return {
         **dict(zip(names, figures(np.ones(len(truth))), strict=True)),
-        "intervals": dict(zip(names, bounds, strict=True)),
+        "intervals": dict(zip(names, intervals(figures, units), strict=True)),
     }
 
 
@@ -155,8 +155,8 @@ def print_figures(figures: dict[str, Any], curve: Curve, console: Console) -> No
 
 def _percent(figures: dict[str, Any], key: str) -> str:
     """`9.8% [8.9, 10.8]`: the figure with its 95 % interval."""
-    low, high = figures["intervals"][key]
-    return f"{figures[key]:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+    interval = figures["intervals"][key]
+    return f"{figures[key]:.1%}" + (f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

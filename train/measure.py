@@ -108,14 +108,10 @@ def _measured(judged: Judged, expressions: Sequence[str], threshold: float) -> d
         "recall": named(found.recall, expressions),
         "counts": {name: [int(right[i]), int(totals[i])] for i, name in enumerate(expressions)},
         "intervals": {
-            **{name: _interval(pair) for name, pair in single.items()},
+            **single,
             "recall": {
-                name: _interval(pair) if total >= FEW else None
-                for name, pair, total in zip(expressions, bounds[-len(expressions) :], totals, strict=True)
+                name: bound if total >= FEW else None
+                for name, bound, total in zip(expressions, bounds[-len(expressions) :], totals, strict=True)
             },
         },
     }
-
-
-def _interval(pair: NDArray[np.float64]) -> list[float] | None:
-    return None if np.isnan(pair).any() else pair.tolist()

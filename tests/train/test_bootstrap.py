@@ -66,8 +66,8 @@ def test_each_draw_is_of_as_many_units_as_there_are_and_counts_a_persons_faces_a
 def test_the_same_faces_give_the_same_intervals_and_another_seed_others():
     figure = share(np.random.default_rng(2).random(50))
     first = intervals(figure, names(50))
-    assert np.array_equal(first, intervals(figure, names(50)))
-    assert not np.array_equal(first, intervals(figure, names(50), seed=1))
+    assert first == intervals(figure, names(50))
+    assert first != intervals(figure, names(50), seed=1)
 
 
 def test_draws_in_which_a_figure_does_not_exist_are_left_out_and_one_that_never_does_has_no_interval():
@@ -76,10 +76,8 @@ def test_draws_in_which_a_figure_does_not_exist_are_left_out_and_one_that_never_
     def sometimes(weights):
         return [math.nan if next(calls) % 2 else 0.25, math.nan]
 
-    found = intervals(sometimes, names(5))
-    assert found[0].tolist() == [0.25, 0.25]
-    assert np.isnan(found[1]).all()
+    assert intervals(sometimes, names(5)) == [[0.25, 0.25], None]
 
 
 def test_one_person_alone_has_no_interval():
-    assert np.isnan(intervals(share([1, 0, 1]), ["subject a"] * 3)).all()
+    assert intervals(share([1, 0, 1]), ["subject a"] * 3) == [None]

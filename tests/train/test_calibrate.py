@@ -202,6 +202,11 @@ def test_without_a_validation_split_the_faces_are_those_that_training_cut_off(tm
     assert len(held) == 12 and not {face.path for face in held} & {face.path for face in kept}
 
 
+def test_data_that_hold_nothing_but_validation_faces_do(case):
+    checkpoint = Checkpoint(case.model.config, {}, provenance={"recipe": {"valid_share": 0.25, "seed": 7}})
+    assert len(validation_faces(checkpoint, case.root, "valid")) == COUNT
+
+
 def test_without_a_validation_split_and_a_word_on_training_the_splits_there_are_are_named(case, tmp_path, capsys):
     write_image(tmp_path / "faces" / "a.png", 0)
     rows = [{"path": "a.png", "expression": "sad", "confounder": "web", "split": "test"}]
