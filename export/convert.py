@@ -97,6 +97,7 @@ def describe(checkpoint: Checkpoint, source: Path, data: str | None = None, lice
         preset=config.preset,
         answer=config.answer,
         temperature=checkpoint.temperature,
+        threshold=checkpoint.threshold,
         data=_without_folders(str(provenance.get("data", ""))) if data is None else data,
         licence=str(provenance.get("licence", "")) if licence is None else licence,
         metrics=checkpoint.metrics,

@@ -19,6 +19,10 @@ FORMAT_VERSION = 1
 PREFIX = "iern."
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("probabilities", "logits", "stratum_logits")
+LATER_FIELDS = frozenset({"threshold"})
+"""Fields younger than the first files of this format, which are served with the default.
+
+Other fields are written behind each of these, so a file that was cut off still lacks one that it must have."""
 TAIL_INPUTS = ("u", "h")
 """names of the maps (batch * N, d, h, w) before and after the last ReLU, where a fused tail can take over the graph"""
 
@@ -42,6 +46,8 @@ class Artifact:
     answer: str = "logits"
     """what is averaged over the strata: `logits` (Eq. 9) or `probabilities` (Eq. 2)"""
     temperature: float = 1.0
+    threshold: float = 0.0
+    """a face whose largest probability is smaller is called uncertain; 0: none ever is"""
     data: str = ""
     """what it was trained on, in words"""
     licence: str = ""
@@ -79,7 +85,7 @@ class Artifact:
                 f"{name}: has format {found}, this runtime reads {FORMAT_VERSION}; export the checkpoint again"
             )
         known = {f.name for f in dataclasses.fields(cls)}
-        if missing := known - parsed.keys():
+        if missing := known - parsed.keys() - LATER_FIELDS:
             # All are written, and stand last in the file: a default here would serve a file that was cut off.
             lost = ", ".join(sorted(missing))
             raise ArtifactError(f"{name}: its metadata lacks {lost}; copy the file, or export the checkpoint, again")
@@ -105,6 +111,7 @@ class Artifact:
             (not (isinstance(spec.size, int) and 8 <= spec.size <= 4096), f"input size {spec.size}"),
             (not spec.margin > 0, f"margin {spec.margin}"),
             (not self.temperature > 0, f"temperature {self.temperature}"),
+            (not 0 <= self.threshold <= 1, f"threshold {self.threshold}"),
         ]
         for wrong, found in problems:
             if wrong:

@@ -85,7 +85,7 @@ def watch(
         preprocess = lap()
         answer = session(crops)  # one call, however many faces
         latency = Latency(detect, preprocess, infer=lap(), age=1000 * (time.monotonic() - frame.captured))
-        faces = judged_faces(detections, answer, artifact.expressions)
+        faces = judged_faces(detections, answer, artifact)
         tally.add(latency, len(faces))
         view = View(frame, faces, latency, _status(tally, latency, len(faces), session.provider))
         for sink in sinks:

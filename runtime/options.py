@@ -34,8 +34,12 @@ cannot keep up with is dropped and counted, and the picture never lags behind.
 
 JSON lines: one object a frame with "schema", "frame", "time" (seconds), "name", "faces" and
 "latency_ms". A face has "box" [x, y, width, height] in pixels, "score" (the detector's),
-"expression", "probability", "probabilities" by expression, and "disagreement": how far the answers
-under the single contexts (strata) lie from their mean, 0 to 1; high means context decides.
+"expression", "probability", "probabilities" by expression, "uncertain", and "disagreement": how far
+the answers under the single contexts (strata) lie from their mean, 0 to 1; high means context decides.
+
+A face is "uncertain", and called so instead of by an expression, where its probability is below the
+threshold in the model's file; its likeliest expression still stands in the JSON lines. A model without
+a threshold names every face: train/calibrate.py finds one.
 
 Exit status: 0 at the end of the source, on q, Esc, Ctrl-C or SIGTERM (recordings are finished);
 1 with one line on stderr where something cannot be opened, read or written; 2 for wrong usage.

@@ -24,7 +24,7 @@ from iern.runtime.images import Image
 from iern.runtime.latency import Latency
 from iern.runtime.options import CODECS
 from iern.runtime.overlay import draw
-from iern.runtime.results import Face, record
+from iern.runtime.results import UNCERTAIN, Face, record
 from iern.runtime.sources import Frame
 
 LIVE_FPS = 15.0
@@ -53,8 +53,10 @@ Sink = Callable[[View], None]
 
 
 def print_answers(view: View) -> None:
-    """The sink for single images: a line with the name, and expression and probability of each face."""
-    answers = ", ".join(f"{face.expression} {face.probability:.2f}" for face in view.faces)
+    """The sink for single images: a line with the name, and of each face expression and probability, or `uncertain`."""
+    answers = ", ".join(
+        UNCERTAIN if face.uncertain else f"{face.expression} {face.probability:.2f}" for face in view.faces
+    )
     print(f"{view.frame.name}: {answers or 'no face'}", flush=True)
 
 

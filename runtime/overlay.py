@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from iern.runtime.images import Image
-from iern.runtime.results import Face
+from iern.runtime.results import UNCERTAIN, Face
 
 Colour = tuple[int, int, int]
 Box = tuple[int, int, int, int]
@@ -48,12 +48,15 @@ def draw(frame: Image, faces: Sequence[Face], status: str) -> Image:
 
 
 def _draw_face(canvas: Image, face: Face, line: int) -> None:
-    """The box, and the likeliest expression above its top edge, or below it near the frame's top."""
+    """The box, and the likeliest expression above its top edge, or below it near the frame's top.
+
+    An uncertain face has the colour of no expression and no name; its bars still tell what it may be.
+    """
     left, top, right, bottom = _box(face)
-    colour, stroke = _colours(face)[face.expression], max(1, line // 8)
+    colour, stroke = WHITE if face.uncertain else _colours(face)[face.expression], max(1, line // 8)
     cv2.rectangle(canvas, (left, top), (right, bottom), DARK, 3 * stroke)
     cv2.rectangle(canvas, (left, top), (right, bottom), colour, stroke)
-    label = f"{face.expression} {100 * face.probability:.0f}%"
+    label = UNCERTAIN if face.uncertain else f"{face.expression} {100 * face.probability:.0f}%"
     above = top - line // 2
     baseline = above if above > 2.5 * line else top + line + stroke  # the status line has the frame's top
     _write(canvas, label, min(left, canvas.shape[1] - _width(label, line)), baseline, line, colour)

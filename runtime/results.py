@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from iern.runtime.latency import Latency
 
 if TYPE_CHECKING:
+    from iern.runtime.artifact import Artifact
     from iern.runtime.detect import Detection
     from iern.runtime.session import Answer
     from iern.runtime.sources import Frame
+
+UNCERTAIN = "uncertain"
+"""What is shown and printed instead of an expression that is too improbable to be named."""
 
 SCHEMA = 1
 """Version of the JSON record; a reader of version 1 may meet new keys, never other meanings of old ones."""
@@ -29,6 +33,8 @@ class Face:
     """by expression, in the model's order; they sum to 1"""
     disagreement: float
     """how much the answer depends on the context, 0 (not at all) to 1: see `stratum_disagreement`"""
+    uncertain: bool = False
+    """whether `probability` is below the model's threshold"""
 
     @property
     def expression(self) -> str:
@@ -41,21 +47,29 @@ class Face:
         return self.probabilities[self.expression]
 
 
-def judged_faces(detections: Sequence[Detection], answer: Answer, expressions: Sequence[str]) -> list[Face]:
-    """Detections, and an answer with one row for each -> their faces."""
-    rows = zip(detections, answer.probabilities, stratum_disagreement(answer.stratum_logits), strict=True)
+def judged_faces(detections: Sequence[Detection], answer: Answer, artifact: Artifact) -> list[Face]:
+    """Detections, and the model's answer with one row for each -> their faces."""
+    disagreements = stratum_disagreement(answer.stratum_logits, artifact.temperature)
     return [
-        Face(detection, dict(zip(expressions, row.tolist(), strict=True)), float(disagreement))
-        for detection, row, disagreement in rows
+        Face(
+            detection,
+            dict(zip(artifact.expressions, row.tolist(), strict=True)),
+            float(disagreement),
+            uncertain=bool(row.max() < artifact.threshold),
+        )
+        for detection, row, disagreement in zip(detections, answer.probabilities, disagreements, strict=True)
     ]
 
 
-def stratum_disagreement(stratum_logits: NDArray[np.floating]) -> NDArray[np.float64]:
+def stratum_disagreement(stratum_logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
     """(B, N, E) logits -> (B,) mean over the strata of the total variation distance to the strata's mean answer.
 
-    Each stratum answers as if the face had been seen in its context. 0: they all give the same probabilities.
+    Stratum i answers as if the face had been seen in its context: p_i, the softmax of its logits over the temperature.
+    With p the mean of the p_i, the number is 1/N sum_i 1/2 sum_e |p_i(e) - p(e)|: how much of its probability a
+    stratum puts elsewhere than all together do. It lies in [0, 1 - 1/N]. 0: the strata give the same probabilities,
+    or there is but one; 1 - 1/N: each is certain of an expression of its own.
     """
-    logits = stratum_logits.astype(np.float64)
+    logits = stratum_logits.astype(np.float64) / temperature
     answers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     answers /= answers.sum(axis=-1, keepdims=True)
     distances = np.abs(answers - answers.mean(axis=1, keepdims=True)).sum(axis=-1) / 2
@@ -75,6 +89,7 @@ def record(frame: Frame, faces: Sequence[Face], latency: Latency) -> dict[str, A
                 "score": round(face.detection.score, 4),
                 "expression": face.expression,
                 "probability": round(face.probability, 6),
+                "uncertain": face.uncertain,
                 "probabilities": {name: round(value, 6) for name, value in face.probabilities.items()},
                 "disagreement": round(face.disagreement, 6),
             }

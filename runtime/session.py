@@ -65,7 +65,7 @@ class Session(abc.ABC):
         if len(faces) == 0:
             return self._nothing()
         parts = [self._run(faces[start : start + self.max_batch]) for start in range(0, len(faces), self.max_batch)]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return parts[0] if len(parts) == 1 else joined(parts)
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -177,7 +177,8 @@ def open_session(
     raise ArtifactError(f"{model}: expected an exported model, a file that ends in .onnx or .engine")
 
 
-def _joined(parts: list[Answer]) -> Answer:
+def joined(parts: list[Answer]) -> Answer:
+    """Answers for one face after another as one; at least one part."""
     return Answer(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Answer)))
 
 

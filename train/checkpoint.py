@@ -32,6 +32,8 @@ class Checkpoint:
     metrics: dict[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
     """divides the logits before the softmax of the answer; 1 where it was not fitted"""
+    threshold: float = 0.0
+    """a face whose largest probability is smaller is called uncertain; 0, never, where it was not chosen"""
     training: dict[str, Any] | None = None
     """optimisers, averages, generators and position, for `--resume`"""
 
@@ -55,6 +57,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path | str) -> None:
         "provenance": checkpoint.provenance,
         "metrics": checkpoint.metrics,
         "temperature": checkpoint.temperature,
+        "threshold": checkpoint.threshold,
         "training": checkpoint.training,
     }
     with atomic_path(path) as temporary:
@@ -93,6 +96,7 @@ def parse_checkpoint(content: Any, path: Path) -> Checkpoint:
     try:
         return Checkpoint(
             config=ModelConfig.from_dict(content["config"]),
+            threshold=content.get("threshold", 0.0),  # younger than the first files of this format
             **{key: content[key] for key in ("weights", "provenance", "metrics", "temperature", "training")},
         )
     except (KeyError, TypeError) as error:

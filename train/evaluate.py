@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -22,13 +21,16 @@ from iern.runtime.errors import IernError
 from iern.runtime.files import write_text
 from iern.runtime.images import read_image
 from iern.runtime.preprocess import resize_face
-from iern.runtime.session import open_session
+from iern.runtime.results import stratum_disagreement
+from iern.runtime.session import Answer, joined, open_session
 from iern.runtime.threads import cpu_budget
+from iern.train.bootstrap import drawn_units
 from iern.train.checkpoint import load_checkpoint
 from iern.train.data import FaceDataset, Record, load_data
 from iern.train.figures import check_drawable, save_confusion
-from iern.train.metrics import evaluate_answers
-from iern.train.predict import predict
+from iern.train.measure import FEW, Judged, measure
+from iern.train.model import answer
+from iern.train.predict import predict_strata
 
 EXAMPLES = """\
 examples:
@@ -39,12 +41,40 @@ examples:
 ROOT holds manifest.csv (path, expression, confounder, and optionally split and subject), or folders
 <confounder>/<expression>/<image>, of which a fifth, chosen by a hash of the path, is the test split.
 
-Accuracy is pooled over images; mean recall is the mean over expressions, which rare ones count in
-alike. ECE is the expected calibration error over 15 bins. The JSON file has the keys n, accuracy,
-mean_recall, recall, ece, strata, confusion (rows: true, columns: answered) and expressions.
+Every figure comes with its 95 % interval, from 1,000 bootstrap draws of the same seed in every run:
+over people where the manifest has subjects, else over images. An expression's recall over fewer than
+30 faces is no rate: it is shown as a count such as 5/22, right of all.
+
+Keys of the JSON file, shares from 0 to 1:
+  n, units             faces, and how many people or single faces the bootstrap draws from
+  accuracy             pooled over images
+  mean_recall          the mean over expressions, which rare ones count in alike
+  ece                  expected calibration error, 15 bins; noise adds to it, and more in each draw:
+                       over few faces its interval lies high
+  threshold            of the model: faces of a smaller largest probability are uncertain, 0: none
+  coverage, risk       share of the faces that are not uncertain, and of wrong answers among those
+  auroc_disagreement   how well the disagreement of the strata tells wrong answers from right ones,
+  auroc_improbability  beside 1 - the largest probability: area under the ROC curve, 0.5 for not at
+                       all; null where nothing is wrong, nothing is right, or there is one stratum
+  recall, counts       by expression: the rate, and [right, all]
+  intervals            [low, high] under the same names; null where there are too few faces
+  strata               the same of each stratum
+  confusion            rows: true, columns: answered; both in the order of
+  expressions
 """
 
 BATCH = 64
+
+ROWS = {
+    "accuracy": "accuracy",
+    "mean_recall": "mean recall",
+    "ece": "ECE",
+    "coverage": "not uncertain",
+    "risk": "wrong among those",
+    "auroc_disagreement": "AUROC, disagreement",
+    "auroc_improbability": "AUROC, improbability",
+}
+"""key of a figure -> its name in the table"""
 
 
 @dataclass(frozen=True)
@@ -52,8 +82,10 @@ class Recogniser:
     """A model under test, whatever its form."""
 
     expressions: tuple[str, ...]
-    answer: Callable[[list[Record], Callable[[int], None]], NDArray[np.float32]]
-    """records, and what to call with the number of faces just done -> (n, E) probabilities"""
+    temperature: float
+    threshold: float
+    answer: Callable[[list[Record], Callable[[int], None]], Answer]
+    """records, and what to call with the number of faces just done -> what the model says about them"""
 
 
 def open_recogniser(path: Path) -> Recogniser:
@@ -66,59 +98,84 @@ def _from_checkpoint(path: Path) -> Recogniser:
     fabric = Fabric(accelerator="auto", devices=1)
     model = checkpoint.model().to(fabric.device).to(memory_format=torch.channels_last)
 
-    def answer(records: list[Record], on_batch: Callable[[int], None]) -> NDArray[np.float32]:
+    def judge(records: list[Record], on_batch: Callable[[int], None]) -> Answer:
         faces = FaceDataset(records, model.config.input, model.config.strata)
-        return predict(model, faces, fabric, BATCH, on_batch=on_batch, temperature=checkpoint.temperature).numpy()
+        by_stratum = predict_strata(model, faces, fabric, BATCH, on_batch=on_batch)
+        probabilities = answer(by_stratum / checkpoint.temperature, model.config.answer)
+        return Answer(probabilities.numpy(), by_stratum.mean(dim=1).numpy(), by_stratum.numpy())
 
-    return Recogniser(model.config.expressions, answer)
+    return Recogniser(model.config.expressions, checkpoint.temperature, checkpoint.threshold, judge)
 
 
 def _from_onnx(path: Path) -> Recogniser:
     session = open_session(path, max_batch=BATCH)
-    spec = session.artifact.input
+    artifact = session.artifact
 
-    def answer(records: list[Record], on_batch: Callable[[int], None]) -> NDArray[np.float32]:
-        rows = []
+    def judge(records: list[Record], on_batch: Callable[[int], None]) -> Answer:
+        parts = []
         for start in range(0, len(records), BATCH):
             part = records[start : start + BATCH]
-            faces = np.stack([resize_face(read_image(record.path), spec) for record in part])
-            rows.append(session(faces).probabilities)
+            parts.append(session(np.stack([resize_face(read_image(record.path), artifact.input) for record in part])))
             on_batch(len(part))
-        return np.concatenate(rows)
+        return joined(parts)
 
-    return Recogniser(session.artifact.expressions, answer)
+    return Recogniser(artifact.expressions, artifact.temperature, artifact.threshold, judge)
 
 
 def evaluate(model: Path, data: Path, split: str, console: Console) -> dict[str, Any]:
-    """Figures of `model` on a split of `data`, see `iern.train.metrics`. Raises IernError."""
+    """Figures of `model` on a split of `data`, see `iern.train.measure`. Raises IernError."""
     recogniser = open_recogniser(model)
     records = load_data(data, recogniser.expressions).split(split)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"{model.name} on {split}", total=len(records))
-        answers = recogniser.answer(records, lambda count: bar.advance(task, count))
-    labels = [record.expression for record in records]
-    return evaluate_answers(answers, labels, [record.confounder for record in records], recogniser.expressions)
+        found = recogniser.answer(records, lambda count: bar.advance(task, count))
+    judged = Judged(
+        probabilities=found.probabilities,
+        disagreement=stratum_disagreement(found.stratum_logits, recogniser.temperature),
+        labels=np.array([record.expression for record in records]),
+        strata=np.array([record.confounder for record in records]),
+        units=np.array(drawn_units(records)),
+    )
+    return measure(judged, recogniser.expressions, recogniser.threshold)
 
 
 def print_figures(figures: dict[str, Any], console: Console) -> None:
-    """The figures as two tables, shares in percent."""
-    console.print(
-        f"n {figures['n']}   accuracy {figures['accuracy']:.2%}   mean recall {figures['mean_recall']:.2%}   "
-        f"ECE {figures['ece']:.2%}",
-        highlight=False,
-    )
+    """The figures as two tables."""
     confusion = Table(title="true expression, answered as")
-    for heading in ("", *figures["expressions"], "n", "recall"):
+    for heading in ("", *figures["expressions"], "n"):
         confusion.add_column(heading, justify="right")
     for name, row in zip(figures["expressions"], figures["confusion"], strict=True):
-        recall = figures["recall"][name]
-        confusion.add_row(name, *map(str, row), str(sum(row)), "-" if recall is None else f"{recall:.1%}")
-    strata = Table(title="per stratum")
-    for heading in ("stratum", "n", "accuracy", "mean recall"):
-        strata.add_column(heading, justify="right")
-    for name, values in figures["strata"].items():
-        strata.add_row(name, str(values["n"]), f"{values['accuracy']:.1%}", f"{values['mean_recall']:.1%}")
-    console.print(confusion, strata)
+        confusion.add_row(name, *map(str, row), str(sum(row)))
+    parts = {"all": figures, **figures["strata"]}
+    rates = Table(title=f"percent with 95 % intervals; under {FEW} faces, counts")
+    for heading in ("", *parts):
+        rates.add_column(heading, justify="right")
+    rates.add_row("n", *(str(part["n"]) for part in parts.values()))
+    for key, heading in ROWS.items():
+        rates.add_row(heading, *(_with_interval(part[key], part["intervals"][key]) for part in parts.values()))
+    rates.add_section()
+    for name in figures["expressions"]:
+        rates.add_row(f"recall, {name}", *(_recall(part, name) for part in parts.values()))
+    console.print(confusion, rates)
+    console.print(
+        f"n {figures['n']}   accuracy {figures['accuracy']:.2%}   mean recall {figures['mean_recall']:.2%}   "
+        f"ECE {figures['ece']:.2%}   uncertain below {figures['threshold']:.3f}",
+        highlight=False,
+    )
+
+
+def _recall(figures: dict[str, Any], expression: str) -> str:
+    right, total = figures["counts"][expression]
+    if total < FEW:
+        return f"{right}/{total}"
+    return _with_interval(figures["recall"][expression], figures["intervals"]["recall"][expression])
+
+
+def _with_interval(value: float | None, interval: list[float] | None) -> str:
+    """`82.1 [81, 83]`, in percent."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f}" + (f" [{100 * interval[0]:.0f}, {100 * interval[1]:.0f}]" if interval else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

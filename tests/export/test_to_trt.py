@@ -32,6 +32,7 @@ from tiny_network import random_faces, sequential_logits, tiny_config, tiny_netw
 
 PHOTOGRAPH = str(ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg")
 TEMPERATURE = 1.3
+THRESHOLD = 0.45
 OPTIONS = ["--faces", PHOTOGRAPH, "--licence", "nur für Forschung", "--backend", "none"]
 
 
@@ -44,6 +45,7 @@ def checkpoint(**changes) -> Checkpoint:
             "provenance": {"data": "/somebody/faces", "licence": "CC0-1.0", "seed": 0},
             "metrics": {"accuracy": np.float32(0.5), "recall": {"anger": np.float64(0.25)}},
             "temperature": TEMPERATURE,
+            "threshold": THRESHOLD,
             **changes,
         }
     )
@@ -104,6 +106,7 @@ def test_the_file_says_what_the_checkpoint_says(exported):
     config = tiny_config()
     assert (artifact.expressions, artifact.strata, artifact.input) == (config.expressions, config.strata, config.input)
     assert (artifact.method, artifact.answer, artifact.temperature) == ("iern", "logits", TEMPERATURE)
+    assert artifact.threshold == THRESHOLD
     assert artifact.metrics == {"accuracy": 0.5, "recall": {"anger": 0.25}}
     assert artifact.checkpoint_sha256 == hashlib.sha256(exported.with_suffix(".pt").read_bytes()).hexdigest()
     assert {"iern", "torch", "onnx"} <= set(artifact.versions)

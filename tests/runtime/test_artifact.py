@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from iern.runtime.artifact import FORMAT_VERSION, PREFIX, Artifact
+from iern.runtime.artifact import FORMAT_VERSION, LATER_FIELDS, PREFIX, Artifact
 from iern.runtime.errors import ArtifactError
 from iern.runtime.preprocess import InputSpec
 
@@ -19,6 +19,7 @@ FULL = Artifact(
     preset="edge",
     answer="probabilities",
     temperature=1.3125,
+    threshold=0.4375,
     data='FER2013, "LFW"\nand films',
     licence="MIT",
     metrics={"test": {"accuracy": 0.8125, "n": 3350}},
@@ -53,6 +54,15 @@ def changed(**values: object) -> dict[str, str]:
     return metadata
 
 
+def test_a_file_of_before_the_threshold_is_read_and_is_never_uncertain():
+    assert Artifact.from_metadata(changed(threshold=None), "model.onnx") == dataclasses.replace(FULL, threshold=0.0)
+
+
+def test_behind_every_field_that_may_be_missing_stands_one_that_may_not():
+    """So that a default never serves a file that was cut off."""
+    assert list(FULL.to_metadata())[-1].removeprefix(PREFIX) not in LATER_FIELDS
+
+
 def changed_input(**values: object) -> dict[str, str]:
     return changed(input={**dataclasses.asdict(FULL.input), **values})
 
@@ -76,6 +86,11 @@ def changed_input(**values: object) -> dict[str, str]:
         (changed(temperature=0), "temperature 0"),
         (changed(temperature=float("nan")), "temperature nan"),
         (changed(temperature="hot"), "damaged"),
+        (changed(threshold=-0.1), "threshold -0.1"),
+        (changed(threshold=40), "threshold 40"),
+        (changed(threshold=float("nan")), "threshold nan"),
+        (changed(threshold="high"), "damaged"),
+        (changed(threshold=None, versions=None), "lacks versions"),
         (changed_input(size="112"), "input size 112"),
         (changed_input(size=0), "input size 0"),
         (changed_input(margin=-1), "margin -1"),

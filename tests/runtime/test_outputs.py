@@ -150,6 +150,18 @@ def test_json_lines_hold_one_record_a_frame_in_utf_8(tmp_path):
     assert "ö" in lines[0]
 
 
+def test_an_uncertain_face_is_printed_as_such_and_its_expression_kept_in_the_json_lines(tmp_path, capsys):
+    box = Detection(5, 15, 20, 20, np.zeros((5, 2)), 0.9)
+    faces = [Face(box, {"happy": 0.45, "sad": 0.55}, 0.0, uncertain) for uncertain in (True, False)]
+    seen = View(Frame(np.zeros((48, 64, 3), np.uint8), 0.0, 1, "1.png", 0.0), faces, Latency(1, 1, 1, 3), "")
+    print_answers(seen)
+    assert capsys.readouterr().out == "1.png: uncertain, sad 0.55\n"
+    with json_lines(tmp_path / "out.jsonl") as write:
+        write(seen)
+    written = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["faces"]
+    assert [(face["expression"], face["uncertain"]) for face in written] == [("sad", True), ("sad", False)]
+
+
 def test_answers_for_images_are_printed_a_line_an_image(capsys):
     print_answers(view(1, faces=2))
     print_answers(view(2))

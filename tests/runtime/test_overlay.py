@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from iern.runtime.detect import Detection
-from iern.runtime.overlay import PALETTE, draw
+from iern.runtime.overlay import PALETTE, WHITE, draw
 from iern.runtime.results import Face
 
 EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger")
 STATUS = "24.3 fps   31 ms   2 faces   cpu"
 
 
-def face(x: float, y: float, width: float, height: float, likeliest: int = 1) -> Face:
+def face(x: float, y: float, width: float, height: float, likeliest: int = 1, uncertain: bool = False) -> Face:
     probabilities = dict.fromkeys(EXPRESSIONS, 0.02)
     probabilities[EXPRESSIONS[likeliest]] = 0.88
-    return Face(Detection(x, y, width, height, np.zeros((5, 2)), 0.9), probabilities, 0.1)
+    return Face(Detection(x, y, width, height, np.zeros((5, 2)), 0.9), probabilities, 0.1, uncertain)
 
 
 def noise(width: int, height: int) -> np.ndarray:
@@ -66,6 +66,17 @@ def test_the_box_is_drawn_where_the_face_is_in_the_colour_of_its_expression():
     for x, y in ((200, 210), (300, 210), (250, 270)):
         assert tuple(drawn[y, x]) == PALETTE[2]
     assert not drawn[180:250, 220:280].any(), "the face itself is free"
+
+
+def test_an_uncertain_face_has_the_box_of_no_expression_and_says_so_whatever_is_likeliest():
+    black = np.zeros((480, 640, 3), np.uint8)
+    drawn = [draw(black, [face(200, 150, 100, 120, likeliest, uncertain=True)], "") for likeliest in (1, 2)]
+    for picture in drawn:
+        assert tuple(picture[210, 200]) == WHITE and WHITE not in PALETTE
+    label = np.s_[120:149, 150:400]
+    assert drawn[0][label].any()
+    assert np.array_equal(drawn[0][label], drawn[1][label]), "the word names none of them"
+    assert changed(*drawn).any(), "the bars do"
 
 
 def test_the_bars_are_as_long_as_the_probabilities():

@@ -8,8 +8,10 @@ import math
 import numpy as np
 import pytest
 
+from iern.runtime.artifact import Artifact
 from iern.runtime.detect import Detection
 from iern.runtime.latency import Latency
+from iern.runtime.preprocess import InputSpec
 from iern.runtime.results import judged_faces, record, stratum_disagreement
 from iern.runtime.session import Answer
 from iern.runtime.sources import Frame
@@ -21,20 +23,25 @@ def detection(x: float = 10.0, y: float = 20.0) -> Detection:
     return Detection(x, y, 30.0, 40.0, np.zeros((5, 2)), 0.9)
 
 
-def by_hand(strata: list[list[float]]) -> float:
+def model(*expressions: str, temperature: float = 1.0, threshold: float = 0.0) -> Artifact:
+    return Artifact(expressions, ("studio", "street"), InputSpec(32), temperature=temperature, threshold=threshold)
+
+
+def by_hand(strata: list[list[float]], temperature: float = 1.0) -> float:
     """The definition, in plain Python: (N, E) logits of one face -> its disagreement."""
     answers = []
     for logits in strata:
-        total = sum(math.exp(value) for value in logits)
-        answers.append([math.exp(value) / total for value in logits])
+        powers = [math.exp(value / temperature) for value in logits]
+        answers.append([power / sum(powers) for power in powers])
     mean = [sum(column) / len(answers) for column in zip(*answers, strict=True)]
     return sum(sum(abs(p - q) for p, q in zip(answer, mean, strict=True)) / 2 for answer in answers) / len(answers)
 
 
-def test_disagreement_follows_its_definition():
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_disagreement_follows_its_definition(temperature):
     logits = np.random.default_rng(0).normal(0, 2, (6, 3, 7)).astype(np.float32)
-    expected = [by_hand(face.tolist()) for face in logits]
-    np.testing.assert_allclose(stratum_disagreement(logits), expected, rtol=1e-9)
+    expected = [by_hand(face.tolist(), temperature) for face in logits]
+    np.testing.assert_allclose(stratum_disagreement(logits, temperature), expected, rtol=1e-9)
     assert 0 < min(expected) < max(expected) < 1
 
 
@@ -58,7 +65,7 @@ def test_each_face_gets_its_own_row_of_the_answer():
     strata = np.array([[[0, 0, 0], [0, 0, 0]], [[CERTAIN, 0, 0], [0, CERTAIN, 0]]], np.float32)
     detections = [detection(1), detection(2)]
     first, second = judged_faces(
-        detections, Answer(probabilities, np.log(probabilities), strata), ("sad", "happy", "fear")
+        detections, Answer(probabilities, np.log(probabilities), strata), model("sad", "happy", "fear")
     )
     assert (first.detection, first.expression, first.disagreement) == (detections[0], "happy", 0.0)
     assert (second.detection, second.expression) == (detections[1], "sad")
@@ -70,13 +77,34 @@ def test_each_face_gets_its_own_row_of_the_answer():
 def test_an_answer_with_another_number_of_rows_than_faces_is_not_paired_up():
     answer = Answer(np.ones((1, 2), np.float32) / 2, np.zeros((1, 2), np.float32), np.zeros((1, 1, 2), np.float32))
     with pytest.raises(ValueError, match="zip"):
-        judged_faces([detection(), detection()], answer, ("a", "b"))
+        judged_faces([detection(), detection()], answer, model("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "uncertain"), [(0.0, [False, False]), (0.65, [False, True]), (1.0, [True, True])]
+)
+def test_a_face_whose_largest_probability_is_below_the_threshold_is_uncertain_and_keeps_its_expression(
+    threshold, uncertain
+):
+    probabilities = np.array([[0.1, 0.7, 0.2], [0.6, 0.3, 0.1]], np.float32)
+    answer = Answer(probabilities, np.log(probabilities), np.zeros((2, 2, 3), np.float32))
+    faces = judged_faces([detection(1), detection(2)], answer, model("sad", "happy", "fear", threshold=threshold))
+    assert [face.uncertain for face in faces] == uncertain
+    assert [face.expression for face in faces] == ["happy", "sad"]
+
+
+def test_the_disagreement_is_of_the_strata_after_the_models_temperature():
+    strata = np.array([[[2, 0, 1], [-1, 3, 0]]], np.float32)
+    answer = Answer(np.full((1, 3), 1 / 3, np.float32), strata.mean(axis=1), strata)
+    (face,) = judged_faces([detection()], answer, model("sad", "happy", "fear", temperature=2.5))
+    assert face.disagreement == pytest.approx(by_hand(strata[0].tolist(), 2.5))
+    assert face.disagreement != pytest.approx(by_hand(strata[0].tolist()), abs=0.01)
 
 
 def test_the_record_is_plain_json_with_boxes_answers_and_times():
     probabilities = np.array([[0.25, 0.75]], np.float32)
     answer = Answer(probabilities, np.log(probabilities), np.zeros((1, 2, 2), np.float32))
-    faces = judged_faces([detection()], answer, ("trist", "fröhlich"))
+    faces = judged_faces([detection()], answer, model("trist", "fröhlich", threshold=0.8))
     frame = Frame(np.zeros((8, 8, 3), np.uint8), 1.25, 7, "clip.mp4", 0.0)
     found = json.loads(json.dumps(record(frame, faces, Latency(1.5, 0.25, 2.0, 5.0)), allow_nan=False))
     assert found == {
@@ -90,6 +118,7 @@ def test_the_record_is_plain_json_with_boxes_answers_and_times():
                 "score": 0.9,
                 "expression": "fröhlich",
                 "probability": 0.75,
+                "uncertain": True,
                 "probabilities": {"trist": 0.25, "fröhlich": 0.75},
                 "disagreement": 0.0,
             }

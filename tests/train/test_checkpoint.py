@@ -19,7 +19,8 @@ CONFIG = ModelConfig(
 @pytest.fixture(scope="module")
 def checkpoint():
     torch.manual_seed(0)
-    return Checkpoint(CONFIG, build(CONFIG).state_dict(), provenance={"data": "none", "seed": 3}, temperature=1.5)
+    weights, provenance = build(CONFIG).state_dict(), {"data": "none", "seed": 3}
+    return Checkpoint(CONFIG, weights, provenance=provenance, temperature=1.5, threshold=0.4)
 
 
 @pytest.fixture
@@ -37,6 +38,7 @@ def rewrite(path: Path, **changes) -> None:
 def test_a_checkpoint_comes_back_as_it_was_saved(path, checkpoint):
     loaded = load_checkpoint(path)
     assert (loaded.config, loaded.provenance, loaded.temperature) == (CONFIG, {"data": "none", "seed": 3}, 1.5)
+    assert loaded.threshold == 0.4
     assert loaded.training is None
     assert list(loaded.weights) == list(checkpoint.weights)
     assert all(torch.equal(loaded.weights[key], tensor) for key, tensor in checkpoint.weights.items())
@@ -99,6 +101,11 @@ def test_a_checkpoint_without_one_of_its_parts_is_refused_as_incomplete(path, ke
     rewrite(path, **{key: ...})
     with pytest.raises(CheckpointError, match=rf"incomplete \('{key}'\)"):
         load_checkpoint(path)
+
+
+def test_a_checkpoint_of_before_the_threshold_is_read_as_never_uncertain(path):
+    rewrite(path, threshold=...)
+    assert load_checkpoint(path).threshold == 0
 
 
 class Trap:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -12,9 +13,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score, roc_auc_score
 
 from face_folder import EXPRESSIONS, STRATA, write_faces, write_image, write_manifest
+from iern.export.answers import softmax
 from iern.export.convert import convert
 from iern.runtime.preprocess import resize_face
 from iern.train.checkpoint import Checkpoint, save_checkpoint
@@ -23,8 +25,9 @@ from repository import ROOT
 from tiny_network import sequential_logits, tiny_config, tiny_network
 
 TRAINING, TESTING = 6, 41
-KEYS = {"n", "accuracy", "mean_recall", "recall", "ece", "strata", "confusion", "expressions"}
-TEMPERATURE = 1.7
+SINGLE = ("accuracy", "mean_recall", "ece", "coverage", "risk", "auroc_disagreement", "auroc_improbability")
+KEYS = {"n", "units", *SINGLE, "recall", "counts", "intervals", "threshold", "strata", "confusion", "expressions"}
+TEMPERATURE, THRESHOLD = 1.7, 0.55
 
 
 @pytest.fixture(scope="module")
@@ -56,26 +59,35 @@ def models(tmp_path_factory, network):
     """Suffix -> the network as a checkpoint, and as an exported file."""
     folder = tmp_path_factory.mktemp("model")
     checkpoint = folder / "ckpt.pt"
-    save_checkpoint(Checkpoint(network.config, network.state_dict(), temperature=TEMPERATURE), checkpoint)
+    weights = network.state_dict()
+    save_checkpoint(Checkpoint(network.config, weights, temperature=TEMPERATURE, threshold=THRESHOLD), checkpoint)
     convert(checkpoint, folder / "ckpt.onnx", ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg")
     return {".pt": checkpoint, ".onnx": folder / "ckpt.onnx"}
 
 
 @pytest.fixture(scope="module")
 def truth(faces, network):
-    """Labels, strata and float64 probabilities of the test split, by the equations alone."""
+    """Labels, strata, float64 probabilities and disagreements of the test split, by the equations alone."""
     numbers = range(TRAINING, TRAINING + TESTING)
-    logits = sequential_logits(network, pictures(faces, network)).mean(1).numpy() / TEMPERATURE
-    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    logits = sequential_logits(network, pictures(faces, network)).numpy() / TEMPERATURE
     labels = np.array([i % 3 for i in numbers])
     strata = np.array([STRATA[i // 3 % 2] for i in numbers])
-    return labels, strata, exponentials / exponentials.sum(1, keepdims=True)
+    by_stratum = softmax(logits)
+    distances = np.abs(by_stratum - by_stratum.mean(1, keepdims=True)).sum(-1) / 2
+    return labels, strata, softmax(logits.mean(1)), distances.mean(1)
 
 
 def figures(model, faces, folder, *more):
     out = folder / "figures.json"
     assert main([str(model), "--data", str(faces), "--json", str(out), *more]) == 0
     return json.loads(out.read_text(encoding="utf-8"))
+
+
+def flat(value) -> list:
+    """What the leaves of a JSON value are, in order."""
+    if isinstance(value, dict):
+        return [leaf for key in sorted(value) for leaf in (key, *flat(value[key]))]
+    return [leaf for item in value for leaf in flat(item)] if isinstance(value, list) else [value]
 
 
 def refused(capsys, *arguments) -> str:
@@ -88,7 +100,7 @@ def refused(capsys, *arguments) -> str:
 
 @pytest.mark.parametrize("form", [".pt", ".onnx"])
 def test_the_figures_are_those_that_scikit_learn_finds_in_float64_answers(form, models, faces, truth, tmp_path):
-    labels, strata, probabilities = truth
+    labels, strata, probabilities, disagreement = truth
     answers = probabilities.argmax(1)
     assert len(set(answers)) > 1, "a network that gives one answer would show nothing"
     found = figures(models[form], faces, tmp_path)
@@ -109,6 +121,48 @@ def test_the_figures_are_those_that_scikit_learn_finds_in_float64_answers(form, 
     bins = np.minimum((confidence * 15).astype(int), 14)
     error = sum(abs(confidence[bins == b].sum() - right[bins == b].sum()) for b in range(15)) / TESTING
     assert found["ece"] == pytest.approx(error, abs=1e-4)
+    assert found["auroc_disagreement"] == pytest.approx(roc_auc_score(~right, disagreement))
+    assert found["auroc_improbability"] == pytest.approx(roc_auc_score(~right, 1 - confidence))
+    certain = confidence >= THRESHOLD
+    assert found["threshold"] == THRESHOLD and 0 < certain.sum() < TESTING
+    assert found["coverage"] == pytest.approx(certain.mean())
+    assert found["risk"] == pytest.approx(1 - right[certain].mean())
+
+
+def test_a_checkpoint_and_its_exported_file_have_the_same_figures_and_intervals(models, faces, tmp_path):
+    first, second = (figures(models[form], faces, tmp_path) for form in (".pt", ".onnx"))
+    assert figures(models[".pt"], faces, tmp_path) == first, "the same each time"
+    for one, other in zip(flat(first), flat(second), strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    assert first["units"] == TESTING
+    assert all(first["intervals"][name][0] < first["intervals"][name][1] for name in SINGLE)
+
+
+def test_the_faces_of_one_subject_are_drawn_together(models, tmp_path):
+    rows = []
+    for i in range(12):
+        write_image(tmp_path / f"{i}.png", i)
+        subject = f"person {i // 4}" if i < 8 else ""
+        rows.append(
+            {
+                "path": f"{i}.png",
+                "expression": EXPRESSIONS[i % 3],
+                "confounder": "web",
+                "split": "test",
+                "subject": subject,
+            }
+        )
+    assert figures(models[".onnx"], write_manifest(tmp_path, rows), tmp_path)["units"] == 2 + 4
+
+
+def test_the_tables_show_rates_with_intervals_and_counts_where_faces_are_few(models, faces, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main([str(models[".onnx"]), "--data", str(faces)]) == 0
+    said = capsys.readouterr().out
+    found = re.search(r"accuracy │ +(\d+\.\d) \[(\d+), (\d+)\]", said)
+    assert float(found[2]) < float(found[1]) < float(found[3])
+    assert re.search(r"recall, happy │ +\d+/1\d │", said), "14 faces are no rate"
+    assert f"uncertain below {THRESHOLD:.3f}" in said
 
 
 def test_other_splits_are_other_faces(models, faces, tmp_path):

@@ -1,12 +1,13 @@
-"""The reported figures against numbers counted by hand, scikit-learn and a calibration error written out."""
+"""The reported figures against numbers counted by hand and scikit-learn."""
 
 import json
 
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
+from sklearn.calibration import calibration_curve
 
-from iern.train.metrics import CALIBRATION_BINS, evaluate_answers
+from iern.train.metrics import CALIBRATION_BINS, calibration_error, error_auroc, evaluate_answers
 
 NAMES = ("anger", "fear", "happiness")
 
@@ -72,16 +73,31 @@ def test_rates_and_confusion_agree_with_scikit_learn(drawn):
         assert found["strata"][name]["mean_recall"] == pytest.approx(expected)
 
 
-def test_the_calibration_error_is_the_weighted_gap_between_confidence_and_accuracy(drawn):
+def test_the_calibration_error_is_that_of_scikit_learns_reliability_diagram(drawn):
     probabilities, labels, strata = drawn
     confidence, right = probabilities.max(1).astype(float), probabilities.argmax(1) == labels
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    expected = sum(
-        abs(confidence[bins == b].mean() - right[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)
-    )
+    accuracy, mean = calibration_curve(right, confidence, n_bins=CALIBRATION_BINS)
+    counts, _ = np.histogram(confidence, CALIBRATION_BINS, (0, 1))
+    expected = np.abs(accuracy - mean) @ counts[counts > 0] / 200
     found = evaluate_answers(probabilities, labels.tolist(), strata.tolist(), NAMES)
-    assert found["ece"] == pytest.approx(expected, abs=1e-5)
+    assert found["ece"] == pytest.approx(expected)
     assert expected > 0.01  # a calibration error of nothing would prove little
+
+
+def test_answers_that_are_right_as_often_as_they_say_have_no_calibration_error_and_certain_lies_all_of_it():
+    assert calibration_error(certain([0] * 10), np.array([0] * 8 + [1] * 2)) == pytest.approx(0, abs=1e-7)
+    assert calibration_error(np.eye(3, dtype=np.float32), np.array([1, 2, 0])) == 1
+
+
+@pytest.mark.parametrize("digits", [1, 6], ids=["many ties", "no ties"])
+def test_errors_are_told_as_scikit_learns_roc_curve_says_with_weights_and_ties(digits):
+    random = np.random.default_rng(4)
+    wrong = random.random(300) < 0.2
+    doubt = np.round(random.random(300) + 0.2 * wrong, digits)
+    for weights in (None, random.integers(0, 4, 300).astype(float)):
+        expected = sklearn_metrics.roc_auc_score(wrong, doubt, sample_weight=weights)
+        assert error_auroc(wrong, doubt, weights) == pytest.approx(expected)
+        assert 0.55 < expected < 0.9
 
 
 def test_the_figures_are_plain_types_that_json_keeps(drawn):

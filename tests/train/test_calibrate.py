@@ -1,0 +1,227 @@
+"""The calibration command: what it writes, held against float64 equations and against the other commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import log_loss
+
+from face_folder import EXPRESSIONS, STRATA, write_image, write_manifest
+from iern.export.convert import convert
+from iern.runtime.preprocess import resize_face
+from iern.runtime.results import judged_faces
+from iern.runtime.session import open_session
+from iern.train import evaluate
+from iern.train.calibrate import main, validation_faces
+from iern.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from iern.train.data import cut_validation, load_data
+from iern.train.model import Baseline
+from repository import ROOT
+from tiny_network import sequential_logits, tiny_config, tiny_network
+
+COUNT = 160
+
+
+def averaged(stratum_logits: np.ndarray, average: str) -> np.ndarray:
+    """(n, N, E) logits -> (n, E) probabilities, by Eq. 9 or Eq. 2."""
+    logits = stratum_logits if average == "probabilities" else stratum_logits.mean(1, keepdims=True)
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return (powers / powers.sum(axis=-1, keepdims=True)).mean(1)
+
+
+@dataclasses.dataclass
+class Case:
+    """A network that is too sure of itself, and faces whose labels are drawn from half its logits."""
+
+    root: Path
+    model: Baseline
+    stratum_logits: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def risk(self):
+        """A target for which about a fifth of the faces must be called uncertain."""
+        probabilities = averaged(self.stratum_logits / 2, self.model.config.answer)
+        likeliest = np.argsort(-probabilities.max(1))[: COUNT * 4 // 5]
+        return float(np.mean(probabilities.argmax(1)[likeliest] != self.labels[likeliest])) + 0.01
+
+    def save(self, path, **changes):
+        metrics = {"valid": {"n": COUNT}}
+        save_checkpoint(Checkpoint(self.model.config, self.model.state_dict(), metrics=metrics, **changes), path)
+        return path
+
+
+def made(root, average) -> Case:
+    model = tiny_network(dataclasses.replace(tiny_config(), expressions=EXPRESSIONS, strata=STRATA, answer=average))
+    for i in range(COUNT):
+        write_image(root / f"{i}.png", i)
+    faces = np.stack([resize_face(cv2.imread(str(root / f"{i}.png")), model.config.input) for i in range(COUNT)])
+    linear = model.classifier.linear
+    with torch.no_grad():  # its strata brought together, and stretched until the faces differ in its eyes
+        model.confounders.mul_(0.01)
+        logits = sequential_logits(model, faces).mean(1)
+        linear.bias.copy_(4 * (linear.bias - logits.mean(0)) / logits.std(0))
+        linear.weight.copy_(4 * linear.weight / logits.std(0)[:, None])
+    stratum_logits = sequential_logits(model, faces).numpy()
+    cumulated = averaged(stratum_logits / 2, average).cumsum(axis=1)
+    labels = (np.random.default_rng(0).random((COUNT, 1)) > cumulated).sum(axis=1).clip(max=2)
+    rows = [
+        {
+            "path": f"{i}.png",
+            "expression": EXPRESSIONS[labels[i]],
+            "confounder": STRATA[i % 2],
+            "split": "valid",
+        }
+        for i in range(COUNT)
+    ]
+    write_manifest(root, rows)
+    return Case(root, model, stratum_logits, labels)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("faces"), "probabilities")
+
+
+def calibrated(path, case, *more):
+    assert main([str(path), "--data", str(case.root), "--risk", str(case.risk), *more]) == 0
+    return load_checkpoint(path)
+
+
+def refused(capsys, *arguments) -> str:
+    """The one line that a failed command says."""
+    assert main([str(argument) for argument in arguments]) == 1
+    errors = capsys.readouterr().err.strip()
+    assert errors.startswith("error: ") and "\n" not in errors
+    return errors
+
+
+@pytest.mark.parametrize("average", ["logits", "probabilities"])
+def test_temperature_and_threshold_are_those_of_float64_answers(average, tmp_path):
+    case = made(tmp_path / "faces", average)
+    found = calibrated(case.save(tmp_path / "ckpt.pt"), case)
+
+    def loss(temperature):
+        return float(log_loss(case.labels, averaged(case.stratum_logits / temperature, average), labels=range(3)))
+
+    grid = np.geomspace(0.2, 10, 2000)
+    assert found.temperature == pytest.approx(grid[np.argmin([loss(each) for each in grid])], rel=0.01)
+    assert 1.3 < found.temperature < 3.5, "160 labels drawn at 2"
+    figures = found.metrics["calibration"]
+    assert (figures["nll_before"], figures["nll_after"]) == pytest.approx(
+        (loss(1.0), loss(found.temperature)), rel=1e-4
+    )
+    assert figures["nll_after"] < figures["nll_before"] and figures["ece_after"] < figures["ece_before"]
+    probabilities = averaged(case.stratum_logits / found.temperature, average)
+    certain = probabilities.max(1) >= found.threshold
+    wrong = probabilities.argmax(1) != case.labels
+    assert 0 < found.threshold < 1 and 100 <= certain.sum() < COUNT
+    assert wrong[certain].mean() <= case.risk < wrong.mean()
+    assert (figures["coverage"], figures["risk"]) == pytest.approx((certain.mean(), wrong[certain].mean()))
+    for name in ("ece_before", "ece_after", "nll_before", "nll_after", "coverage", "risk"):
+        low, high = figures["intervals"][name]
+        assert low < high
+
+
+def test_evaluation_of_checkpoint_and_exported_file_says_the_same_and_the_runtime_is_uncertain_of_the_rest(
+    case, tmp_path
+):
+    path = case.save(tmp_path / "ckpt.pt")
+    figures = calibrated(path, case).metrics["calibration"]
+    convert(path, tmp_path / "ckpt.onnx", ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg")
+    for form in ("ckpt.pt", "ckpt.onnx"):
+        out = tmp_path / "figures.json"
+        arguments = [str(tmp_path / form), "--data", str(case.root), "--split", "valid", "--json", str(out)]
+        assert evaluate.main(arguments) == 0
+        found = json.loads(out.read_text(encoding="utf-8"))
+        assert found["threshold"] == figures["threshold"]
+        assert found["ece"] == pytest.approx(figures["ece_after"], abs=1e-4)
+        assert (found["coverage"], found["risk"]) == (figures["coverage"], figures["risk"])
+        assert found["intervals"]["coverage"] == pytest.approx(figures["intervals"]["coverage"])
+    pictures = [resize_face(cv2.imread(str(case.root / f"{i}.png")), case.model.config.input) for i in range(COUNT)]
+    with open_session(tmp_path / "ckpt.onnx", provider="cpu") as session:
+        faces = judged_faces([None] * COUNT, session(np.stack(pictures)), session.artifact)
+    assert sum(not face.uncertain for face in faces) == round(figures["coverage"] * COUNT)
+
+
+def test_all_else_in_the_checkpoint_stays_and_a_second_run_starts_afresh(case, tmp_path):
+    path = case.save(tmp_path / "ckpt.pt", provenance={"seed": 3}, training={"epoch": 2})
+    first = calibrated(path, case)
+    assert (first.config, first.provenance, first.training) == (case.model.config, {"seed": 3}, {"epoch": 2})
+    assert first.metrics["valid"] == {"n": COUNT}
+    assert all(torch.equal(first.weights[name], value) for name, value in case.model.state_dict().items())
+    second = calibrated(path, case)
+    assert (second.temperature, second.threshold, second.metrics) == (
+        first.temperature,
+        first.threshold,
+        first.metrics,
+    )
+
+
+@pytest.mark.parametrize("split", ["test", "train", "all"])
+def test_faces_that_were_trained_on_or_will_be_judged_by_are_refused(split, case, tmp_path, capsys):
+    path = case.save(tmp_path / "ckpt.pt")
+    before = path.read_bytes()
+    said = refused(capsys, path, "--data", case.root, "--split", split)
+    assert repr(split) in said and "`valid`" in said
+    assert path.read_bytes() == before
+
+
+def test_a_risk_that_cannot_be_had_leaves_the_checkpoint_as_it_was(case, tmp_path, capsys):
+    path = case.save(tmp_path / "ckpt.pt")
+    before = path.read_bytes()
+    assert "--risk" in refused(capsys, path, "--data", case.root, "--risk", "0.0001")
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("text", ["1.5", "-0.1", "nan", "low"])
+def test_a_risk_that_is_no_share_is_wrong_usage(text, tmp_path, capsys):
+    with pytest.raises(SystemExit) as left:
+        main([str(tmp_path / "ckpt.pt"), "--data", str(tmp_path), f"--risk={text}"])
+    assert left.value.code == 2
+    assert "--risk" in capsys.readouterr().err
+
+
+def test_without_a_validation_split_the_faces_are_those_that_training_cut_off(tmp_path):
+    rows = []
+    for i in range(60):
+        write_image(tmp_path / f"{i}.png", i)
+        split = "train" if i < 48 else "test"
+        rows.append({"path": f"{i}.png", "expression": EXPRESSIONS[i % 3], "confounder": STRATA[i % 2], "split": split})
+    root = write_manifest(tmp_path, rows)
+    config = dataclasses.replace(tiny_config(), expressions=EXPRESSIONS, strata=STRATA)
+    checkpoint = Checkpoint(config, {}, provenance={"recipe": {"valid_share": 0.25, "seed": 7}})
+    kept, held = cut_validation(load_data(root, EXPRESSIONS), 0.25, 7)
+    assert validation_faces(checkpoint, root, "valid") == held
+    assert len(held) == 12 and not {face.path for face in held} & {face.path for face in kept}
+
+
+def test_data_that_hold_nothing_but_validation_faces_do(case):
+    checkpoint = Checkpoint(case.model.config, {}, provenance={"recipe": {"valid_share": 0.25, "seed": 7}})
+    assert len(validation_faces(checkpoint, case.root, "valid")) == COUNT
+
+
+def test_without_a_validation_split_and_a_word_on_training_the_splits_there_are_are_named(case, tmp_path, capsys):
+    write_image(tmp_path / "faces" / "a.png", 0)
+    rows = [{"path": "a.png", "expression": "sad", "confounder": "web", "split": "test"}]
+    root = write_manifest(tmp_path / "faces", rows)
+    said = refused(capsys, case.save(tmp_path / "ckpt.pt"), "--data", root)
+    assert "'valid' has no images" in said and "test" in said
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
+    assert "absent.pt" in refused(capsys, tmp_path / "absent.pt", "--data", tmp_path)
+
+
+def test_what_was_found_is_said_with_the_curve(case, tmp_path, capsys):
+    found = calibrated(case.save(tmp_path / "ckpt.pt"), case)
+    said = capsys.readouterr().out
+    assert f"temperature {found.temperature:.3f}, on {COUNT} faces" in said
+    assert f"threshold {found.threshold:.3f}" in said and "100.0%" in said
+    assert f"wrote {tmp_path / 'ckpt.pt'}" in said.replace("\n", "")

@@ -1,0 +1,197 @@
+"""Fit temperature and threshold on validation faces: `python train/calibrate.py ckpt.pt --data ROOT`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor
+
+from iern.runtime.errors import DataError, IernError
+from iern.runtime.threads import cpu_budget
+from iern.train.bootstrap import drawn_units, intervals
+from iern.train.calibration import (
+    FEWEST,
+    TARGET_RISK,
+    Curve,
+    choose_threshold,
+    fit_temperature,
+    negative_log_likelihood,
+    risk_coverage,
+)
+from iern.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from iern.train.data import FaceDataset, Record, cut_validation, load_data
+from iern.train.metrics import Weights, calibration_error
+from iern.train.model import answer
+from iern.train.predict import predict_strata
+
+EXAMPLES = f"""\
+examples:
+  calibrate.py runs/iern/ckpt.pt --data ROOT               then export: python export/to_trt.py runs/iern/ckpt.pt
+  calibrate.py runs/iern/ckpt.pt --data ROOT --risk 0.05   fewer answers, of which fewer are wrong
+
+The faces are those that training validated on: the split `valid` of the manifest, or without one the same
+share of the training faces. The temperature is that of the greatest likelihood of their labels. The threshold
+is the smallest largest probability at which at most the share --risk of the answers is wrong (default
+{TARGET_RISK:.0%}), over at least {FEWEST} faces. A face below it is called uncertain by the runtime.
+
+The checkpoint is replaced whole. It keeps all else, and the figures under "calibration" among its metrics,
+which the exported file carries too. Run again, it starts afresh and not from what it found before.
+"""
+
+BATCH = 64
+SPENT = ("train", "test", "all")
+COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+"""shares of the faces answered at which the curve is shown"""
+
+
+def calibrate(path: Path, data: Path, split: str, risk: float, console: Console) -> tuple[dict[str, Any], Curve]:
+    """Fit on a split of `data` and write into the checkpoint `path` -> the figures and the curve. Raises IernError."""
+    if split in SPENT:
+        raise DataError(
+            f"the split {split!r} is what the model was trained on, or will be judged by, or holds both; temperature "
+            "and threshold are to be fitted on other faces, as those of `valid`"
+        )
+    checkpoint = load_checkpoint(path)
+    records = validation_faces(checkpoint, data, split)
+    labels = torch.tensor([record.expression for record in records])
+    by_stratum = _stratum_logits(checkpoint, records, console)
+    average = checkpoint.config.answer
+    temperature = fit_temperature(by_stratum, labels, average)
+    before, after = answer(by_stratum, average), answer(by_stratum / temperature, average)
+    curve = risk_coverage(after.numpy(), labels.numpy())
+    threshold = choose_threshold(curve, risk)
+    figures = {
+        "n": len(records),
+        "split": split,
+        "temperature": temperature,
+        "threshold": threshold,
+        "target_risk": risk,
+        **_compared(before, after, labels, threshold, drawn_units(records)),
+    }
+    metrics = {**checkpoint.metrics, "calibration": figures}
+    save_checkpoint(
+        dataclasses.replace(checkpoint, temperature=temperature, threshold=threshold, metrics=metrics), path
+    )
+    return figures, curve
+
+
+def validation_faces(checkpoint: Checkpoint, data: Path, split: str) -> list[Record]:
+    """The faces of a split; those that training cut off for validation, where the manifest has no such split."""
+    faces = load_data(data, checkpoint.config.expressions)
+    recipe = checkpoint.provenance.get("recipe")
+    held = []
+    if recipe and split == "valid" and not any(record.split == split for record in faces.records):
+        held = cut_validation(faces, recipe["valid_share"], recipe["seed"])[1]
+    return held or faces.split(split)
+
+
+def _compared(before: Tensor, after: Tensor, labels: Tensor, threshold: float, units: Sequence[str]) -> dict[str, Any]:
+    """Figures of the (n, E) probabilities before and after, and their intervals for this temperature and threshold."""
+    truth, largest = labels.numpy(), after.max(dim=1).values.numpy()
+    wrong = after.argmax(dim=1).numpy() != truth
+    likelihoods = [negative_log_likelihood(each, labels).numpy() for each in (before, after)]
+
+    def figures(weights: Weights) -> list[float]:
+        answered = weights * (largest >= threshold)
+        return [
+            *(calibration_error(each.numpy(), truth, weights) for each in (before, after)),
+            *(float(weights @ each / weights.sum()) for each in likelihoods),
+            float(answered.sum() / weights.sum()),
+            float(answered[wrong].sum() / answered.sum()) if answered.any() else math.nan,
+        ]
+
+    names = ("ece_before", "ece_after", "nll_before", "nll_after", "coverage", "risk")
+    return {
+        **dict(zip(names, figures(np.ones(len(truth))), strict=True)),
+        "intervals": dict(zip(names, intervals(figures, units), strict=True)),
+    }
+
+
+def _stratum_logits(checkpoint: Checkpoint, records: list[Record], console: Console) -> Tensor:
+    """(n, N, E) float64."""
+    fabric = Fabric(accelerator="auto", devices=1)
+    model = checkpoint.model().to(fabric.device).to(memory_format=torch.channels_last)
+    faces = FaceDataset(records, model.config.input, model.config.strata)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(f"{len(records)} faces", total=len(records))
+        return predict_strata(model, faces, fabric, BATCH, on_batch=lambda count: bar.advance(task, count)).double()
+
+
+def print_figures(figures: dict[str, Any], curve: Curve, console: Console) -> None:
+    """What was fitted, and some points of the curve."""
+    shown = Table(title="if only the likeliest answers were given")
+    for heading in ("faces answered", "largest probability at least", "wrong among them"):
+        shown.add_column(heading, justify="right")
+    total = int(curve.answered[-1])
+    for coverage in COVERAGES:
+        place = int(np.searchsorted(curve.answered, coverage * total))
+        share, lowest = curve.answered[place] / total, curve.lowest[place]
+        shown.add_row(f"{share:.1%}", f"{lowest:.3f}", f"{curve.risk[place]:.1%}")
+    console.print(shown)
+    console.print(
+        f"temperature {figures['temperature']:.3f}, on {figures['n']} faces:",
+        f"  ECE {_percent(figures, 'ece_before')} before, {_percent(figures, 'ece_after')} after",
+        f"  negative log-likelihood {figures['nll_before']:.4f} before, {figures['nll_after']:.4f} after",
+        f"threshold {figures['threshold']:.3f}, below which a face is uncertain:",
+        f"  answered {_percent(figures, 'coverage')} of the faces",
+        f"  wrong {_percent(figures, 'risk')} of those, chosen as at most {figures['target_risk']:.1%}",
+        sep="\n",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _percent(figures: dict[str, Any], key: str) -> str:
+    """`9.8% [8.9, 10.8]`: the figure with its 95 % interval."""
+    interval = figures["intervals"][key]
+    return f"{figures[key]:.1%}" + (f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else "")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="ckpt.pt of train/fit.py")
+    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the labelled faces")
+    parser.add_argument("--split", default="valid", help="not train, test or all (default valid)")
+    parser.add_argument(
+        "--risk", type=_share, default=TARGET_RISK, metavar="R", help=f"in 0 to 1 (default {TARGET_RISK})"
+    )
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(cpu_budget())
+    console = Console(soft_wrap=True)
+    try:
+        found = calibrate(options.checkpoint, options.data, options.split, options.risk, console)
+        print_figures(*found, console)
+        console.print(f"wrote {options.checkpoint}", highlight=False)
+    except (IernError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _share(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, found {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
