@@ -5,9 +5,16 @@ The published code takes the mean of each pair of terms where Eq. 3, 4 and 8 pri
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Confusion = Literal["uniform", "entropy"]
+"""Distance of a softmax p to the uniform distribution u. `uniform`: mean squared difference, as published; its
+gradient vanishes where p is all but certain. `entropy`: KL(u || p), whose gradient p - u is largest there."""
 
 
 def discriminator_loss(
@@ -22,12 +29,13 @@ def discriminator_loss(
     return (of_expression + F.cross_entropy(_full(context_logits), confounder)) / 2
 
 
-def confusion_loss(stratum_logits: Tensor, expression_logits: Tensor) -> Tensor:
+def confusion_loss(stratum_logits: Tensor, expression_logits: Tensor, distance: Confusion = "uniform") -> Tensor:
     """Second terms of Eq. 3 and 4, for g_e and g_c: each discriminator's softmax on the other's feature, to uniform.
 
-    (B, N) logits of d_c on emotion features, (B, E) logits of d_e on context features; mean squared errors, averaged.
+    (B, N) logits of d_c on emotion features, (B, E) logits of d_e on context features; the distances, averaged.
     """
-    return (_to_uniform(stratum_logits) + _to_uniform(expression_logits)) / 2
+    far = _squares_to_uniform if distance == "uniform" else _divergence_from_uniform
+    return (far(stratum_logits) + far(expression_logits)) / 2
 
 
 def reconstruction_loss(reconstructed: Tensor, base: Tensor) -> Tensor:
@@ -43,13 +51,18 @@ def centre_loss(context: Tensor, centres: Tensor) -> Tensor:
     return (_full(context) - _full(centres)).square().flatten(1).sum(dim=1).mean()
 
 
-def classification_loss(logits: Tensor, expression: Tensor) -> Tensor:
-    """Eq. 7: cross-entropy of the (B, E) mean logits against the (B, E) target distribution."""
-    return F.cross_entropy(_full(logits), expression)
+def classification_loss(logits: Tensor, expression: Tensor, offset: Tensor | None = None) -> Tensor:
+    """Eq. 7: cross-entropy of the (B, E) mean logits, plus an (E,) offset, against the (B, E) target distribution."""
+    logits = _full(logits)
+    return F.cross_entropy(logits if offset is None else logits + offset, expression)
 
 
-def _to_uniform(logits: Tensor) -> Tensor:
+def _squares_to_uniform(logits: Tensor) -> Tensor:
     return (_full(logits).softmax(dim=1) - 1 / logits.shape[1]).square().mean()
+
+
+def _divergence_from_uniform(logits: Tensor) -> Tensor:
+    return -_full(logits).log_softmax(dim=1).mean() - math.log(logits.shape[1])
 
 
 def _full(value: Tensor) -> Tensor:

@@ -93,3 +93,31 @@ def test_features_in_half_precision_are_summed_in_float32(dtype):
     assert found.dtype == torch.float32
     assert float(found) == pytest.approx(9 * 512 * 49)
     assert losses.reconstruction_loss(context, torch.zeros_like(context)).dtype == torch.float32
+
+
+def test_the_confusion_of_entropy_is_the_divergence_of_both_softmaxes_from_uniform(generator):
+    strata, expressions = normal(generator, B, N), normal(generator, B, E)
+    expected = 0.0
+    for logits in (strata.numpy(), expressions.numpy()):
+        uniform = 1 / logits.shape[1]
+        expected += np.mean(np.sum(uniform * np.log(uniform / softmax(logits)), axis=1)) / 2
+    assert float(losses.confusion_loss(strata, expressions, "entropy")) == pytest.approx(expected, rel=1e-12)
+    same = torch.full((B, N), 3.0, dtype=torch.float64), torch.full((B, E), -1.0, dtype=torch.float64)
+    assert float(losses.confusion_loss(*same, "entropy")) == pytest.approx(0, abs=1e-15)
+
+
+def test_only_the_confusion_of_entropy_moves_what_a_discriminator_is_certain_of():
+    """By hand, the gradient of KL(u || p) is (p - u) / B, and it is halved as one of two terms."""
+    slopes = {}
+    for distance in ("uniform", "entropy"):
+        certain = torch.tensor([[40.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
+        losses.confusion_loss(certain, torch.zeros(1, E, dtype=torch.float64), distance).backward()
+        slopes[distance] = certain.grad
+    assert float(slopes["uniform"].abs().max()) < 1e-12
+    torch.testing.assert_close(slopes["entropy"], torch.tensor([[2 / 3, -1 / 3, -1 / 3]], dtype=torch.float64) / 2)
+
+
+def test_an_offset_is_added_to_the_logits_of_the_classification_loss(generator):
+    logits, target, offset = normal(generator, B, E), normal(generator, B, E).softmax(1), normal(generator, E)
+    found = losses.classification_loss(logits, target, offset)
+    assert float(found) == pytest.approx(cross_entropy((logits + offset).numpy(), target.numpy()), rel=1e-12)
