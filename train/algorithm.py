@@ -11,7 +11,6 @@ the Cls pass (the weights that step leaves behind), g_r in the Cls passes. See `
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -23,6 +22,7 @@ from torch.optim import Adam, Optimizer
 from iern.train import losses
 from iern.train.centres import ContextMeans
 from iern.train.model import IERN, Baseline, Disentanglement, batch_norms
+from iern.train.passes import frozen_statistics, no_gradient, statistics_momentum
 
 Statistics = Literal["published", "balanced"]
 """g_r runs once a stratum, each pass with its own batch statistics. `published`: every pass, the reconstruction's too,
@@ -56,9 +56,9 @@ class AlgorithmConfig:
     discriminators: Literal["own", "both"] = "own"
     """what d_e and d_c learn to read in line 3. `own`: d_e the emotion feature, d_c the context feature, so neither
     knows the feature that it judges in line 4. `both`: each reads both features"""
-    confusion: losses.Confusion = "uniform"
-    """distance to the uniform distribution in line 4. `uniform`: of squares; `entropy`: of Kullback and Leibler, whose
-    gradient does not vanish where a discriminator is certain"""
+    independence: float = 0.0
+    """not in the paper: weight, beside Eq. 5's, of how well the strata can be told apart linearly from the pooled
+    emotion feature (`losses.linear_dependence`). Above 0 it wants batches larger than d"""
     logit_adjustment: float = 0.0
     """tau: the training loss of Eq. 7 sees logits + tau log(prior of the training labels), so that rare expressions
     are not left to it (Menon et al. 2021); what is answered stays without it. 0: off"""
@@ -90,7 +90,6 @@ class Algorithm1:
     optimisers: dict[str, Optimizer] = field(init=False)
     """`dis`, `feat`, `cls`; g_e has separate moments in the last two"""
     context_means: ContextMeans | None = field(init=False, default=None)
-
     logit_offset: Tensor | None = field(init=False, default=None)
     """(E,) what the classification loss adds to the logits"""
 
@@ -153,12 +152,16 @@ class Algorithm1:
         still = self.config.statistics == "balanced" and isinstance(model, IERN)
         with self.fabric.autocast(), no_gradient([model.emotion_discriminator, model.context_discriminator]):
             confusion = losses.confusion_loss(
-                model.context_discriminator(emotion), model.emotion_discriminator(context), self.config.confusion
+                model.context_discriminator(emotion), model.emotion_discriminator(context)
             )
             with frozen_statistics([model.reconstruction]) if still else contextlib.nullcontext():
                 rebuilt = model.reconstruction(emotion, context)
             found = {"confusion": confusion, "reconstruction": losses.reconstruction_loss(rebuilt, base)}
             loss = self.config.disentangle * (found["confusion"] + found["reconstruction"])
+            if self.config.independence > 0:
+                strata = len(model.config.strata)
+                found["dependence"] = losses.linear_dependence(emotion, batch.confounder, strata)
+                loss = loss + self.config.disentangle * self.config.independence * found["dependence"]
             if isinstance(model, IERN) and self.config.centres != "frozen":
                 found["centre"] = losses.centre_loss(context, self._centres(model)[batch.confounder])
                 loss = loss + self.config.centre * found["centre"]
@@ -263,46 +266,6 @@ def average_statistics(model: nn.Module, fabric: Fabric) -> None:
         for statistic in (norm.running_mean, norm.running_var):
             if statistic is not None:
                 statistic.copy_(cast(Tensor, fabric.all_reduce(statistic, reduce_op="mean")))
-
-
-@contextlib.contextmanager
-def no_gradient(parts: list[nn.Module]) -> Iterator[None]:
-    """Parameters of `parts` take no gradient inside; gradients still pass through them to their input."""
-    parameters = [p for part in parts for p in part.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-
-
-@contextlib.contextmanager
-def frozen_statistics(parts: list[nn.Module]) -> Iterator[None]:
-    """BatchNorm inside normalises by the batch and leaves its running statistics and counter alone."""
-    norms = [norm for norm in batch_norms(parts) if norm.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-
-
-@contextlib.contextmanager
-def statistics_momentum(part: nn.Module, momentum: float | None) -> Iterator[None]:
-    """BatchNorm inside moves its running statistics by `momentum`; none: by its own."""
-    norms = batch_norms([part]) if momentum is not None else []
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = momentum
-    try:
-        yield
-    finally:
-        for norm, own in zip(norms, before, strict=True):
-            norm.momentum = own
 
 
 def _parameter_groups(model: Baseline, config: AlgorithmConfig) -> dict[str, list[dict[str, Any]]]:

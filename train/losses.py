@@ -5,16 +5,13 @@ The published code takes the mean of each pair of terms where Eq. 3, 4 and 8 pri
 
 from __future__ import annotations
 
-import math
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Confusion = Literal["uniform", "entropy"]
-"""Distance of a softmax p to the uniform distribution u. `uniform`: mean squared difference, as published; its
-gradient vanishes where p is all but certain. `entropy`: KL(u || p), whose gradient p - u is largest there."""
+RIDGE = 0.05
+"""share of the mean variance that `linear_dependence` adds to every direction's, so that none counts that is all but
+constant, and a batch smaller than d has an answer"""
 
 
 def discriminator_loss(
@@ -29,13 +26,12 @@ def discriminator_loss(
     return (of_expression + F.cross_entropy(_full(context_logits), confounder)) / 2
 
 
-def confusion_loss(stratum_logits: Tensor, expression_logits: Tensor, distance: Confusion = "uniform") -> Tensor:
+def confusion_loss(stratum_logits: Tensor, expression_logits: Tensor) -> Tensor:
     """Second terms of Eq. 3 and 4, for g_e and g_c: each discriminator's softmax on the other's feature, to uniform.
 
-    (B, N) logits of d_c on emotion features, (B, E) logits of d_e on context features; the distances, averaged.
+    (B, N) logits of d_c on emotion features, (B, E) logits of d_e on context features; mean squared errors, averaged.
     """
-    far = _squares_to_uniform if distance == "uniform" else _divergence_from_uniform
-    return (far(stratum_logits) + far(expression_logits)) / 2
+    return (_to_uniform(stratum_logits) + _to_uniform(expression_logits)) / 2
 
 
 def reconstruction_loss(reconstructed: Tensor, base: Tensor) -> Tensor:
@@ -51,18 +47,30 @@ def centre_loss(context: Tensor, centres: Tensor) -> Tensor:
     return (_full(context) - _full(centres)).square().flatten(1).sum(dim=1).mean()
 
 
+def linear_dependence(emotion: Tensor, confounder: Tensor, strata: int) -> Tensor:
+    """Not in the paper: how well the strata are told apart linearly by the pooled emotion feature, from 0 to 1.
+
+    (B, d, h, w) features and (B,) stratum indices. Pillai's trace over its largest value: the share of the variance
+    that lies between the strata's means, after whitening, since a direction of small variance tells as much as any.
+    """
+    feature = _full(emotion).mean(dim=(2, 3))
+    centred = feature - feature.mean(dim=0)
+    member = F.one_hot(confounder, strata).to(centred.dtype)
+    # (N, d) the strata's means, each weighed so that the sum of outer products is the scatter between them.
+    between = member.T @ centred / (member.sum(dim=0).clamp(min=1) * len(centred)).sqrt().unsqueeze(1)
+    covariance = centred.T @ centred / len(centred)
+    ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
+    return (between * torch.linalg.solve(covariance + ridge, between.T).T).sum() / max(strata - 1, 1)
+
+
 def classification_loss(logits: Tensor, expression: Tensor, offset: Tensor | None = None) -> Tensor:
     """Eq. 7: cross-entropy of the (B, E) mean logits, plus an (E,) offset, against the (B, E) target distribution."""
     logits = _full(logits)
     return F.cross_entropy(logits if offset is None else logits + offset, expression)
 
 
-def _squares_to_uniform(logits: Tensor) -> Tensor:
+def _to_uniform(logits: Tensor) -> Tensor:
     return (_full(logits).softmax(dim=1) - 1 / logits.shape[1]).square().mean()
-
-
-def _divergence_from_uniform(logits: Tensor) -> Tensor:
-    return -_full(logits).log_softmax(dim=1).mean() - math.log(logits.shape[1])
 
 
 def _full(value: Tensor) -> Tensor:

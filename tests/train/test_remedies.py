@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 
 from iern.export.deconfound import deconfound
 from iern.train.algorithm import Algorithm1, AlgorithmConfig, Batch
+from iern.train.losses import linear_dependence
 from tiny_network import EXPRESSIONS, random_faces, sequential_logits, spread_of, tiny_config, tiny_network
 
 B, E, N = 6, len(EXPRESSIONS), 3
@@ -60,11 +61,21 @@ def test_discriminators_of_both_features_learn_the_mean_of_their_cross_entropies
             torch.testing.assert_close(gradient, other.grad, rtol=1e-6, atol=1e-12)
 
 
-def test_discriminators_of_both_features_still_leave_the_generators_alone():
-    model, algorithm, batch = make(discriminators="both")
-    held = {id(p) for group in algorithm.optimisers["dis"].param_groups for p in group["params"]}
-    parts = (model.emotion_discriminator, model.context_discriminator)
-    assert held == {id(p) for part in parts for p in part.parameters()}
+def test_the_linear_dependence_adds_its_weighted_gradient_to_line_4():
+    gradients = []
+    for weight in (0.0, 50.0):
+        model, algorithm, batch = make(independence=weight)
+        twin = copy.deepcopy(model)
+        found = algorithm.step(batch)
+        assert ("dependence" in found) == (weight > 0)
+        steps = algorithm.optimisers["feat"]
+        gradients.append([moment_gradient(steps, p) for p in model.emotion_generator.parameters()])
+    base = twin.backbone(twin.normalise(batch.faces)).detach()
+    dependence = linear_dependence(twin.emotion_generator(base), batch.confounder, N)
+    torch.testing.assert_close(found["dependence"], dependence.detach(), rtol=1e-9, atol=0)
+    expected = torch.autograd.grad(50 * dependence, list(twin.emotion_generator.parameters()))
+    for without, with_it, own in zip(*gradients, expected, strict=True):
+        torch.testing.assert_close(with_it - without, own, rtol=1e-6, atol=1e-9)
 
 
 def test_frozen_centres_stay_the_noise_that_they_were_and_nothing_is_drawn_to_them():

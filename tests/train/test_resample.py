@@ -1,4 +1,4 @@
-"""How often an epoch draws what: equal groups, nothing favoured inside them, and all that an epoch promises otherwise."""
+"""How often an epoch draws what: groups alike, images inside them too, and all that an epoch promises otherwise."""
 
 from collections import Counter
 from pathlib import Path
