@@ -53,14 +53,15 @@ def linear_dependence(emotion: Tensor, confounder: Tensor, strata: int) -> Tenso
     (B, d, h, w) features and (B,) stratum indices. Pillai's trace over its largest value: the share of the variance
     that lies between the strata's means, after whitening, since a direction of small variance tells as much as any.
     """
-    feature = _full(emotion).mean(dim=(2, 3))
-    centred = feature - feature.mean(dim=0)
-    member = F.one_hot(confounder, strata).to(centred.dtype)
-    # (N, d) the strata's means, each weighed so that the sum of outer products is the scatter between them.
-    between = member.T @ centred / (member.sum(dim=0).clamp(min=1) * len(centred)).sqrt().unsqueeze(1)
-    covariance = centred.T @ centred / len(centred)
-    ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
-    return (between * torch.linalg.solve(covariance + ridge, between.T).T).sum() / max(strata - 1, 1)
+    with torch.autocast(emotion.device.type, enabled=False):  # nothing is solved in half precision
+        feature = _full(emotion).mean(dim=(2, 3))
+        centred = feature - feature.mean(dim=0)
+        member = F.one_hot(confounder, strata).to(centred.dtype)
+        # (N, d) the strata's means, each weighed so that the sum of outer products is the scatter between them.
+        between = member.T @ centred / (member.sum(dim=0).clamp(min=1) * len(centred)).sqrt().unsqueeze(1)
+        covariance = centred.T @ centred / len(centred)
+        ridge = (RIDGE * covariance.diagonal().mean()).clamp(min=1e-30) * torch.eye(len(covariance)).to(covariance)
+        return (between * torch.linalg.solve(covariance + ridge, between.T).T).sum() / max(strata - 1, 1)
 
 
 def classification_loss(logits: Tensor, expression: Tensor, offset: Tensor | None = None) -> Tensor:

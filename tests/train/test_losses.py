@@ -129,6 +129,16 @@ def test_the_linear_dependence_of_few_faces_and_of_absent_strata_is_a_number(gen
         found.backward()
         assert float(found.detach()) == pytest.approx(0, abs=1e-12)
         assert torch.isfinite(feature.grad).all()
+    assert float(losses.linear_dependence(torch.ones(6, 4, 2, 2), torch.arange(6) % N, N)) == 0
+
+
+def test_the_linear_dependence_is_solved_in_float32_inside_half_precision(generator):
+    feature, strata = normal(generator, 30, 4, 2, 2).bfloat16(), torch.arange(30) % N
+    expected = losses.linear_dependence(feature.double(), strata, N)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses.linear_dependence(feature, strata, N)
+    assert found.dtype == torch.float32
+    assert float(found) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_an_offset_is_added_to_the_logits_of_the_classification_loss(generator):
