@@ -1,4 +1,4 @@
-"""Equations 3 to 7, one function each. Expectations are means over the batch.
+"""Equations 3 to 7, one function each, and a loss that the paper has not. Expectations are means over the batch.
 
 The published code takes the mean of each pair of terms where Eq. 3, 4 and 8 print sums; so do these functions.
 """

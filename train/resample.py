@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from iern.runtime.errors import DataError
+
 if TYPE_CHECKING:
     from iern.train.data import Record
 
@@ -42,8 +44,10 @@ def balance(records: Sequence[Record], resample: Resample, strength: float = 1.0
     """How an epoch draws from `records`; none for `none`.
 
     A group of c images gets a share of the epoch in proportion to c to the power of 1 - `strength`: 1 makes the groups
-    equal, 0 leaves the shares as they are.
+    equal, 0 leaves the shares as they are. Raises DataError for any other than 0 to 1.
     """
+    if not 0 <= strength <= 1:
+        raise DataError(f"resample_strength is {strength}; expected 0 (shares as they are) to 1 (all alike)")
     if resample == "none":
         return None
     names = [(r.expression, r.confounder if resample == "cell" else "") for r in records]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from face_folder import write_faces
+from iern.runtime.errors import DataError
 from iern.runtime.preprocess import InputSpec
 from iern.train.augment import augmentation
 from iern.train.data import EpochBatches, FaceDataset, Record, load_data
@@ -75,6 +76,12 @@ def test_a_lower_strength_draws_in_proportion_to_a_power_of_the_count(strength):
     counts = np.array([80, 10, 7])
     expected = counts ** (1 - strength) / np.sum(counts ** (1 - strength)) * IMAGES
     np.testing.assert_allclose([drawn[i] for i in range(3)], expected, atol=1)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.5])
+def test_another_strength_is_refused(strength):
+    with pytest.raises(DataError, match=r"resample_strength is .*; expected 0 .* to 1"):
+        balance(records(), "cell", strength)
 
 
 @pytest.mark.parametrize("resample", ["expression", "cell"])
