@@ -173,6 +173,10 @@ class FaceDataset(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, int, int]]:
+        """Every face once: indices go on beyond the last, so Python would not find an end by itself."""
+        return (self[index] for index in range(len(self)))
+
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int, int]:
         face_number = index % len(self.records)
         record = self.records[face_number]

@@ -131,3 +131,4 @@ def test_a_face_drawn_again_in_an_epoch_is_the_same_face_augmented_anew(tmp_path
     assert torch.equal(dataset[8][0], again[0])
     plain = FaceDataset(found, InputSpec(size=32), ("film", "web"))
     assert torch.equal(plain[2][0], plain[8][0])
+    assert [number for *_, number in plain] == list(range(6))
