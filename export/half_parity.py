@@ -36,7 +36,7 @@ class HalfParity:
     widest_flip: float
     """largest lead that the twin gave a first expression which is no longer the first, over the same range"""
     spread: float
-    """spread between strata over the twin's, each the root mean square over faces; 1 with one stratum"""
+    """spread between strata over the twin's, each the root mean square over faces; 1 where the twin's strata agree"""
     peaks: Mapping[str, float] = field(default_factory=dict)
     """largest absolute value that each layer of the trunk writes, in float64; empty where they are not known"""
 
@@ -96,6 +96,7 @@ def compare_half(twin: Answers, half: Answers, peaks: Mapping[str, float] | None
     logit_range = float(np.ptp(twin.logits))
     first, other = twin.logits.argmax(axis=1), half.logits.argmax(axis=1)
     rows = np.arange(len(first))
+    spread = _spread(twin)  # of one stratum, or of strata with equal centres: nothing but rounding
     lead = twin.logits[rows, first] - twin.logits[rows, other]
     difference = max(
         float(np.abs(half.logits - twin.logits).max()), float(np.abs(half.stratum_logits - twin.stratum_logits).max())
@@ -107,7 +108,7 @@ def compare_half(twin: Answers, half: Answers, peaks: Mapping[str, float] | None
         agreement=float(np.mean(first == other)),
         logits=difference / logit_range,
         widest_flip=float(lead.max()) / logit_range,
-        spread=_spread(half) / _spread(twin) if twin.stratum_logits.shape[1] > 1 else 1.0,
+        spread=_spread(half) / spread if spread > 1e-12 * logit_range else 1.0,
         peaks=peaks or {},
     )
 

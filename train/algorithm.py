@@ -11,7 +11,6 @@ the Cls pass (the weights that step leaves behind), g_r in the Cls passes. See `
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -21,7 +20,9 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from iern.train import losses
+from iern.train.centres import ContextMeans
 from iern.train.model import IERN, Baseline, Disentanglement, batch_norms
+from iern.train.passes import frozen_statistics, no_gradient, statistics_momentum
 
 Statistics = Literal["published", "balanced"]
 """g_r runs once a stratum, each pass with its own batch statistics. `published`: every pass, the reconstruction's too,
@@ -49,8 +50,18 @@ class AlgorithmConfig:
     """lambda2, of Eq. 6"""
     classify: float = 1.0
     """lambda3, of Eq. 7"""
-    centres: Literal["paper", "means"] = "paper"
-    """`means`: after the first epoch the centres are set to the strata's mean context features, then learned on"""
+    centres: Literal["paper", "means", "frozen", "shared"] = "paper"
+    """`means`: after the first epoch the centres are set to the strata's mean context features, then learned on.
+    Ablations: `frozen`: they stay the noise that they start as, without Eq. 6; `shared`: one centre for all strata"""
+    discriminators: Literal["own", "both"] = "own"
+    """what d_e and d_c learn to read in line 3. `own`: d_e the emotion feature, d_c the context feature, so neither
+    knows the feature that it judges in line 4. `both`: each reads both features"""
+    independence: float = 0.0
+    """not in the paper: weight, beside Eq. 5's, of how well the strata can be told apart linearly from the pooled
+    emotion feature (`losses.linear_dependence`). Above 0 it wants batches larger than d"""
+    logit_adjustment: float = 0.0
+    """tau: the training loss of Eq. 7 sees logits + tau log(prior of the training labels), so that rare expressions
+    are not left to it (Menon et al. 2021); what is answered stays without it. 0: off"""
     statistics: Statistics = "published"
     """what moves g_r's running statistics: `published` or `balanced`"""
 
@@ -68,54 +79,30 @@ class Batch:
 
 
 @dataclass
-class ContextMeans:
-    """Running means of the context features of each stratum: what the centres should come to."""
-
-    total: Tensor
-    """(N, d, h, w) float32 sums"""
-    count: Tensor
-    """(N,) float32"""
-
-    @classmethod
-    def like(cls, centres: Tensor) -> ContextMeans:
-        """Nothing counted, in the shape of (N, d, h, w) centres."""
-        return cls(torch.zeros_like(centres), torch.zeros(len(centres), device=centres.device))
-
-    def add(self, context: Tensor, confounder: Tensor) -> None:
-        """Count (B, d, h, w) features of (B,) strata."""
-        self.total.index_add_(0, confounder, context.detach().to(self.total.dtype))
-        self.count += torch.bincount(confounder, minlength=len(self.count))
-
-    def gather(self, fabric: Fabric) -> None:
-        """The sums of all processes to the first one, the others start anew."""
-        if fabric.world_size == 1:
-            return
-        for own in (self.total, self.count):
-            together = cast(Tensor, fabric.all_reduce(own, reduce_op="sum"))
-            own.copy_(together if fabric.global_rank == 0 else torch.zeros_like(own))
-
-    def means(self) -> Tensor:
-        """(N, d, h, w); 0 for a stratum not seen."""
-        return self.total / self.count.clamp(min=1).view(-1, 1, 1, 1)
-
-
-@dataclass
 class Algorithm1:
     """The optimisers and their one `step`; for `Baseline` and `Disentanglement` the parts that they have."""
 
     model: Baseline
     config: AlgorithmConfig
     fabric: Fabric
+    prior: Tensor | None = None
+    """(E,) shares of the expressions in the training targets; needed for `logit_adjustment` alone"""
     optimisers: dict[str, Optimizer] = field(init=False)
     """`dis`, `feat`, `cls`; g_e has separate moments in the last two"""
     context_means: ContextMeans | None = field(init=False, default=None)
+    logit_offset: Tensor | None = field(init=False, default=None)
+    """(E,) what the classification loss adds to the logits"""
 
     def __post_init__(self) -> None:
+        if self.config.logit_adjustment:
+            self.logit_offset = self.config.logit_adjustment * _log_prior(self.prior, self.fabric)
         made = {name: self._adam(groups) for name, groups in _parameter_groups(self.model, self.config).items()}
         # Fabric is given the optimisers (for the gradient scaler) but not the module: an iteration has three backward
         # passes through different parts, which DistributedDataParallel's one-forward-one-backward does not fit.
         self.optimisers = {name: cast(Optimizer, self.fabric.setup_optimizers(o)) for name, o in made.items()}
         if isinstance(self.model, IERN):
+            if self.config.centres == "shared":
+                self.model.confounders.data.copy_(self.model.confounders.data[:1].expand_as(self.model.confounders))
             self.context_means = ContextMeans.like(self.model.confounders.detach())
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -147,6 +134,14 @@ class Algorithm1:
                 model.context_discriminator(context),
                 batch.confounder,
             )
+            if self.config.discriminators == "both":
+                crossed = losses.discriminator_loss(
+                    model.emotion_discriminator(context),
+                    batch.expression,
+                    model.context_discriminator(emotion),
+                    batch.confounder,
+                )
+                loss = (loss + crossed) / 2
         self._update("dis", self.config.disentangle * loss)
         return {"discriminator": loss}
 
@@ -163,16 +158,27 @@ class Algorithm1:
                 rebuilt = model.reconstruction(emotion, context)
             found = {"confusion": confusion, "reconstruction": losses.reconstruction_loss(rebuilt, base)}
             loss = self.config.disentangle * (found["confusion"] + found["reconstruction"])
-            if isinstance(model, IERN):
-                found["centre"] = losses.centre_loss(context, model.confounders[batch.confounder])
+            if self.config.independence > 0:
+                strata = len(model.config.strata)
+                found["dependence"] = losses.linear_dependence(emotion, batch.confounder, strata)
+                loss = loss + self.config.disentangle * self.config.independence * found["dependence"]
+            if isinstance(model, IERN) and self.config.centres != "frozen":
+                found["centre"] = losses.centre_loss(context, self._centres(model)[batch.confounder])
                 loss = loss + self.config.centre * found["centre"]
         self._update("feat", loss)
         return found
 
+    def _centres(self, model: IERN) -> Tensor:
+        """(N, d, h, w) centres of Eq. 6; where one is shared, N equal ones with equal gradients, so they stay equal."""
+        if self.config.centres == "shared":
+            return model.confounders.mean(dim=0, keepdim=True).expand_as(model.confounders)
+        return model.confounders
+
     def _classify(self, model: Baseline, base: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Lines 5 to 7: the emotion feature, by the g_e that line 4 has just changed, meets every stratum."""
         with self.fabric.autocast():
-            loss = losses.classification_loss(self._mean_logits(model, base), batch.expression)
+            logits = self._mean_logits(model, base)
+            loss = losses.classification_loss(logits, batch.expression, self.logit_offset)
         self._update("cls", self.config.classify * loss)
         return {"classification": loss}
 
@@ -232,6 +238,15 @@ class Algorithm1:
         return {"centre_distance": distance}
 
 
+def _log_prior(prior: Tensor | None, fabric: Fabric) -> Tensor:
+    """(E,) shares -> (E,) float32 logarithms on the device, finite for an expression that no target has."""
+    if prior is None:
+        raise ValueError(
+            "logit_adjustment needs the prior of the training labels, found none; give Algorithm1 its prior"
+        )
+    return prior.clamp(min=torch.finfo(torch.float32).tiny).log().float().to(fabric.device)
+
+
 def average_gradients(parameters: list[nn.Parameter], fabric: Fabric) -> None:
     """Mean of the processes' gradients, in place; nothing for one process."""
     if fabric.world_size == 1:
@@ -253,46 +268,6 @@ def average_statistics(model: nn.Module, fabric: Fabric) -> None:
                 statistic.copy_(cast(Tensor, fabric.all_reduce(statistic, reduce_op="mean")))
 
 
-@contextlib.contextmanager
-def no_gradient(parts: list[nn.Module]) -> Iterator[None]:
-    """Parameters of `parts` take no gradient inside; gradients still pass through them to their input."""
-    parameters = [p for part in parts for p in part.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-
-
-@contextlib.contextmanager
-def frozen_statistics(parts: list[nn.Module]) -> Iterator[None]:
-    """BatchNorm inside normalises by the batch and leaves its running statistics and counter alone."""
-    norms = [norm for norm in batch_norms(parts) if norm.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-
-
-@contextlib.contextmanager
-def statistics_momentum(part: nn.Module, momentum: float | None) -> Iterator[None]:
-    """BatchNorm inside moves its running statistics by `momentum`; none: by its own."""
-    norms = batch_norms([part]) if momentum is not None else []
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = momentum
-    try:
-        yield
-    finally:
-        for norm, own in zip(norms, before, strict=True):
-            norm.momentum = own
-
-
 def _parameter_groups(model: Baseline, config: AlgorithmConfig) -> dict[str, list[dict[str, Any]]]:
     """Which optimiser steps what (Algorithm 1, lines 3, 4, 7); f_b has its own rate."""
     cls: list[dict[str, Any]] = [{"params": list(model.backbone.parameters()), "lr": config.backbone_lr}]
@@ -301,7 +276,7 @@ def _parameter_groups(model: Baseline, config: AlgorithmConfig) -> dict[str, lis
     shared = list(model.emotion_generator.parameters())
     generators = [*shared, *model.context_generator.parameters(), *model.reconstruction.parameters()]
     feat: list[dict[str, Any]] = [{"params": generators}]
-    if isinstance(model, IERN):
+    if isinstance(model, IERN) and config.centres != "frozen":
         rate = config.lr if config.centre_lr is None else config.centre_lr
         feat.append({"params": [model.confounders], "lr": rate, "weight_decay": 0.0})
     dis = [*model.emotion_discriminator.parameters(), *model.context_discriminator.parameters()]

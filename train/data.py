@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from iern.runtime.errors import DataError, ImageError
 from iern.runtime.images import IMAGE_SUFFIXES, read_image
 from iern.runtime.preprocess import InputSpec, resize_face
+from iern.train.resample import Balance
 
 MANIFEST = "manifest.csv"
 REQUIRED_COLUMNS = ("path", "expression", "confounder")
@@ -154,6 +155,7 @@ class FaceDataset(Dataset):
 
     `augment` maps (S, S, 3) uint8 to the same; it draws from torch's generator, which is seeded by (seed, epoch,
     index) around each call, so that a sample is the same whatever the worker, the process and the point of resumption.
+    Of n records, index i + k n is the k-th repetition of face i in an epoch, augmented anew.
     """
 
     def __init__(
@@ -171,14 +173,19 @@ class FaceDataset(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, int, int]]:
+        """Every face once: indices go on beyond the last, so Python would not find an end by itself."""
+        return (self[index] for index in range(len(self)))
+
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int, int]:
-        record = self.records[index]
+        face_number = index % len(self.records)
+        record = self.records[face_number]
         face = torch.from_numpy(resize_face(read_image(record.path), self.spec))
         if self.augment is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(_hash(f"{self.seed}/{self.epoch}/{index}")[:15], 16))
                 face = self.augment(face)
-        return face, torch.tensor(record.target), self.stratum.get(record.confounder, -1), index
+        return face, torch.tensor(record.target), self.stratum.get(record.confounder, -1), face_number
 
 
 class EpochBatches:
@@ -186,11 +193,21 @@ class EpochBatches:
 
     Every process gets the same number of batches (the order wraps around where the processes do not divide it). A last
     batch of one image joins the batch before it: BatchNorm has no statistics of a single 1x1 map.
+
+    With a `balance` the epoch is as long, but draws from its groups as told; a repeated image is i + k images.
     """
 
-    def __init__(self, images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        images: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        balance: Balance | None = None,
+    ) -> None:
         self.images, self.batch_size, self.seed = images, batch_size, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.balance = rank, world_size, balance
         self.epoch, self.start = 0, 0
         if batch_size < 2 or images < 2 * world_size:
             raise DataError(
@@ -204,7 +221,8 @@ class EpochBatches:
         return full + (rest >= 2 or full == 0)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.images)
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = random.permutation(self.images) if self.balance is None else self.balance.order(random)
         padded = np.resize(order, -(-self.images // self.world_size) * self.world_size)
         own = padded[self.rank :: self.world_size].tolist()
         for i in range(self.start, len(self)):

@@ -1,4 +1,4 @@
-"""Equations 3 to 7, one function each. Expectations are means over the batch.
+"""Equations 3 to 7, one function each, and a loss that the paper has not. Expectations are means over the batch.
 
 The published code takes the mean of each pair of terms where Eq. 3, 4 and 8 print sums; so do these functions.
 """
@@ -8,6 +8,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+RIDGE = 0.05
+"""share of the mean variance that `linear_dependence` adds to every direction's, so that none counts that is all but
+constant, and a batch smaller than d has an answer"""
 
 
 def discriminator_loss(
@@ -43,9 +47,27 @@ def centre_loss(context: Tensor, centres: Tensor) -> Tensor:
     return (_full(context) - _full(centres)).square().flatten(1).sum(dim=1).mean()
 
 
-def classification_loss(logits: Tensor, expression: Tensor) -> Tensor:
-    """Eq. 7: cross-entropy of the (B, E) mean logits against the (B, E) target distribution."""
-    return F.cross_entropy(_full(logits), expression)
+def linear_dependence(emotion: Tensor, confounder: Tensor, strata: int) -> Tensor:
+    """Not in the paper: how well the strata are told apart linearly by the pooled emotion feature, from 0 to 1.
+
+    (B, d, h, w) features and (B,) stratum indices. Pillai's trace over its largest value: the share of the variance
+    that lies between the strata's means, after whitening, since a direction of small variance tells as much as any.
+    """
+    with torch.autocast(emotion.device.type, enabled=False):  # nothing is solved in half precision
+        feature = _full(emotion).mean(dim=(2, 3))
+        centred = feature - feature.mean(dim=0)
+        member = F.one_hot(confounder, strata).to(centred.dtype)
+        # (N, d) the strata's means, each weighed so that the sum of outer products is the scatter between them.
+        between = member.T @ centred / (member.sum(dim=0).clamp(min=1) * len(centred)).sqrt().unsqueeze(1)
+        covariance = centred.T @ centred / len(centred)
+        ridge = (RIDGE * covariance.diagonal().mean()).clamp(min=1e-30) * torch.eye(len(covariance)).to(covariance)
+        return (between * torch.linalg.solve(covariance + ridge, between.T).T).sum() / max(strata - 1, 1)
+
+
+def classification_loss(logits: Tensor, expression: Tensor, offset: Tensor | None = None) -> Tensor:
+    """Eq. 7: cross-entropy of the (B, E) mean logits, plus an (E,) offset, against the (B, E) target distribution."""
+    logits = _full(logits)
+    return F.cross_entropy(logits if offset is None else logits + offset, expression)
 
 
 def _to_uniform(logits: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from iern.train.algorithm import AlgorithmConfig
 from iern.train.config import PRESETS, Method, ModelConfig
+from iern.train.resample import Resample
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,12 @@ class Recipe:
     """what is best on validation"""
     augment: Literal["none", "paper", "webcam"] = "paper"
     """random changes to training faces"""
+    resample: Resample = "none"
+    """what is met equally often in an epoch, which stays as long: `none`: each face, once; `expression`; or `cell`: the
+    pairs of expression and confounder that there are"""
+    resample_strength: float = 1.0
+    """below 1 the rare stay rarer: a group of c faces is drawn in proportion to c ** (1 - strength). A cell of one face
+    would otherwise fill as much of the epoch as any other"""
     mixup: float = 0.0
     """alpha of mixup between faces of one stratum and batch; 0: off"""
     epochs: int = 160

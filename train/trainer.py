@@ -20,8 +20,9 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
 from iern.runtime.errors import CheckpointError, TrainingError
-from iern.train.algorithm import Algorithm1, Batch, ContextMeans, average_statistics
+from iern.train.algorithm import Algorithm1, Batch, average_statistics
 from iern.train.augment import augmentation
+from iern.train.centres import ContextMeans
 from iern.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, versions
 from iern.train.data import EpochBatches, FaceData, FaceDataset, Record
 from iern.train.loading import face_loader
@@ -31,6 +32,7 @@ from iern.train.model import Baseline
 from iern.train.predict import predict
 from iern.train.progress import Progress
 from iern.train.recipe import Recipe
+from iern.train.resample import balance, label_prior
 
 CHECK_EVERY = 10
 """iterations between looks at the losses for NaN: a look waits for the device"""
@@ -74,12 +76,13 @@ class Trainer:
             training, config.input, config.strata, augmentation(recipe.augment, config.image_size), recipe.seed
         )
         self.held = FaceDataset(validation, config.input, config.strata)
+        drawn = balance(training, recipe.resample, recipe.resample_strength)
         self.batches = EpochBatches(
-            len(training), recipe.batch_size, recipe.seed, fabric.global_rank, fabric.world_size
+            len(training), recipe.batch_size, recipe.seed, fabric.global_rank, fabric.world_size, drawn
         )
         named = recipe.data_name or data.root.resolve().name
         self.provenance = {**provenance, "data": named, "images": len(training), "seed": recipe.seed}
-        self.algorithm = Algorithm1(model, recipe.algorithm, fabric)
+        self.algorithm = Algorithm1(model, recipe.algorithm, fabric, torch.from_numpy(label_prior(training, drawn)))
         self.ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema > 0 else None
         self.position = Position()
 

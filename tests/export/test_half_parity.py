@@ -73,6 +73,14 @@ def test_a_network_without_strata_passes():
     assert not parity.failures
 
 
+def test_a_network_whose_strata_share_a_centre_passes():
+    model = tiny_network()
+    model.confounders.data.copy_(model.confounders.data[:1].expand_as(model.confounders))
+    parity = check_half_parity(model, exported(model), FACES)
+    assert parity.spread == 1
+    assert not parity.failures
+
+
 def test_a_wrong_weight_is_stopped(model, sound):
     wrong = onnx.load_from_string(sound)
     (weight,) = (tensor for tensor in wrong.graph.initializer if tensor.name == "tail.of_mean.weight")

@@ -24,6 +24,10 @@ TINY = [
 FACES = 37
 """of which 30 train: 5 batches"""
 MIXED = ["--mixup", "0.4", "--ema", "0.9"]
+MENDED = [
+    "--resample", "cell", "--algorithm.logit_adjustment", "1", "--algorithm.discriminators", "both",
+    "--algorithm.independence", "10", "--algorithm.centres", "shared",
+]  # fmt: skip
 LIMIT = 900
 """seconds after which a process hangs"""
 
@@ -171,6 +175,17 @@ def test_a_run_cut_off_inside_an_epoch_goes_on_to_the_same_losses_and_weights(fa
     assert (last(tmp_path).training["epoch"], last(tmp_path).training["iteration"]) == (1, 2)
     assert fit(faces, tmp_path, *MIXED, "--resume", "true", workers=2) == 0
     assert_same_run(whole, tmp_path)
+
+
+def test_what_differs_from_the_published_recipe_goes_on_to_the_same_losses_too(faces, tmp_path, after):
+    assert fit(faces, tmp_path / "whole", *MENDED) == 0
+    after(0, 3, cut_power)
+    with pytest.raises(PowerCut):
+        fit(faces, tmp_path / "cut", *MENDED)
+    assert fit(faces, tmp_path / "cut", *MENDED, "--resume", "true", workers=2) == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    centres = last(tmp_path / "cut").weights["confounders"]
+    assert torch.equal(centres, centres[:1].expand_as(centres))
 
 
 def test_ctrl_c_saves_the_very_iteration_and_says_how_to_go_on(faces, whole, tmp_path, after, capsys):

@@ -1,0 +1,150 @@
+"""What a recipe may do otherwise than the published one, each option against its definition in float64."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from iern.export.deconfound import deconfound
+from iern.train.algorithm import Algorithm1, AlgorithmConfig, Batch
+from iern.train.losses import linear_dependence
+from tiny_network import EXPRESSIONS, random_faces, sequential_logits, spread_of, tiny_config, tiny_network
+
+B, E, N = 6, len(EXPRESSIONS), 3
+PRIOR = torch.tensor([0.7, 0.2, 0.09, 0.01], dtype=torch.float64)
+
+
+def make(method="iern", prior=None, **config):
+    """A network in float64 in training mode, its algorithm, and a batch with soft targets."""
+    model = tiny_network(tiny_config(method=method)).double().train()
+    algorithm = Algorithm1(model, AlgorithmConfig(**config), Fabric(accelerator="cpu", devices=1), prior)
+    targets = torch.rand(B, E, generator=torch.Generator().manual_seed(1), dtype=torch.float64).softmax(1)
+    return model, algorithm, Batch(torch.from_numpy(random_faces(B)), targets, torch.tensor([0, 1, 2, 1, 1, 0]))
+
+
+def features(model, batch):
+    """(emotion, context) maps as training sees them, the model left as it is."""
+    model = copy.deepcopy(model)
+    base = model.backbone(model.normalise(batch.faces))
+    return model.emotion_generator(base).detach(), model.context_generator(base).detach()
+
+
+def log_softmax(logits):
+    return logits - logits.logsumexp(1, keepdim=True)
+
+
+def cross_entropy(logits, target):
+    return -(target * log_softmax(logits)).sum(1).mean()
+
+
+def moment_gradient(optimiser, parameter):
+    """The gradient of Adam's first step."""
+    return optimiser.state[parameter]["exp_avg"] / (1 - 0.5)
+
+
+def test_discriminators_of_both_features_learn_the_mean_of_their_cross_entropies_on_either():
+    model, algorithm, batch = make(discriminators="both")
+    twin, stratum = copy.deepcopy(model), torch.eye(N, dtype=torch.float64)[batch.confounder]
+    read = [
+        (twin.emotion_discriminator(feature), batch.expression, twin.context_discriminator(feature), stratum)
+        for feature in features(model, batch)
+    ]
+    expected = sum(cross_entropy(d_e, y) + cross_entropy(d_c, k) for d_e, y, d_c, k in read) / 4
+    expected.backward()
+    found = algorithm.step(batch)["discriminator"]
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-9, atol=0)
+    for part in ("emotion_discriminator", "context_discriminator"):
+        for own, other in zip(getattr(model, part).parameters(), getattr(twin, part).parameters(), strict=True):
+            gradient = moment_gradient(algorithm.optimisers["dis"], own)
+            torch.testing.assert_close(gradient, other.grad, rtol=1e-6, atol=1e-12)
+
+
+def test_the_linear_dependence_adds_its_weighted_gradient_to_line_4():
+    gradients = []
+    for weight in (0.0, 50.0):
+        model, algorithm, batch = make(independence=weight)
+        twin = copy.deepcopy(model)
+        found = algorithm.step(batch)
+        assert ("dependence" in found) == (weight > 0)
+        steps = algorithm.optimisers["feat"]
+        gradients.append([moment_gradient(steps, p) for p in model.emotion_generator.parameters()])
+    base = twin.backbone(twin.normalise(batch.faces)).detach()
+    dependence = linear_dependence(twin.emotion_generator(base), batch.confounder, N)
+    torch.testing.assert_close(found["dependence"], dependence.detach(), rtol=1e-9, atol=0)
+    expected = torch.autograd.grad(50 * dependence, list(twin.emotion_generator.parameters()))
+    for without, with_it, own in zip(*gradients, expected, strict=True):
+        torch.testing.assert_close(with_it - without, own, rtol=1e-6, atol=1e-9)
+
+
+def test_frozen_centres_stay_the_noise_that_they_were_and_nothing_is_drawn_to_them():
+    model, algorithm, batch = make(centres="frozen")
+    before = model.confounders.detach().clone()
+    assert "centre" not in algorithm.step(batch)
+    assert algorithm.end_epoch(0)["centre_distance"] > 0
+    algorithm.step(batch)
+    assert torch.equal(model.confounders.detach(), before)
+    assert model.confounders.grad is None
+
+
+def test_a_shared_centre_is_learned_and_stays_one_for_all_strata():
+    model, algorithm, batch = make(centres="shared", centre_lr=1e-2)
+    before = model.confounders.detach().clone()
+    assert torch.equal(before, before[:1].expand_as(before))
+    _, context = features(model, batch)
+    expected = (context - before[0]).square().sum((1, 2, 3)).mean()
+    for step in range(5):
+        found = algorithm.step(batch)
+        if step == 0:
+            torch.testing.assert_close(found["centre"], expected, rtol=1e-9, atol=0)
+        centres = model.confounders.detach()
+        assert torch.equal(centres, centres[:1].expand_as(centres))
+    # Adam moves every value by about its rate a step.
+    assert float((centres - before).abs().mean()) == pytest.approx(5 * 1e-2, rel=0.2)
+    assert algorithm.end_epoch(0)["centre_distance"] > 0
+
+
+@pytest.mark.parametrize("centres", ["frozen", "shared"])
+def test_networks_with_other_centres_are_exported_exactly(centres):
+    model, algorithm, batch = make(centres=centres)
+    algorithm.step(batch)
+    faces = random_faces(3, seed=5)
+    expected = sequential_logits(model.float().eval(), faces)
+    with torch.no_grad():
+        _, _, found = deconfound(model).double()(torch.from_numpy(faces))
+    scale = float(expected.max() - expected.min()) if centres == "shared" else spread_of(expected)
+    assert float((found - expected).abs().max()) < 1e-6 * scale
+    assert (spread_of(expected) < 1e-12) == (centres == "shared")
+
+
+@pytest.mark.parametrize("method", ["baseline", "iern"])
+@pytest.mark.parametrize("tau", [0.5, 1.0])
+def test_adjusted_logits_meet_the_loss_and_no_answer(method, tau):
+    model, algorithm, batch = make(method, PRIOR, logit_adjustment=tau, lr=0.0, backbone_lr=0.0)
+    plain, usual, _ = make(method, lr=0.0, backbone_lr=0.0)
+    logits = copy.deepcopy(model)(model.normalise(batch.faces)).detach()
+    adjusted = logits.numpy() + tau * np.log(PRIOR.numpy())
+    powers = np.exp(adjusted)
+    shares = powers / powers.sum(axis=1, keepdims=True)
+    expected = np.mean(-np.sum(batch.expression.numpy() * np.log(shares), axis=1))
+    found = algorithm.step(batch)["classification"]
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+    # By hand, the gradient of the classifier's bias is the mean of softmax - target.
+    gradient = moment_gradient(algorithm.optimisers["cls"], model.classifier.linear.bias)
+    np.testing.assert_allclose(gradient, (shares - batch.expression.numpy()).mean(axis=0), rtol=1e-5, atol=1e-8)
+    usual.step(batch)
+    images = model.normalise(batch.faces)
+    assert torch.equal(model.eval()(images), plain.eval()(images))
+    assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_an_expression_that_no_target_has_leaves_the_adjusted_loss_finite():
+    _, algorithm, batch = make("baseline", torch.tensor([0.5, 0.3, 0.2, 0.0]), logit_adjustment=1.0)
+    batch.expression = torch.eye(E, dtype=torch.float64)[torch.tensor([0, 0, 1, 2, 1, 0])]
+    assert torch.isfinite(algorithm.step(batch)["classification"])
+
+
+def test_logits_are_not_adjusted_without_a_prior():
+    with pytest.raises(ValueError, match="needs the prior of the training labels"):
+        make(logit_adjustment=1.0)

@@ -1,0 +1,68 @@
+"""Rare faces met more often: how often an epoch draws from each group of them, and the label prior that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iern.runtime.errors import DataError
+
+if TYPE_CHECKING:
+    from iern.train.data import Record
+
+Resample = Literal["none", "expression", "cell"]
+"""What is balanced: nothing (every face once an epoch), the expressions, or the (expression, confounder) cells."""
+
+
+@dataclass(frozen=True)
+class Balance:
+    """An epoch of n draws from n images in G groups."""
+
+    groups: NDArray[np.int64]
+    """(n,) each image's group, 0 to G - 1"""
+    quotas: NDArray[np.int64]
+    """(G,) draws of each group in an epoch, n together"""
+
+    def order(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """(n,) images in the order of an epoch. Inside a group all come equally often, but for one draw.
+
+        The k-th repetition of image i in the epoch stands there as i + k n.
+        """
+        drawn = []
+        for group, quota in enumerate(self.quotas):
+            members = random.permutation(np.flatnonzero(self.groups == group))
+            repetition = np.arange(quota) // len(members)
+            drawn.append(np.resize(members, quota) + len(self.groups) * repetition)
+        return random.permutation(np.concatenate(drawn))
+
+
+def balance(records: Sequence[Record], resample: Resample, strength: float = 1.0) -> Balance | None:
+    """How an epoch draws from `records`; none for `none`.
+
+    A group of c images gets a share of the epoch in proportion to c to the power of 1 - `strength`: 1 makes the groups
+    equal, 0 leaves the shares as they are. Raises DataError for any other than 0 to 1.
+    """
+    if not 0 <= strength <= 1:
+        raise DataError(f"resample_strength is {strength}; expected 0 (shares as they are) to 1 (all alike)")
+    if resample == "none":
+        return None
+    names = [(r.expression, r.confounder if resample == "cell" else "") for r in records]
+    number = {name: i for i, name in enumerate(sorted(set(names)))}
+    groups = np.array([number[name] for name in names], dtype=np.int64)
+    shares = np.bincount(groups) ** (1.0 - strength)
+    # Cut where the cumulated shares round to, the quotas are whole numbers with the sum n.
+    cuts = np.rint(np.cumsum(shares) / shares.sum() * len(records)).astype(np.int64)
+    return Balance(groups, np.diff(cuts, prepend=0))
+
+
+def label_prior(records: Sequence[Record], drawn: Balance | None = None) -> NDArray[np.float64]:
+    """(E,) shares of the expressions in the targets of an epoch, soft ones included."""
+    targets = np.array([record.target for record in records], dtype=np.float64)
+    if drawn is None:
+        return targets.mean(axis=0)
+    weights = (drawn.quotas / np.bincount(drawn.groups))[drawn.groups]
+    return weights @ targets / weights.sum()
