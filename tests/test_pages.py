@@ -22,6 +22,7 @@ from repository import CODE, ROOT, pyproject, relative
 
 sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
 
+import audit
 import gpu_check
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -62,6 +63,7 @@ PARSERS: dict[str, Callable[[Sequence[str]], object]] = {
     "iern.runtime.webcam": options.parse,
     "iern.runtime.doctor": only_parsed(doctor.main),
     "benchmarks/gpu_check.py": only_parsed(gpu_check.main),
+    "benchmarks/audit.py": only_parsed(audit.main),
 }
 """what is run, as a file, or a module, with Python or in a container -> what takes its arguments"""
 
