@@ -1,0 +1,104 @@
+"""Command: write the figures of docs/model_card.md anew, from the results of train/evaluate.py in results/."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from iern.runtime.errors import IernError, report
+from iern.runtime.files import write_text
+
+Figures = Mapping[str, Any]
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "model_card.md"
+RESULTS = ROOT / "benchmarks" / "results"
+SOURCES = {
+    "Under the majority of the FER+ votes": "iern_edge_test.json",
+    "Under FER2013's own labels": "iern_edge_test_own_labels.json",
+}
+"""heading -> the results below it"""
+START, END = "<!-- figures: python benchmarks/card.py -->", "<!-- end of the figures -->"
+FEW = 30
+"""faces; below that a recall is said as counts"""
+
+
+def tables(heading: str, figures: Figures) -> str:
+    """The figures of one evaluation as Markdown: overall and by origin, by expression, and what was taken for what."""
+    columns = {"all": figures, **figures["strata"]}
+    rates = [
+        ["", *columns],
+        ["faces", *(f"{part['n']:,}" for part in columns.values())],
+        *(
+            [title, *(_share(part, key) for part in columns.values())]
+            for key, title in (
+                ("accuracy", "accuracy"),
+                ("mean_recall", "mean recall"),
+                ("ece", "calibration error (ECE)"),
+                ("coverage", "named, not `uncertain`"),
+                ("risk", "wrong among those"),
+                ("auroc_disagreement", "AUROC of errors, disagreement"),
+                ("auroc_improbability", "AUROC of errors, probability"),
+            )
+        ),
+        *([f"recall, {name}", *(_recall(part, name) for part in columns.values())] for name in figures["expressions"]),
+    ]
+    confusion = [
+        ["true, answered as", *figures["expressions"]],
+        *([name, *map(str, row)] for name, row in zip(figures["expressions"], figures["confusion"], strict=True)),
+    ]
+    return f"### {heading}\n\n{_markdown(rates)}\n\n{_markdown(confusion)}\n"
+
+
+def page_with(page: str, results: Mapping[str, Figures]) -> str:
+    """The page with the figures between its marks replaced. Raises IernError where it has no such marks."""
+    before, start, rest = page.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise IernError(f"{PAGE}: lacks the marks {START} and {END}, between which the figures go; put them back")
+    body = "\n".join(tables(heading, figures) for heading, figures in results.items())
+    return f"{before}{START}\n\n{body}\n{END}{after}"
+
+
+def read_results(folder: Path = RESULTS) -> dict[str, Figures]:
+    """Heading -> figures. Raises OSError where a result is missing."""
+    return {heading: json.loads((folder / name).read_text(encoding="utf-8")) for heading, name in SOURCES.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    argparse.ArgumentParser(prog="card.py", description=__doc__).parse_args(argv)
+    try:
+        write_text(PAGE, page_with(PAGE.read_text(encoding="utf-8"), read_results()))
+    except (IernError, OSError) as error:
+        return report(error)
+    print(f"wrote {PAGE}")
+    return 0
+
+
+def _share(part: Figures, key: str) -> str:
+    if part[key] is None:
+        return "-"
+    interval = part["intervals"][key]
+    return f"{part[key]:.1%}" + ("" if interval is None else f" [{interval[0]:.0%}, {interval[1]:.0%}]")
+
+
+def _recall(part: Figures, name: str) -> str:
+    right, of = part["counts"][name]
+    if of < FEW:
+        return f"{right} of {of}"
+    low, high = part["intervals"]["recall"][name]
+    return f"{right / of:.1%} [{low:.0%}, {high:.0%}]"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

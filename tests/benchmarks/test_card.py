@@ -1,0 +1,53 @@
+"""The model card's figures are those of the results, and its words agree with the bundled file."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from iern.runtime.errors import IernError
+from iern.runtime.options import MODEL
+from iern.runtime.session import open_session
+from repository import ROOT
+
+sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
+
+import card
+
+
+def page() -> str:
+    return card.PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_holds_the_figures_of_the_results():
+    assert card.page_with(page(), card.read_results()) == page()
+
+
+def test_a_changed_figure_is_noticed():
+    results = card.read_results()
+    first = next(iter(results.values()))
+    results[next(iter(results))] = {**first, "accuracy": first["accuracy"] + 0.01}
+    assert card.page_with(page(), results) != page()
+
+
+def test_few_faces_are_counts_and_many_a_share_with_its_interval():
+    part = {"counts": {"few": [5, 22], "many": [45, 90]}, "intervals": {"recall": {"few": None, "many": [0.4, 0.6]}}}
+    assert card._recall(part, "few") == "5 of 22"
+    assert card._recall(part, "many") == "50.0% [40%, 60%]"
+
+
+def test_a_page_without_marks_is_refused():
+    with pytest.raises(IernError, match="put them back"):
+        card.page_with("# a page", card.read_results())
+
+
+def test_the_results_are_of_the_model_that_the_card_describes():
+    with open_session(MODEL, provider="cpu") as session:
+        artifact = session.artifact
+    for figures in card.read_results().values():
+        assert tuple(figures["expressions"]) == artifact.expressions
+        assert figures["threshold"] == pytest.approx(artifact.threshold)
+    (told,) = re.findall(r"is\s+below (0\.\d+)\.", page())
+    assert float(told) == pytest.approx(artifact.threshold, abs=5e-4)
