@@ -18,7 +18,7 @@ from changes import CHANGES, Change
 from rich.console import Console
 from rich.progress import Progress
 
-from iern.runtime.errors import IernError, OutputError
+from iern.runtime.errors import IernError, OutputError, report
 from iern.runtime.threads import cpu_budget
 from iern.train.checkpoint import versions
 from iern.train.data import load_data
@@ -82,8 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in paths_beside(options.json):
             console.print(f"wrote {path}", highlight=False)
     except (IernError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return report(error)
     except KeyboardInterrupt:
         return 130
     return 0

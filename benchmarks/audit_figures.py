@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from audit_answers import Answers
 from changes import Change
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
+
+from iern.train.metrics import error_auroc
 
 RESAMPLES = 2000
 CHUNK = 100
@@ -74,10 +76,8 @@ def foretold(answers: Answers, labels: NDArray[np.int64], row: int) -> dict[str,
     probabilities = answers.probabilities[row]
     wrong = probabilities.argmax(axis=-1) != labels
     scores = {"disagreement": answers.disagreement[row], "uncertainty": 1 - probabilities.max(axis=-1)}
-    return {
-        name: float(roc_auc_score(wrong, score)) if 0 < wrong.mean() < 1 and np.ptp(score) > 0 else None
-        for name, score in scores.items()
-    }
+    found = {name: error_auroc(wrong, score) for name, score in scores.items()}
+    return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
 def _outcomes(answers: Answers, labels: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.runtime.errors import DataError, IernError
+from iern.runtime.errors import DataError, IernError, report
 from iern.runtime.files import atomic_path
 from iern.runtime.images import Image, read_image
 from iern.runtime.preprocess import InputSpec, resize_face
@@ -111,8 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         write_sheet(options.data, options.sheet)
     except (IernError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return report(error)
     print(f"wrote {options.sheet}")
     return 0
 

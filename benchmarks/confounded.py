@@ -34,7 +34,7 @@ from continued import continued
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from iern.runtime.errors import IernError
+from iern.runtime.errors import IernError, report
 from iern.runtime.files import write_text
 from iern.runtime.threads import cpu_budget
 from iern.train.checkpoint import load_checkpoint
@@ -143,8 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         compare(options, out, Console())
     except (IernError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return report(error)
     except (KeyboardInterrupt, Interrupted):
         print(f"stopped; finished runs are in {out}, the same command goes on", file=sys.stderr)
         return 130

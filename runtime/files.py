@@ -34,6 +34,11 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept for this user: `iern` in $XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iern"
+
+
 def write_text(target: Path | str, text: str) -> None:
     """Write UTF-8 text whole or not at all."""
     with atomic_path(target) as temporary:

@@ -7,19 +7,18 @@ folder: {"<GPU>, TensorRT <version>": "native" or "kernel"}.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from iern.runtime.engine_file import HEADS
-from iern.runtime.files import write_text
+from iern.runtime.files import cache_folder, write_text
 
 UNKNOWN = "native"
 """what nobody measured: it needs nothing but TensorRT"""
 
 
 def record_path() -> Path:
-    """The file, in `$XDG_CACHE_HOME` or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iern" / "heads.json"
+    """The file, in the user's cache folder."""
+    return cache_folder() / "heads.json"
 
 
 def read_head(gpu_name: str, tensorrt: str) -> str:

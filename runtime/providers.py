@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from iern.runtime.errors import SessionError, one_line
+from iern.runtime.files import cache_folder
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -139,8 +139,7 @@ def engine_folder(model: Model) -> Path:
     It does not look at weights, and would serve a retrained model of the same name with the old ones.
     """
     content = model if isinstance(model, bytes) else Path(model).read_bytes()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "iern" / "tensorrt" / hashlib.sha256(content).hexdigest()[:16]
+    return cache_folder() / "tensorrt" / hashlib.sha256(content).hexdigest()[:16]
 
 
 def takes_part(graph: onnxruntime.InferenceSession, name: str) -> bool:

@@ -18,7 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
-from iern.runtime.errors import DataError, IernError
+from iern.runtime.errors import DataError, IernError, report
 from iern.runtime.threads import cpu_budget
 from iern.train.bootstrap import drawn_units, intervals
 from iern.train.calibration import (
@@ -178,8 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_figures(*found, console)
         console.print(f"wrote {options.checkpoint}", highlight=False)
     except (IernError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return report(error)
     except KeyboardInterrupt:
         return 130
     return 0
