@@ -1,8 +1,10 @@
 """What confounded.py compares: every method is a recipe as YAML would give it, the common one with a few changes.
 
-`iern` is as published, but for the learning rate and moments that all methods share. `mended` has the discriminators
-learn on both features and the centres at the context features' means. `frozen` and `shared` differ from `mended` in
-the centres alone: random ones that never move, and one that all strata share. `wide` is a baseline with as many
+`iern` is as published, but for the learning rate and moments that all methods share. `mended` differs in three ways:
+its loss is given the expressions' prior in the face's own stratum, so that nothing is won by telling the stratum; the
+centres are set to the context features' means; and g_r's running statistics weigh the strata alike. `frozen` and
+`shared` differ from `mended` in the centres alone: random ones that never move, and one that all strata share. `prior`
+is the baseline with the same loss as `mended`, to tell what the loss does and what the network. `wide` has as many
 parameters as IERN: a head of convolutions (g_e) behind the backbone, wider than IERN's, trained by the classification
 alone; a wider 1x1 convolution before the pool would be linear, so no richer. `input` is the baseline, trained on
 every face under every condition, for as many iterations. `resample` draws every cell of the training data as often;
@@ -22,12 +24,14 @@ from iern.train.model import IERN, Baseline, Disentanglement, count_parameters
 from iern.train.recipe import Recipe
 
 SIZE, WIDTH, WIDE, BATCH = 64, 32, 64, 48
-MENDED = {"discriminators": "both", "statistics": "balanced", "centre_lr": 1e-2}
+PRIOR = {"logit_adjustment": 1.0, "logit_prior": "stratum"}
+MENDED = {**PRIOR, "statistics": "balanced", "centre_lr": 1e-2}
 METHODS: dict[str, dict[str, Any]] = {
     "baseline": {"model": {"method": "baseline"}},
     "wide": {"model": {"method": "disentanglement", "width": WIDE}, "algorithm": {"disentangle": 0.0}},
     "input": {"model": {"method": "baseline"}},
     "resample": {"model": {"method": "baseline"}, "resample": "cell"},
+    "prior": {"model": {"method": "baseline"}, "algorithm": PRIOR},
     "disentanglement": {"model": {"method": "disentanglement"}},
     "iern": {"model": {"method": "iern"}},
     "mended": {"model": {"method": "iern"}, "algorithm": {**MENDED, "centres": "means"}},

@@ -18,13 +18,14 @@ from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import OutputError, SourceError
 from iern.runtime.latency import Latency, Tally, counted, stopwatch
 from iern.runtime.options import DEMO_CLIP, Options
-from iern.runtime.outputs import Sink, View, json_lines, print_answers, recording, still
+from iern.runtime.outputs import json_lines, print_answers, recording, still
 from iern.runtime.preprocess import crop_faces
 from iern.runtime.rebuild import open_or_rebuild
 from iern.runtime.results import judged_faces
 from iern.runtime.session import Session, open_session
 from iern.runtime.sources import ImageFiles, Source
 from iern.runtime.threads import limit_opencv
+from iern.runtime.view import Sink, View
 from iern.runtime.window import window, window_problem
 
 DEMO_FOLDER = Path("demo_output")
@@ -87,7 +88,7 @@ def watch(
         latency = Latency(detect, preprocess, infer=lap(), age=1000 * (time.monotonic() - frame.captured))
         faces = judged_faces(detections, answer, artifact)
         tally.add(latency, len(faces))
-        view = View(frame, faces, latency, _status(tally, latency, len(faces), session.provider))
+        view = View(frame, faces, latency, _status(tally, latency, len(faces), session.provider), source.dropped)
         for sink in sinks:
             sink(view)
         if tally.frames == max_frames:

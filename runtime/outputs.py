@@ -7,12 +7,10 @@ ends, or not at all where an error ends it; a loop that is told to stop ends its
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -21,35 +19,15 @@ import numpy as np
 from iern.runtime.errors import OutputError
 from iern.runtime.files import atomic_path
 from iern.runtime.images import Image
-from iern.runtime.latency import Latency
 from iern.runtime.options import CODECS
-from iern.runtime.overlay import draw
-from iern.runtime.results import UNCERTAIN, Face, record
-from iern.runtime.sources import Frame
+from iern.runtime.results import UNCERTAIN, record
+from iern.runtime.view import Sink, View
 
 LIVE_FPS = 15.0
 """Frames a second in the recording of a live source: its own rate is not known before."""
 
 LONGEST_STILL = 1.0
 """Seconds for which a recording repeats a picture at most; longer gaps, as of a lost stream, are cut."""
-
-
-@dataclass(frozen=True)
-class View:
-    """One frame with what the loop found in it."""
-
-    frame: Frame
-    faces: Sequence[Face]
-    latency: Latency
-    status: str
-
-    @functools.cached_property
-    def annotated(self) -> Image:
-        """The frame with everything drawn, made once for all who want it."""
-        return draw(self.frame.image, self.faces, self.status)
-
-
-Sink = Callable[[View], None]
 
 
 def print_answers(view: View) -> None:

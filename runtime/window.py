@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import cv2
 
-from iern.runtime.outputs import Sink, View
 from iern.runtime.sources import Source
+from iern.runtime.view import Sink, View
 
 TITLE = "IERN"
 LEAVE = (ord("q"), ord("Q"), 27)

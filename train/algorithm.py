@@ -62,6 +62,9 @@ class AlgorithmConfig:
     logit_adjustment: float = 0.0
     """tau: the training loss of Eq. 7 sees logits + tau log(prior of the training labels), so that rare expressions
     are not left to it (Menon et al. 2021); what is answered stays without it. 0: off"""
+    logit_prior: Literal["data", "stratum"] = "data"
+    """whose prior that is. `stratum`: P(expression | the face's own stratum), so that nothing is won by telling the
+    stratum: what the confounder says about the expression is given to the loss, and answered without it (P(Y|do(X)))"""
     statistics: Statistics = "published"
     """what moves g_r's running statistics: `published` or `balanced`"""
 
@@ -86,12 +89,13 @@ class Algorithm1:
     config: AlgorithmConfig
     fabric: Fabric
     prior: Tensor | None = None
-    """(E,) shares of the expressions in the training targets; needed for `logit_adjustment` alone"""
+    """(E,) shares of the expressions in the training targets, or with `logit_prior: stratum` (N, E) in each stratum's;
+    needed for `logit_adjustment` alone"""
     optimisers: dict[str, Optimizer] = field(init=False)
     """`dis`, `feat`, `cls`; g_e has separate moments in the last two"""
     context_means: ContextMeans | None = field(init=False, default=None)
     logit_offset: Tensor | None = field(init=False, default=None)
-    """(E,) what the classification loss adds to the logits"""
+    """(E,) or (N, E) what the classification loss adds to the logits"""
 
     def __post_init__(self) -> None:
         if self.config.logit_adjustment:
@@ -178,7 +182,10 @@ class Algorithm1:
         """Lines 5 to 7: the emotion feature, by the g_e that line 4 has just changed, meets every stratum."""
         with self.fabric.autocast():
             logits = self._mean_logits(model, base)
-            loss = losses.classification_loss(logits, batch.expression, self.logit_offset)
+            offset = self.logit_offset
+            if offset is not None and self.config.logit_prior == "stratum":
+                offset = offset[batch.confounder]
+            loss = losses.classification_loss(logits, batch.expression, offset)
         self._update("cls", self.config.classify * loss)
         return {"classification": loss}
 
@@ -239,7 +246,7 @@ class Algorithm1:
 
 
 def _log_prior(prior: Tensor | None, fabric: Fabric) -> Tensor:
-    """(E,) shares -> (E,) float32 logarithms on the device, finite for an expression that no target has."""
+    """Shares -> their float32 logarithms on the device, finite for an expression that no target has."""
     if prior is None:
         raise ValueError(
             "logit_adjustment needs the prior of the training labels, found none; give Algorithm1 its prior"

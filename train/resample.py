@@ -59,10 +59,19 @@ def balance(records: Sequence[Record], resample: Resample, strength: float = 1.0
     return Balance(groups, np.diff(cuts, prepend=0))
 
 
-def label_prior(records: Sequence[Record], drawn: Balance | None = None) -> NDArray[np.float64]:
-    """(E,) shares of the expressions in the targets of an epoch, soft ones included."""
+def label_prior(
+    records: Sequence[Record], drawn: Balance | None = None, strata: Sequence[str] | None = None
+) -> NDArray[np.float64]:
+    """(E,) shares of the expressions in the targets of an epoch, soft ones included; with `strata` (N, E), in each.
+
+    A stratum without a face has equal shares: nothing is known of it.
+    """
     targets = np.array([record.target for record in records], dtype=np.float64)
-    if drawn is None:
-        return targets.mean(axis=0)
-    weights = (drawn.quotas / np.bincount(drawn.groups))[drawn.groups]
-    return weights @ targets / weights.sum()
+    weights = np.ones(len(records)) if drawn is None else (drawn.quotas / np.bincount(drawn.groups))[drawn.groups]
+    if strata is None:
+        return weights @ targets / weights.sum()
+    member = np.array([[record.confounder == stratum for record in records] for stratum in strata], dtype=np.float64)
+    summed = (member * weights) @ targets
+    empty = summed.sum(axis=1) == 0
+    summed[empty] = 1
+    return summed / summed.sum(axis=1, keepdims=True)

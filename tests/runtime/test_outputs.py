@@ -14,9 +14,10 @@ import pytest
 from iern.runtime.detect import Detection
 from iern.runtime.errors import OutputError
 from iern.runtime.latency import Latency
-from iern.runtime.outputs import View, json_lines, print_answers, recording, still
+from iern.runtime.outputs import json_lines, print_answers, recording, still
 from iern.runtime.results import Face
 from iern.runtime.sources import Frame
+from iern.runtime.view import View
 
 
 def view(level: int, time: float = 0.0, faces: int = 0, width: int = 64, height: int = 48) -> View:

@@ -145,6 +145,28 @@ def test_an_expression_that_no_target_has_leaves_the_adjusted_loss_finite():
     assert torch.isfinite(algorithm.step(batch)["classification"])
 
 
+@pytest.mark.parametrize("method", ["baseline", "iern"])
+def test_a_stratum_s_own_prior_meets_the_loss_of_its_faces_alone(method):
+    prior = torch.tensor([[0.7, 0.2, 0.09, 0.01], [0.1, 0.1, 0.4, 0.4], [0.5, 0.5, 0.0, 0.0]], dtype=torch.float64)
+    model, algorithm, batch = make(method, prior, logit_adjustment=0.8, logit_prior="stratum", lr=0.0, backbone_lr=0.0)
+    batch.expression[[2, 0, 5]] = batch.expression[[2, 0, 5]] * (prior[batch.confounder[[2, 0, 5]]] > 0)
+    logits = copy.deepcopy(model)(model.normalise(batch.faces)).detach()
+    powers = np.exp(logits.numpy()) * prior[batch.confounder].numpy() ** 0.8
+    with np.errstate(divide="ignore"):
+        log_shares = np.log(powers / powers.sum(axis=1, keepdims=True))
+    target = batch.expression.numpy()
+    expected = np.mean(-np.sum(target * np.where(target > 0, log_shares, 0), axis=1))
+    assert float(algorithm.step(batch)["classification"]) == pytest.approx(expected, rel=1e-6)
+    # An expression that a stratum never has is pushed neither up nor down by that stratum's faces.
+    gradient = moment_gradient(algorithm.optimisers["cls"], model.classifier.linear.bias)
+    shares = powers / powers.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(gradient, _softmax_gradient(shares, target), rtol=1e-5, atol=1e-8)
+
+
+def _softmax_gradient(shares, target):
+    return (shares * target.sum(axis=1, keepdims=True) - target).mean(axis=0)
+
+
 def test_logits_are_not_adjusted_without_a_prior():
     with pytest.raises(ValueError, match="needs the prior of the training labels"):
         make(logit_adjustment=1.0)

@@ -120,6 +120,19 @@ def test_the_label_prior_is_the_mean_target_of_an_epoch(resample):
     np.testing.assert_allclose(label_prior(faces, drawn), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("resample", ["none", "expression", "cell"])
+def test_the_label_prior_of_a_stratum_is_the_mean_target_of_its_faces_over_many_epochs(resample):
+    faces = records(soft=0.3)
+    order = [index for epoch in range(300) for index in indices(batches(resample, epoch=epoch))]
+    strata = sorted({face.confounder for face in faces})
+    found = label_prior(faces, balance(faces, resample), [*strata, "never seen"])
+    for stratum, row in zip(strata, found, strict=False):
+        own = [faces[index % IMAGES].target for index in order if faces[index % IMAGES].confounder == stratum]
+        np.testing.assert_allclose(row, np.mean(own, axis=0), atol=3e-3)
+    assert np.ptp(found[-1]) == 0
+    assert found[-1].sum() == pytest.approx(1)
+
+
 def test_a_face_drawn_again_in_an_epoch_is_the_same_face_augmented_anew(tmp_path):
     found = load_data(write_faces(tmp_path, 6)).records
     dataset = FaceDataset(found, InputSpec(size=32), ("film", "web"), augmentation("webcam", 32))

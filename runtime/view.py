@@ -1,0 +1,34 @@
+"""One frame with what the loop found in it, and what everything that takes such frames looks like."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from iern.runtime.images import Image
+from iern.runtime.latency import Latency
+from iern.runtime.overlay import draw
+from iern.runtime.results import Face
+from iern.runtime.sources import Frame
+
+
+@dataclass(frozen=True)
+class View:
+    """One frame with what the loop found in it."""
+
+    frame: Frame
+    faces: Sequence[Face]
+    latency: Latency
+    status: str
+    dropped: int = 0
+    """frames of a live source that nobody took in time, until now"""
+
+    @functools.cached_property
+    def annotated(self) -> Image:
+        """The frame with everything drawn, made once for all who want it."""
+        return draw(self.frame.image, self.faces, self.status)
+
+
+Sink = Callable[[View], None]
+"""What the loop calls with every view: a window, a recording, records, a page."""
