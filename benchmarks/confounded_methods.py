@@ -24,7 +24,7 @@ from iern.train.model import IERN, Baseline, Disentanglement, count_parameters
 from iern.train.recipe import Recipe
 
 SIZE, WIDTH, WIDE, BATCH = 64, 32, 64, 48
-PRIOR = {"logit_adjustment": 1.0, "logit_prior": "stratum"}
+PRIOR = {"stratum_adjustment": 1.0}
 MENDED = {**PRIOR, "statistics": "balanced", "centre_lr": 1e-2}
 METHODS: dict[str, dict[str, Any]] = {
     "baseline": {"model": {"method": "baseline"}},

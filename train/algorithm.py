@@ -62,9 +62,10 @@ class AlgorithmConfig:
     logit_adjustment: float = 0.0
     """tau: the training loss of Eq. 7 sees logits + tau log(prior of the training labels), so that rare expressions
     are not left to it (Menon et al. 2021); what is answered stays without it. 0: off"""
-    logit_prior: Literal["data", "stratum"] = "data"
-    """whose prior that is. `stratum`: P(expression | the face's own stratum), so that nothing is won by telling the
-    stratum: what the confounder says about the expression is given to the loss, and answered without it (P(Y|do(X)))"""
+    stratum_adjustment: float = 0.0
+    """kappa: the loss of Eq. 7 also sees kappa (log P(e | stratum) - log P(e)), of the face's own stratum and of all
+    training labels: it is told what the confounder says about the expression, so that telling the stratum wins nothing,
+    and answers are those of the average stratum, P(Y|do(X)). 1: in full; 0: off"""
     statistics: Statistics = "published"
     """what moves g_r's running statistics: `published` or `balanced`"""
 
@@ -89,17 +90,17 @@ class Algorithm1:
     config: AlgorithmConfig
     fabric: Fabric
     prior: Tensor | None = None
-    """(E,) shares of the expressions in the training targets, or with `logit_prior: stratum` (N, E) in each stratum's;
-    needed for `logit_adjustment` alone"""
+    """(E,) shares of the expressions in the training targets; needed for the two adjustments alone"""
+    stratum_prior: Tensor | None = None
+    """(N, E) the same in each stratum's; needed for `stratum_adjustment` alone"""
     optimisers: dict[str, Optimizer] = field(init=False)
     """`dis`, `feat`, `cls`; g_e has separate moments in the last two"""
     context_means: ContextMeans | None = field(init=False, default=None)
     logit_offset: Tensor | None = field(init=False, default=None)
-    """(E,) or (N, E) what the classification loss adds to the logits"""
+    """(N, E) what the classification loss adds to the logits of each stratum's faces"""
 
     def __post_init__(self) -> None:
-        if self.config.logit_adjustment:
-            self.logit_offset = self.config.logit_adjustment * _log_prior(self.prior, self.fabric)
+        self.logit_offset = self._offset()
         made = {name: self._adam(groups) for name, groups in _parameter_groups(self.model, self.config).items()}
         # Fabric is given the optimisers (for the gradient scaler) but not the module: an iteration has three backward
         # passes through different parts, which DistributedDataParallel's one-forward-one-backward does not fit.
@@ -182,12 +183,21 @@ class Algorithm1:
         """Lines 5 to 7: the emotion feature, by the g_e that line 4 has just changed, meets every stratum."""
         with self.fabric.autocast():
             logits = self._mean_logits(model, base)
-            offset = self.logit_offset
-            if offset is not None and self.config.logit_prior == "stratum":
-                offset = offset[batch.confounder]
+            offset = None if self.logit_offset is None else self.logit_offset[batch.confounder]
             loss = losses.classification_loss(logits, batch.expression, offset)
         self._update("cls", self.config.classify * loss)
         return {"classification": loss}
+
+    def _offset(self) -> Tensor | None:
+        """(N, E): tau log P(e) + kappa (log P(e | stratum) - log P(e)); none where neither is asked for."""
+        tau, kappa = self.config.logit_adjustment, self.config.stratum_adjustment
+        if not tau and not kappa:
+            return None
+        overall = _log_prior(self.prior, "logit_adjustment" if tau else "stratum_adjustment", self.fabric)
+        offset = ((tau - kappa) * overall).expand(len(self.model.config.strata), -1)
+        if kappa:
+            offset = offset + kappa * _log_prior(self.stratum_prior, "stratum_adjustment", self.fabric)
+        return offset
 
     def _mean_logits(self, model: Baseline, base: Tensor) -> Tensor:
         """(B, d, h, w) base features -> (B, E) logits, as the method answers; g_r takes no gradient."""
@@ -245,12 +255,10 @@ class Algorithm1:
         return {"centre_distance": distance}
 
 
-def _log_prior(prior: Tensor | None, fabric: Fabric) -> Tensor:
+def _log_prior(prior: Tensor | None, wanted_by: str, fabric: Fabric) -> Tensor:
     """Shares -> their float32 logarithms on the device, finite for an expression that no target has."""
     if prior is None:
-        raise ValueError(
-            "logit_adjustment needs the prior of the training labels, found none; give Algorithm1 its prior"
-        )
+        raise ValueError(f"{wanted_by} needs the prior of the training labels, found none; give Algorithm1 its prior")
     return prior.clamp(min=torch.finfo(torch.float32).tiny).log().float().to(fabric.device)
 
 

@@ -65,8 +65,8 @@ def linear_dependence(emotion: Tensor, confounder: Tensor, strata: int) -> Tenso
 
 
 def classification_loss(logits: Tensor, expression: Tensor, offset: Tensor | None = None) -> Tensor:
-    """Eq. 7: cross-entropy of the (B, E) mean logits against the (B, E) target distribution; `offset`, (E,) or (B, E),
-    is added to the logits first."""
+    """Eq. 7: cross-entropy of the (B, E) mean logits against the (B, E) target distribution; a (B, E) `offset` is
+    added to the logits first."""
     logits = _full(logits)
     return F.cross_entropy(logits if offset is None else logits + offset, expression)
 

@@ -82,8 +82,8 @@ class Trainer:
         )
         named = recipe.data_name or data.root.resolve().name
         self.provenance = {**provenance, "data": named, "images": len(training), "seed": recipe.seed}
-        prior = label_prior(training, drawn, config.strata if recipe.algorithm.logit_prior == "stratum" else None)
-        self.algorithm = Algorithm1(model, recipe.algorithm, fabric, torch.from_numpy(prior))
+        priors = (torch.from_numpy(label_prior(training, drawn, strata)) for strata in (None, config.strata))
+        self.algorithm = Algorithm1(model, recipe.algorithm, fabric, *priors)
         self.ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema > 0 else None
         self.position = Position()
 

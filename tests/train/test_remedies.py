@@ -16,10 +16,11 @@ B, E, N = 6, len(EXPRESSIONS), 3
 PRIOR = torch.tensor([0.7, 0.2, 0.09, 0.01], dtype=torch.float64)
 
 
-def make(method="iern", prior=None, **config):
+def make(method="iern", prior=None, stratum_prior=None, **config):
     """A network in float64 in training mode, its algorithm, and a batch with soft targets."""
     model = tiny_network(tiny_config(method=method)).double().train()
-    algorithm = Algorithm1(model, AlgorithmConfig(**config), Fabric(accelerator="cpu", devices=1), prior)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    algorithm = Algorithm1(model, AlgorithmConfig(**config), fabric, prior, stratum_prior)
     targets = torch.rand(B, E, generator=torch.Generator().manual_seed(1), dtype=torch.float64).softmax(1)
     return model, algorithm, Batch(torch.from_numpy(random_faces(B)), targets, torch.tensor([0, 1, 2, 1, 1, 0]))
 
@@ -145,28 +146,41 @@ def test_an_expression_that_no_target_has_leaves_the_adjusted_loss_finite():
     assert torch.isfinite(algorithm.step(batch)["classification"])
 
 
+STRATUM_PRIOR = torch.tensor([[0.7, 0.2, 0.09, 0.01], [0.1, 0.1, 0.4, 0.4], [0.5, 0.5, 0.0, 0.0]], dtype=torch.float64)
+
+
 @pytest.mark.parametrize("method", ["baseline", "iern"])
-def test_a_stratum_s_own_prior_meets_the_loss_of_its_faces_alone(method):
-    prior = torch.tensor([[0.7, 0.2, 0.09, 0.01], [0.1, 0.1, 0.4, 0.4], [0.5, 0.5, 0.0, 0.0]], dtype=torch.float64)
-    model, algorithm, batch = make(method, prior, logit_adjustment=0.8, logit_prior="stratum", lr=0.0, backbone_lr=0.0)
-    batch.expression[[2, 0, 5]] = batch.expression[[2, 0, 5]] * (prior[batch.confounder[[2, 0, 5]]] > 0)
+@pytest.mark.parametrize(("tau", "kappa"), [(0.0, 1.0), (0.0, 0.6), (0.7, 1.0)])
+def test_what_a_face_s_stratum_says_about_expressions_meets_the_loss_and_no_answer(method, tau, kappa):
+    rates = {"logit_adjustment": tau, "stratum_adjustment": kappa, "lr": 0.0, "backbone_lr": 0.0}
+    model, algorithm, batch = make(method, PRIOR, STRATUM_PRIOR, **rates)
+    never = STRATUM_PRIOR[batch.confounder] == 0
+    batch.expression = batch.expression.masked_fill(never, 0)
+    batch.expression /= batch.expression.sum(1, keepdim=True)
     logits = copy.deepcopy(model)(model.normalise(batch.faces)).detach()
-    powers = np.exp(logits.numpy()) * prior[batch.confounder].numpy() ** 0.8
-    with np.errstate(divide="ignore"):
-        log_shares = np.log(powers / powers.sum(axis=1, keepdims=True))
-    target = batch.expression.numpy()
-    expected = np.mean(-np.sum(target * np.where(target > 0, log_shares, 0), axis=1))
-    assert float(algorithm.step(batch)["classification"]) == pytest.approx(expected, rel=1e-6)
-    # An expression that a stratum never has is pushed neither up nor down by that stratum's faces.
-    gradient = moment_gradient(algorithm.optimisers["cls"], model.classifier.linear.bias)
+    # By Bayes: the likelihood that the network is left with, times the prior of the face's own stratum.
+    powers = np.exp(logits.numpy()) * PRIOR.numpy() ** (tau - kappa) * STRATUM_PRIOR[batch.confounder].numpy() ** kappa
     shares = powers / powers.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(gradient, _softmax_gradient(shares, target), rtol=1e-5, atol=1e-8)
+    target = batch.expression.numpy()
+    expected = -np.mean(np.sum(target * np.log(np.where(target > 0, shares, 1)), axis=1))
+    assert float(algorithm.step(batch)["classification"]) == pytest.approx(expected, rel=1e-6)
+    gradient = moment_gradient(algorithm.optimisers["cls"], model.classifier.linear.bias)
+    np.testing.assert_allclose(gradient, (shares - target).mean(axis=0), rtol=1e-5, atol=1e-8)
 
 
-def _softmax_gradient(shares, target):
-    return (shares * target.sum(axis=1, keepdims=True) - target).mean(axis=0)
+def test_a_stratum_says_nothing_of_an_expression_that_it_never_has():
+    model, algorithm, batch = make("baseline", PRIOR, STRATUM_PRIOR, stratum_adjustment=1.0)
+    batch.confounder[:] = 2
+    batch.expression = torch.eye(E, dtype=torch.float64)[torch.tensor([0, 1, 1, 0, 1, 0])]
+    algorithm.step(batch)
+    gradient = moment_gradient(algorithm.optimisers["cls"], model.classifier.linear.bias)
+    assert gradient[:2].abs().min() > 1e-3
+    assert gradient[2:].abs().max() < 1e-12, "neither for it nor against it"
 
 
-def test_logits_are_not_adjusted_without_a_prior():
-    with pytest.raises(ValueError, match="needs the prior of the training labels"):
-        make(logit_adjustment=1.0)
+@pytest.mark.parametrize(
+    ("option", "prior"), [("logit_adjustment", None), ("stratum_adjustment", None), ("stratum_adjustment", PRIOR)]
+)
+def test_logits_are_not_adjusted_without_a_prior(option, prior):
+    with pytest.raises(ValueError, match=f"{option} needs the prior of the training labels"):
+        make(prior=prior, **{option: 1.0})
