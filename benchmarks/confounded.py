@@ -3,6 +3,7 @@
     python benchmarks/confounded.py --data ROOT                                   Table 1 over capture conditions
     python benchmarks/confounded.py --data ROOT --protocol table3                 with a tenth of the held-out cells
     python benchmarks/confounded.py --data ROOT --protocol origin --origin lfw    leave one origin out
+    python benchmarks/confounded.py --data ROOT --protocol camera --origin lfw    what the strata should be for that
 
 Finished runs are kept, so the same command goes on where it stopped. `table1` puts every training face of one origin
 under one of three conditions (conditions.py): each expression is seen under two, with as many faces under each, and
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from confounded_methods import BATCH, METHODS, SIZE, method_recipe, trained_parameters
+from confounded_methods import BATCH, METHODS, SIZE, STRATA_OF, method_recipe, trained_parameters
 from confounded_protocols import PROTOCOLS, Conditions, Protocol, make_protocol, write_faces
 from confounded_report import write_report
 from continued import continued
@@ -61,7 +62,7 @@ def run(protocol: Protocol, method: str, seed: int, epochs: int) -> dict[str, An
             placed, epochs = protocol.intervened(seed), epochs // len(protocol.strata)
         else:
             placed = protocol.training(seed)
-        write_faces(training, placed, "train", SIZE)
+        write_faces(training, placed, "train", SIZE, STRATA_OF.get(method, "place"))
         write_faces(tests, protocol.questions(), "test", SIZE)
         recipe = method_recipe(method, training, Path(folder, "run"), protocol.expressions, epochs, seed)
         fit(recipe)
@@ -113,7 +114,9 @@ def questions(protocol: Protocol) -> dict[str, Any]:
 
 def suitable(name: str) -> tuple[str, ...]:
     """The methods that a protocol compares: nobody can put a face under another origin, or balance equal cells."""
-    without = {"table1": {"resample"}, "table3": set(), "origin": {"input"}}[name]
+    if name == "camera":
+        return "baseline", "prior", *STRATA_OF
+    without = {"table1": {"resample"}, "table3": set(), "origin": {"input"}}[name] | set(STRATA_OF)
     return tuple(method for method in METHODS if method not in without)
 
 
@@ -123,7 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="folder with manifest.csv and faces")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="table1")
     parser.add_argument(
-        "--origin", default="fer2013", help="whose faces; with `--protocol origin` the one left out (%(default)s)"
+        "--origin",
+        default="fer2013",
+        help="whose faces; with `--protocol origin` or `camera` the one left out (%(default)s)",
     )
     parser.add_argument(
         "--rare",
@@ -183,7 +188,7 @@ def _check(options: argparse.Namespace, methods: Sequence[str]) -> None:
     faces, epochs, strata = options.faces, options.epochs, len(Conditions.strata)
     if min(options.seeds) < 0:
         raise IernError(f"found the seed {min(options.seeds)}, expected 0 or more")
-    if options.protocol == "origin":
+    if options.protocol in ("origin", "camera"):
         if "input" in methods:
             raise IernError("`input` needs conditions: a face cannot be put under another origin; leave it out")
         if faces < BATCH or epochs < 1:

@@ -9,6 +9,8 @@ parameters as IERN: a head of convolutions (g_e) behind the backbone, wider than
 alone; a wider 1x1 convolution before the pool would be linear, so no richer. `input` is the baseline, trained on
 every face under every condition, for as many iterations. `resample` draws every cell of the training data as often;
 where the cells are equal (table1) it is the baseline in another order.
+
+`by_origin`, `by_condition` and `by_both` are `mended` with another answer to what the strata are (protocol `camera`).
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "frozen": {"model": {"method": "iern"}, "algorithm": {**MENDED, "centres": "frozen"}},
     "shared": {"model": {"method": "iern"}, "algorithm": {**MENDED, "centres": "shared"}},
 }
+STRATA_OF = {"by_origin": "origin", "by_condition": "place", "by_both": "both"}
+"""what a training face's confounder is for a method, of confounded_protocols.STRATA; for others its place"""
+METHODS |= dict.fromkeys(STRATA_OF, METHODS["mended"])
 COMMON: dict[str, Any] = {
     "model": {"preset": "edge", "image_size": SIZE, "width": WIDTH, "weights": "imagenet"},
     "algorithm": {"lr": 1e-3, "backbone_lr": 1e-3, "betas": [0.9, 0.999]},

@@ -1,15 +1,16 @@
 """Which face is trained on under which stratum, and which are asked: the protocols of confounded.py.
 
 `Conditions` is the paper's Table 1 with capture conditions for strata, or with `rare` the setting of its Table 3;
-`LeaveOneOut` leaves an origin out of training. All draw the faces by a hash of seed and name, so that they are the same
-for every method.
+`LeaveOneOut` leaves an origin out of training, and with `rendered` puts each training face under a drawn condition, so
+that origin, condition or both can be its stratum. All draw the faces by a hash of seed and name, so that they are the
+same for every method.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +38,10 @@ class Face:
     path: Path
     expression: str
     origin: str
+
+
+AS_TAKEN = "as taken"
+"""no condition: the face as its origin has it"""
 
 
 class Placed(NamedTuple):
@@ -107,6 +112,8 @@ class LeaveOneOut:
     tested_faces: tuple[Face, ...]
     number: int
     left_out: str
+    rendered: bool = False
+    """whether training faces stand under conditions, each as often, and `AS_TAKEN`, instead of under their origins"""
     expressions: tuple[str, ...] = tuple(sorted(SEVEN_EXPRESSIONS))
 
     @property
@@ -125,10 +132,16 @@ class LeaveOneOut:
         placed: list[Placed] = []
         for i, pool in enumerate(sorted(pools, key=len)):  # what a small one lacks, the larger ones give
             share = (self.number - len(placed)) // (len(pools) - i)
-            placed += [Placed(face, face.origin) for face in in_drawn_order(pool, seed)[:share]]
+            placed += [Placed(face, self._place(face, seed)) for face in in_drawn_order(pool, seed)[:share]]
         if len(placed) < self.number:
             raise DataError(f"found {len(placed)} training faces without {self.left_out}, --faces is {self.number}")
         return placed
+
+    def _place(self, face: Face, seed: int) -> str:
+        if not self.rendered:
+            return face.origin
+        places = (AS_TAKEN, *CONDITIONS)
+        return places[int(_drawn(face, f"{seed}/condition")[:8], 16) % len(places)]
 
     def questions(self) -> list[Placed]:
         """Every tested face under its own origin."""
@@ -136,7 +149,14 @@ class LeaveOneOut:
 
 
 Protocol = Conditions | LeaveOneOut
-PROTOCOLS = ("table1", "table3", "origin")
+PROTOCOLS = ("table1", "table3", "origin", "camera")
+
+STRATA: dict[str, Callable[[Placed], str]] = {
+    "place": lambda placed: placed.stratum,
+    "origin": lambda placed: placed.face.origin,
+    "both": lambda placed: f"{placed.face.origin}, {placed.stratum}",
+}
+"""What a training face's confounder is: where it is placed, where it comes from, or the pair"""
 
 
 def make_protocol(name: str, root: Path, origin: str, split: str, number: int, rare: float = 0.1) -> Protocol:
@@ -148,12 +168,12 @@ def make_protocol(name: str, root: Path, origin: str, split: str, number: int, r
     known = sorted({record.confounder for record in data.records})
     if origin not in known:
         raise DataError(f"{root}: no faces of the origin {origin!r}; found {', '.join(known)}")
-    if name == "origin":
+    if name in ("origin", "camera"):
         expressions = tuple(sorted(SEVEN_EXPRESSIONS))
         training, tested = (_faces(data, part, expressions, known) for part in ("train", split))
         if len(known) < 3:
             raise DataError(f"{root}: found the origins {', '.join(known)}; without one a method needs 2 to adjust for")
-        protocol: Protocol = LeaveOneOut(training, tested, number, origin)
+        protocol: Protocol = LeaveOneOut(training, tested, number, origin, rendered=name == "camera")
     else:
         training, tested = (_faces(data, part, TABLE_EXPRESSIONS, [origin]) for part in ("train", split))
         protocol = Conditions(training, tested, number, rare if name == "table3" else 0.0)
@@ -162,25 +182,34 @@ def make_protocol(name: str, root: Path, origin: str, split: str, number: int, r
     return protocol
 
 
-def write_faces(folder: Path, placed: Sequence[Placed], split: str, size: int) -> None:
-    """The faces under their strata, (size, size) PNG, and a manifest in which a face is a subject."""
+def write_faces(folder: Path, placed: Sequence[Placed], split: str, size: int, strata: str = "place") -> None:
+    """The faces where they are placed, (size, size) PNG, and a manifest in which a face is a subject.
+
+    `strata`, of STRATA, says what the manifest calls a face's confounder.
+    """
     folder.mkdir()
     spec = InputSpec(size=size)
     with open(folder / MANIFEST, "w", newline="", encoding="utf-8") as file:
         manifest = csv.writer(file)
         manifest.writerow(("path", "expression", "confounder", "split", "subject"))
-        for number, (face, stratum) in enumerate(placed):
+        for number, each in enumerate(placed):
+            face = each.face
             pixels = resize_face(read_image(face.path), spec)
-            if stratum in CONDITIONS:
-                pixels = put_under(pixels, stratum, face.name)
+            if each.stratum in CONDITIONS:
+                pixels = put_under(pixels, each.stratum, face.name)
             path = folder / f"{number:06d}.png"
             path.write_bytes(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
-            manifest.writerow((path.name, face.expression, stratum, split, face.name))
+            manifest.writerow((path.name, face.expression, STRATA[strata](each), split, face.name))
 
 
 def in_drawn_order(faces: Sequence[Face], seed: int) -> list[Face]:
     """A seed's order, which does not depend on the other faces nor on the order of the manifest."""
-    return sorted(faces, key=lambda face: hashlib.sha256(f"{seed}/{face.name}".encode()).hexdigest())
+    return sorted(faces, key=lambda face: _drawn(face, str(seed)))
+
+
+def _drawn(face: Face, seed: str) -> str:
+    """64 hexadecimal digits that a seed draws for a face."""
+    return hashlib.sha256(f"{seed}/{face.name}".encode()).hexdigest()
 
 
 def _faces(data: FaceData, split: str, expressions: Sequence[str], origins: Sequence[str]) -> tuple[Face, ...]:

@@ -162,6 +162,7 @@ TITLES = {
     "table1": "Table 1 over three capture conditions, faces of {origin}",
     "table3": "Table 3 over three capture conditions, faces of {origin}; {rare} of a cell where it is held out",
     "origin": "{origin} left out of training",
+    "camera": "{origin} left out of training, the other faces under drawn conditions: what are the strata?",
 }
 
 
@@ -173,7 +174,7 @@ def _tables(content: Content) -> Iterator[tuple[str, Sequence[str], list[tuple[s
     yield "Accuracy", HEAD, rows(content)
     yield "Mean recall", HEAD, rows(content, recall=True)
     # Of an origin left out every expression is held out, and all answers name one.
-    columns = 2 if content["configuration"]["protocol"] == "origin" else 3
+    columns = 2 if content["configuration"]["protocol"] in ("origin", "camera") else 3
     yield "Seed by seed", SPREAD_HEAD[:columns], [row[:columns] for row in spread_rows(content)]
     yield f"Linear probes on frozen features, interval over seeds (chance: {chance})", PROBE_HEAD, probe_rows(content)
 

@@ -111,6 +111,29 @@ def test_an_origin_left_out_is_asked_about_and_never_trained_on(root):
     assert {stratum for _, stratum in protocol.held(0)} == {"blur"}
 
 
+def test_strata_are_compared_on_the_same_pictures_of_an_unseen_camera(root, tmp_path):
+    protocol = protocols.make_protocol("camera", root, "blur", "valid", 60)
+    placed = protocol.training(0)
+    pictures = {}
+    for name in protocols.STRATA:
+        protocols.write_faces(tmp_path / name, placed, "train", 32, name)
+        records = load_data(tmp_path / name).records
+        pictures[name] = [record.path.read_bytes() for record in records]
+        found = [record.confounder for record in records]
+        expected = {
+            "place": [stratum for _, stratum in placed],
+            "origin": [face.origin for face, _ in placed],
+            "both": [f"{face.origin}, {stratum}" for face, stratum in placed],
+        }[name]
+        assert found == expected
+    assert pictures["place"] == pictures["origin"] == pictures["both"]
+    assert {stratum for _, stratum in placed} == {protocols.AS_TAKEN, *conditions.CONDITIONS}
+    plain = protocols.make_protocol("origin", root, "blur", "valid", 60)
+    assert {face for face, _ in placed} == {face for face, _ in plain.training(0)}
+    assert protocol.questions() == plain.questions() and protocol.held(0) == plain.held(0)
+    assert set(confounded.suitable("camera")) == {"baseline", "prior", "by_origin", "by_condition", "by_both"}
+
+
 def test_what_a_small_origin_lacks_the_larger_one_gives(root):
     small = faces(root, 3)
     large = tuple(dataclasses.replace(face, origin="noise") for face in faces(root, 20))
