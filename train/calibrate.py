@@ -32,7 +32,7 @@ from iern.train.calibration import (
 )
 from iern.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from iern.train.data import FaceDataset, Record, cut_validation, load_data
-from iern.train.metrics import Weights, calibration_error
+from iern.train.metrics import Weights, calibration_error, rates
 from iern.train.model import answer
 from iern.train.predict import predict_strata
 
@@ -40,11 +40,17 @@ EXAMPLES = f"""\
 examples:
   calibrate.py runs/iern/ckpt.pt --data ROOT               then export: python export/to_trt.py runs/iern/ckpt.pt
   calibrate.py runs/iern/ckpt.pt --data ROOT --risk 0.05   fewer answers, of which fewer are wrong
+  calibrate.py runs/iern/ckpt.pt --data ROOT --logit-adjustment 0.5
+                                                           rare expressions are named more often
 
 The faces are those that training validated on: the split `valid` of the manifest, or without one the same
 share of the training faces. The temperature is that of the greatest likelihood of their labels. The threshold
 is the smallest largest probability at which at most the share --risk of the answers is wrong (default
 {TARGET_RISK:.0%}), over at least {FEWEST} faces. A face below it is called uncertain by the runtime.
+
+A network answers rare expressions rarely, as its labels do. --logit-adjustment TAU takes TAU log P(expression), P
+being the faces' shares here, from the classifier's bias: 1 answers as if all expressions were equally common,
+0 (default) as they come. What accuracy and mean recall would be is printed for a few TAU.
 
 The checkpoint is replaced whole. It keeps all else, and the figures under "calibration" among its metrics,
 which the exported file carries too. Run again, it starts afresh and not from what it found before.
@@ -52,11 +58,16 @@ which the exported file carries too. Run again, it starts afresh and not from wh
 
 BATCH = 64
 SPENT = ("train", "test", "all")
+BIAS = "classifier.linear.bias"
+ADJUSTMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""for which accuracy and mean recall are told"""
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 """shares of the faces answered at which the curve is shown"""
 
 
-def calibrate(path: Path, data: Path, split: str, risk: float, console: Console) -> tuple[dict[str, Any], Curve]:
+def calibrate(
+    path: Path, data: Path, split: str, risk: float, console: Console, adjustment: float = 0.0
+) -> tuple[dict[str, Any], Curve]:
     """Fit on a split of `data` and write into the checkpoint `path` -> the figures and the curve. Raises IernError."""
     if split in SPENT:
         raise DataError(
@@ -64,10 +75,14 @@ def calibrate(path: Path, data: Path, split: str, risk: float, console: Console)
             "and threshold are to be fitted on other faces, as those of `valid`"
         )
     checkpoint = load_checkpoint(path)
+    bias = _own_bias(checkpoint)
+    checkpoint.weights[BIAS] = bias
     records = validation_faces(checkpoint, data, split)
     labels = torch.tensor([record.expression for record in records])
-    by_stratum = _stratum_logits(checkpoint, records, console)
+    unadjusted = _stratum_logits(checkpoint, records, console)
     average = checkpoint.config.answer
+    log_prior = _log_prior(labels, checkpoint.config.expressions)
+    by_stratum = unadjusted - adjustment * log_prior
     temperature = fit_temperature(by_stratum, labels, average)
     before, after = answer(by_stratum, average), answer(by_stratum / temperature, average)
     curve = risk_coverage(after.numpy(), labels.numpy())
@@ -78,13 +93,46 @@ def calibrate(path: Path, data: Path, split: str, risk: float, console: Console)
         "temperature": temperature,
         "threshold": threshold,
         "target_risk": risk,
+        "logit_adjustment": adjustment,
+        "own_bias": bias.tolist(),
+        "adjustments": _adjustments(unadjusted, log_prior, labels, average),
         **_compared(before, after, labels, threshold, drawn_units(records)),
     }
+    # The logits of all strata pass through this bias: what it gains, the answer gains, whichever way it averages.
+    checkpoint.weights[BIAS] = (bias.double() - adjustment * log_prior).to(bias.dtype)
     metrics = {**checkpoint.metrics, "calibration": figures}
     save_checkpoint(
         dataclasses.replace(checkpoint, temperature=temperature, threshold=threshold, metrics=metrics), path
     )
     return figures, curve
+
+
+def _own_bias(checkpoint: Checkpoint) -> Tensor:
+    """(E,) the classifier's bias as training left it, whatever an earlier calibration made of it."""
+    bias = checkpoint.weights[BIAS]
+    earlier = checkpoint.metrics.get("calibration", {}).get("own_bias")
+    return bias if earlier is None else torch.tensor(earlier, dtype=bias.dtype)
+
+
+def _log_prior(labels: Tensor, expressions: Sequence[str]) -> Tensor:
+    """(n,) labels -> (E,) float64 log shares. Raises DataError where an expression has no face."""
+    count = torch.bincount(labels, minlength=len(expressions))
+    absent = [name for name, number in zip(expressions, count.tolist(), strict=True) if not number]
+    if absent:
+        raise DataError(
+            f"none of the {len(labels)} faces shows {', '.join(absent)}, so that it cannot be said how common that is; "
+            "calibrate on faces of every expression"
+        )
+    return (count.double() / len(labels)).log()
+
+
+def _adjustments(by_stratum: Tensor, log_prior: Tensor, labels: Tensor, average: str) -> list[dict[str, float]]:
+    """What each of ADJUSTMENTS would make of accuracy and mean recall."""
+    found = []
+    for tau in ADJUSTMENTS:
+        accuracy, mean_recall, *_ = rates(answer(by_stratum - tau * log_prior, average).numpy(), labels.numpy())
+        found.append({"logit_adjustment": tau, "accuracy": accuracy, "mean_recall": mean_recall})
+    return found
 
 
 def validation_faces(checkpoint: Checkpoint, data: Path, split: str) -> list[Record]:
@@ -140,6 +188,7 @@ def print_figures(figures: dict[str, Any], curve: Curve, console: Console) -> No
         share, lowest = curve.answered[place] / total, curve.lowest[place]
         shown.add_row(f"{share:.1%}", f"{lowest:.3f}", f"{curve.risk[place]:.1%}")
     console.print(shown)
+    console.print(_adjustment_table(figures))
     console.print(
         f"temperature {figures['temperature']:.3f}, on {figures['n']} faces:",
         f"  ECE {_percent(figures, 'ece_before')} before, {_percent(figures, 'ece_after')} after",
@@ -151,6 +200,15 @@ def print_figures(figures: dict[str, Any], curve: Curve, console: Console) -> No
         highlight=False,
         markup=False,
     )
+
+
+def _adjustment_table(figures: dict[str, Any]) -> Table:
+    shown = Table(title=f"with --logit-adjustment (here {figures['logit_adjustment']:g})")
+    for heading in ("tau", "accuracy", "mean recall"):
+        shown.add_column(heading, justify="right")
+    for row in figures["adjustments"]:
+        shown.add_row(f"{row['logit_adjustment']:g}", f"{row['accuracy']:.1%}", f"{row['mean_recall']:.1%}")
+    return shown
 
 
 def _percent(figures: dict[str, Any], key: str) -> str:
@@ -170,11 +228,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--risk", type=_share, default=TARGET_RISK, metavar="R", help=f"in 0 to 1 (default {TARGET_RISK})"
     )
+    parser.add_argument(
+        "--logit-adjustment", type=_share, default=0.0, metavar="TAU", help="in 0 to 1 (default 0: as they come)"
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(cpu_budget())
     console = Console(soft_wrap=True)
     try:
-        found = calibrate(options.checkpoint, options.data, options.split, options.risk, console)
+        told = (options.checkpoint, options.data, options.split, options.risk, console, options.logit_adjustment)
+        found = calibrate(*told)
         print_figures(*found, console)
         console.print(f"wrote {options.checkpoint}", highlight=False)
     except (IernError, OSError) as error:

@@ -129,6 +129,45 @@ def test_temperature_and_threshold_are_those_of_float64_answers(average, tmp_pat
         assert low < high
 
 
+@pytest.mark.parametrize("average", ["logits", "probabilities"])
+def test_an_adjustment_divides_the_answers_by_the_prior_and_a_second_calibration_starts_afresh(average, tmp_path):
+    case = made(tmp_path / "faces", average)
+    path = case.save(tmp_path / "ckpt.pt")
+    own = case.model.classifier.linear.bias.detach().clone()
+    prior = np.bincount(case.labels, minlength=3) / COUNT
+    for tau in (0.5, 1.0):
+        found = calibrated(path, case, "--logit-adjustment", str(tau))
+        expected = own.numpy() - tau * np.log(prior)
+        np.testing.assert_allclose(found.weights["classifier.linear.bias"].numpy(), expected, rtol=1e-6)
+        figures = found.metrics["calibration"]
+        at = averaged(case.stratum_logits - tau * np.log(prior), average)
+        told = {row["logit_adjustment"]: row for row in figures["adjustments"]}[tau]
+        assert told["accuracy"] == pytest.approx(np.mean(at.argmax(1) == case.labels))
+        recalls = [np.mean(at.argmax(1)[case.labels == label] == label) for label in range(3)]
+        assert told["mean_recall"] == pytest.approx(np.mean(recalls))
+        # The checkpoint's own network answers so now, and so does every file that is exported from it.
+        probabilities = averaged((case.stratum_logits - tau * np.log(prior)) / found.temperature, average)
+        assert figures["nll_after"] == pytest.approx(log_loss(case.labels, probabilities, labels=range(3)), rel=1e-4)
+        faces = np.stack([resize_face(cv2.imread(str(case.root / f"{i}.png")), found.config.input) for i in range(4)])
+        np.testing.assert_allclose(
+            sequential_logits(found.model(), faces), case.stratum_logits[:4] - tau * np.log(prior), atol=1e-4
+        )
+    again = calibrated(path, case)
+    assert torch.equal(again.weights["classifier.linear.bias"], own)
+
+
+def test_an_expression_without_a_face_has_no_prior(case, tmp_path, capsys):
+    lines = (case.root / "manifest.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    root = tmp_path / "faces"
+    root.mkdir()
+    for i in range(COUNT):
+        (root / f"{i}.png").write_bytes((case.root / f"{i}.png").read_bytes())
+    kept = [line for line in lines if f",{EXPRESSIONS[2]}," not in line]
+    (root / "manifest.csv").write_text("".join(kept), encoding="utf-8")
+    path = case.save(tmp_path / "ckpt.pt")
+    assert f"shows {EXPRESSIONS[2]}" in refused(capsys, path, "--data", root, "--risk", "1")
+
+
 def test_evaluation_of_checkpoint_and_exported_file_says_the_same_and_the_runtime_is_uncertain_of_the_rest(
     case, tmp_path
 ):
