@@ -10,7 +10,7 @@ under one of three conditions (conditions.py): each expression is seen under two
 held out under the third; a seed is a fold, so three seeds hold every cell out once. Tested are the faces of the split
 under every condition: `i.d.` the seen cells, `o.o.d.` those held out. confounded_methods.py says what the methods
 are; they share backbone, augmentation, faces, number of iterations and learning rates, and the last epoch is kept, so
-nothing is chosen on any tested or held-out face. `input` alone sees the held-out cells in full.
+nothing is chosen on any tested or held-out face. `input` and `input_mended` alone see the held-out cells in full.
 
 The results are what came out.
 """
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from confounded_methods import BATCH, METHODS, SIZE, STRATA_OF, method_recipe, trained_parameters
+from confounded_methods import BATCH, INTERVENED, METHODS, SIZE, STRATA_OF, method_recipe, trained_parameters
 from confounded_protocols import PROTOCOLS, Conditions, Protocol, make_protocol, write_faces
 from confounded_report import write_report
 from continued import continued
@@ -58,7 +58,7 @@ def run(protocol: Protocol, method: str, seed: int, epochs: int) -> dict[str, An
     """Train one method on one seed's faces and ask it all questions."""
     with tempfile.TemporaryDirectory() as folder:
         training, tests = Path(folder, "training"), Path(folder, "tests")
-        if method == "input" and isinstance(protocol, Conditions):
+        if method in INTERVENED and isinstance(protocol, Conditions):
             placed, epochs = protocol.intervened(seed), epochs // len(protocol.strata)
         else:
             placed = protocol.training(seed)
@@ -116,7 +116,7 @@ def suitable(name: str) -> tuple[str, ...]:
     """The methods that a protocol compares: nobody can put a face under another origin, or balance equal cells."""
     if name == "camera":
         return "baseline", "prior", *STRATA_OF
-    without = {"table1": {"resample"}, "table3": set(), "origin": {"input"}}[name] | set(STRATA_OF)
+    without = {"table1": {"resample"}, "table3": set(), "origin": set(INTERVENED)}[name] | set(STRATA_OF)
     return tuple(method for method in METHODS if method not in without)
 
 
@@ -189,8 +189,8 @@ def _check(options: argparse.Namespace, methods: Sequence[str]) -> None:
     if min(options.seeds) < 0:
         raise IernError(f"found the seed {min(options.seeds)}, expected 0 or more")
     if options.protocol in ("origin", "camera"):
-        if "input" in methods:
-            raise IernError("`input` needs conditions: a face cannot be put under another origin; leave it out")
+        if not set(INTERVENED).isdisjoint(methods):
+            raise IernError(f"{' and '.join(INTERVENED)} need conditions: a face cannot be put under another origin")
         if faces < BATCH or epochs < 1:
             raise IernError(f"--faces {faces} --epochs {epochs}: expected at least {BATCH} faces and 1 epoch")
         return
@@ -200,7 +200,9 @@ def _check(options: argparse.Namespace, methods: Sequence[str]) -> None:
     if not 0 < options.rare <= 1:
         raise IernError(f"--rare {options.rare}: expected above 0 and at most 1")
     if epochs < 1 or epochs % strata:
-        raise IernError(f"--epochs {epochs}: expected a multiple of {strata}; `input` has that many times the pictures")
+        raise IernError(
+            f"--epochs {epochs}: expected a multiple of {strata}; {INTERVENED[0]} has that many times the pictures"
+        )
 
 
 def _told(recipe: Recipe) -> dict[str, Any]:

@@ -7,7 +7,8 @@ centres are set to the context features' means; and g_r's running statistics wei
 is the baseline with the same loss as `mended`, to tell what the loss does and what the network. `wide` has as many
 parameters as IERN: a head of convolutions (g_e) behind the backbone, wider than IERN's, trained by the classification
 alone; a wider 1x1 convolution before the pool would be linear, so no richer. `input` is the baseline, trained on
-every face under every condition, for as many iterations. `resample` draws every cell of the training data as often;
+every face under every condition, for as many iterations, and `input_mended` is `mended`, trained on the same pictures:
+what the network adds to them. `resample` draws every cell of the training data as often;
 where the cells are equal (table1) it is the baseline in another order.
 
 `by_origin`, `by_condition` and `by_both` are `mended` with another answer to what the strata are (protocol `camera`).
@@ -37,9 +38,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "disentanglement": {"model": {"method": "disentanglement"}},
     "iern": {"model": {"method": "iern"}},
     "mended": {"model": {"method": "iern"}, "algorithm": {**MENDED, "centres": "means"}},
+    "input_mended": {"model": {"method": "iern"}, "algorithm": {**MENDED, "centres": "means"}},
     "frozen": {"model": {"method": "iern"}, "algorithm": {**MENDED, "centres": "frozen"}},
     "shared": {"model": {"method": "iern"}, "algorithm": {**MENDED, "centres": "shared"}},
 }
+INTERVENED = ("input", "input_mended")
+"""methods that see every face under every condition"""
 STRATA_OF = {"by_origin": "origin", "by_condition": "place", "by_both": "both"}
 """what a training face's confounder is for a method, of confounded_protocols.STRATA; for others its place"""
 METHODS |= dict.fromkeys(STRATA_OF, METHODS["mended"])

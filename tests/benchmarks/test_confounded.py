@@ -293,7 +293,7 @@ def test_finished_runs_of_another_recipe_are_refused(root, tmp_path, capsys):
         (["--seeds", "-1"], "0 or more"),
         (["--origin", "nowhere"], "found blur, clean, noise"),
         (["--faces", "4800"], "give fewer"),
-        (["--protocol", "origin", "--methods", "input"], "leave it out"),
+        (["--protocol", "origin", "--methods", "input"], "cannot be put under another origin"),
         (["--data", "nowhere"], "no such folder"),
     ],
 )
