@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,8 +65,13 @@ class Tally:
     def __init__(self) -> None:
         self.frames = 0
         self.faces = 0
+        self.dropped = 0
+        """frames of a live source for which a thread of the loop was not free in time"""
+        self.failed = 0
+        """frames that got no answer"""
         self._latencies: deque[Latency] = deque(maxlen=REMEMBERED)
         self._with_faces: deque[Latency] = deque(maxlen=REMEMBERED)
+        self._ages: deque[float] = deque(maxlen=REMEMBERED)
         self._recent: deque[float] = deque(maxlen=RATE_FRAMES)
         self._first = self._last = 0.0
 
@@ -82,6 +87,15 @@ class Tally:
         if faces:
             self._with_faces.append(latency)
 
+    def shown(self, age: float) -> None:
+        """Every output has the frame, so many milliseconds after its capture."""
+        self._ages.append(age)
+
+    @property
+    def age(self) -> float:
+        """Milliseconds from the capture of the last frame until every output had it; 0 before the first."""
+        return self._ages[-1] if self._ages else 0.0
+
     @property
     def rate(self) -> float:
         """Frames a second lately; 0 before the second frame."""
@@ -91,8 +105,8 @@ class Tally:
     def summary(self, provider: str, live: bool) -> list[str]:
         """Lines for a person: counts and rate, then the percentiles of each stage.
 
-        `preprocess` and `infer` are taken over the frames that show a face. The age of a frame is told of `live`
-        sources only: a file's frame is as old as the reader wishes.
+        `preprocess` and `infer` are taken over the frames that show a face. The age of a frame, at its answers and when
+        it was `shown`, is told of `live` sources only: a file's frame is as old as the reader wishes.
         """
         if not self.frames:
             return ["no frames"]
@@ -105,7 +119,12 @@ class Tally:
             if name == "age" and not live:
                 continue
             kept = self._with_faces if name in ("preprocess", "infer") else self._latencies
-            values = [latency.stages()[name] for latency in kept]
-            figures = np.percentile(values, (50, 90, 99)) if values else ()
-            lines.append(f"{name:<12}" + ("".join(f"{v:8.1f}" for v in figures) or f"{'no face':>8}"))
+            lines.append(_row(name, [latency.stages()[name] for latency in kept]))
+        if live:
+            lines.append(_row("shown", self._ages))
         return lines
+
+
+def _row(name: str, values: Sequence[float]) -> str:
+    figures = np.percentile(values, (50, 90, 99)) if values else ()
+    return f"{name:<12}" + ("".join(f"{v:8.1f}" for v in figures) or f"{'no face':>8}")

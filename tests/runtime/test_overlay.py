@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from iern.runtime.detect import Detection
-from iern.runtime.overlay import PALETTE, WHITE, draw
+from iern.runtime.lettering import WHITE
+from iern.runtime.overlay import PALETTE, draw
 from iern.runtime.results import Face
 
 EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger")

@@ -362,11 +362,15 @@ def test_signal_handlers_are_put_back(model, clip):
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_recording(tmp_path, monkeypatch, model, clip):
-    """Two signals within one frame: the second ends the command at once, and nothing half-written stays."""
+    """Two signals within one frame: the second ends the command at once, and nothing half-written stays.
+
+    Frames are read by a thread, and signals go to the main one, which takes two that come at once for one.
+    """
     read = sources.read
 
     def interrupted(capture):
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
         os.kill(os.getpid(), signal.SIGINT)
         return read(capture)
 
