@@ -20,7 +20,7 @@ from iern.runtime.latency import Tally, counted
 from iern.runtime.options import DEMO_CLIP, Options
 from iern.runtime.outputs import json_lines, print_answers, recording, still
 from iern.runtime.rebuild import open_or_rebuild
-from iern.runtime.recorder import Recorder
+from iern.runtime.record_switch import RecordSwitch
 from iern.runtime.session import Session, open_session
 from iern.runtime.sources import ImageFiles, Source
 from iern.runtime.threads import limit_opencv
@@ -169,7 +169,7 @@ def _open_sinks(options: Options, source: Source, stack: contextlib.ExitStack) -
     images = isinstance(source, ImageFiles)
     fps = source.fps * (not source.live)
     folder = options.record.parent if options.record else Path()
-    recorder = stack.enter_context(Recorder(lambda path: recording(path, fps), folder, options.record))
+    recorder = stack.enter_context(RecordSwitch(lambda path: recording(path, fps), folder, options.record))
     sinks: list[Sink] = [recorder]
     if images:
         sinks.append(print_answers)
@@ -181,7 +181,10 @@ def _open_sinks(options: Options, source: Source, stack: contextlib.ExitStack) -
         sinks.append(stack.enter_context(still(options.still)))
     if options.headless:
         return sinks, lambda: None
-    print("keys of the window: h shows them, q leaves" + ("; any other shows the next image" if images else ""))
+    print(
+        "keys in the window: h shows them, q leaves" + ("; any other shows the next image" if images else ""),
+        flush=True,
+    )
     screen = stack.enter_context(window(source, images, recorder, folder))
     return [*sinks, screen], screen.idle
 

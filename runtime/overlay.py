@@ -37,12 +37,41 @@ def draw(frame: Image, faces: Sequence[Face], status: str, strata: bool = False)
     line = line_height(canvas)
     words = [_write_status(canvas, status, line)]
     boxes = [_box(face) for face in faces]
-    for face in faces:
-        words.append(_draw_face(canvas, face, line, words, boxes))
+    labels = place_labels(canvas, faces, words)
+    for face, place in zip(faces, labels, strict=True):
+        _draw_face(canvas, face, line, place)
+    words += labels
     for face in faces:
         place = _draw_bars(canvas, face, line, words, boxes, strata, crowded=len(faces) > 1)
         boxes += [place] if place else []
     return canvas
+
+
+def place_labels(canvas: Image, faces: Sequence[Face], words: Sequence[Box] = ()) -> list[Box]:
+    """Where the words of each face go: inside the frame, off the other `words`, and off faces, as far as there is room.
+
+    The first place of several as good is above the face.
+    """
+    boxes = [_box(face) for face in faces]
+    places: list[Box] = []
+    for face, (left, top, right, bottom) in zip(faces, boxes, strict=True):
+        line = _label_line(canvas, face)
+        across, down, gap = width(_label(face), line) + 2, 3 * line // 2, max(2, line // 4)
+        corners = [
+            (left, top - down - gap),
+            (left, bottom + gap),
+            (right - across, top - down - gap),
+            (right - across, bottom + gap),
+            (left + gap, top + gap),
+            (left + gap, bottom - down - gap),
+        ]
+        places.append(_free_place(canvas, corners, across, down, [*words, *places], boxes))
+    return places
+
+
+def _label_line(canvas: Image, face: Face) -> int:
+    """Pixels of a line for that face: a crowd of small faces gets small words."""
+    return max(SMALLEST, min(line_height(canvas), round(face.detection.height / 4)))
 
 
 def _write_status(canvas: Image, status: str, line: int) -> Box:
@@ -54,8 +83,8 @@ def _write_status(canvas: Image, status: str, line: int) -> Box:
     return 0, 0, line // 2 + across, (line // 2 + len(lines) * 3 * line // 2) * bool(lines)
 
 
-def _draw_face(canvas: Image, face: Face, line: int, words: Sequence[Box], boxes: Sequence[Box]) -> Box:
-    """The box, and the likeliest expression where it hides no other words; returns the box of its words.
+def _draw_face(canvas: Image, face: Face, line: int, place: Box) -> None:
+    """The box, and in its place the likeliest expression.
 
     An uncertain face has the colour of no expression and no name; its bars still tell what it may be.
     """
@@ -63,26 +92,14 @@ def _draw_face(canvas: Image, face: Face, line: int, words: Sequence[Box], boxes
     colour, stroke = WHITE if face.uncertain else _colours(face)[face.expression], max(1, line // 8)
     cv2.rectangle(canvas, (left, top), (right, bottom), DARK, 3 * stroke)
     cv2.rectangle(canvas, (left, top), (right, bottom), colour, stroke)
-    label = _label(face)
-    line = max(SMALLEST, min(line, (bottom - top) // 4))  # a crowd of small faces gets small words
-    across, down = width(label, line) + 2, 3 * line // 2
-    corners = [
-        (left, top - down - stroke),
-        (left, bottom + 2 * stroke),
-        (right - across, top - down - stroke),
-        (right - across, bottom + 2 * stroke),
-        (left + stroke, top + stroke),
-        (left + stroke, bottom - down - stroke),
-    ]
-    place = _free_place(canvas, corners, across, down, words, boxes)
-    write(canvas, label, place[0], place[1] + line, line, colour)
-    return place
+    line = _label_line(canvas, face)
+    write(canvas, _label(face), place[0], place[1] + line, line, colour)
 
 
 def _label(face: Face) -> str:
     track = getattr(face, "track", None)
     answer = UNCERTAIN if face.uncertain else f"{face.expression} {100 * face.probability:.0f}%"
-    return answer if track is None else f"{track} {answer}"
+    return answer if track is None else f"#{track} {answer}"
 
 
 def _draw_bars(

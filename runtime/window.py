@@ -15,7 +15,7 @@ import cv2
 from iern.runtime.files import atomic_path
 from iern.runtime.images import Image
 from iern.runtime.lettering import panel
-from iern.runtime.recorder import Recorder, stamped
+from iern.runtime.record_switch import RecordSwitch, stamped
 from iern.runtime.sources import Source
 from iern.runtime.view import View
 
@@ -26,6 +26,10 @@ GLANCE_MS = 50
 """Longest wait in one call of OpenCV: Ctrl-C is noticed only between calls."""
 NOTICE_S = 2.0
 """How long the window says what a key did."""
+
+KEY_BITS = 0xFFFF
+"""Of a key's code; above are Shift and its like. The low byte alone would take an arrow for Q."""
+ESCAPE = "\x1b"
 
 KEYS = (
     "h  these keys",
@@ -51,7 +55,7 @@ def window_problem() -> str:
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if not display:
         return "there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
-    trial = [sys.executable, "-c", "import cv2; cv2.namedWindow('IERN')"]
+    trial = [sys.executable, "-c", "import cv2; cv2.namedWindow('trial')"]
     try:
         opened = subprocess.run(trial, capture_output=True, timeout=20, check=False).returncode == 0
     except subprocess.TimeoutExpired:
@@ -60,7 +64,7 @@ def window_problem() -> str:
 
 
 @contextlib.contextmanager
-def window(source: Source, one_by_one: bool, recorder: Recorder, folder: Path) -> Iterator[Window]:
+def window(source: Source, one_by_one: bool, recorder: RecordSwitch, folder: Path) -> Iterator[Window]:
     """An open window; snapshots go to `folder`. Belongs to the main thread, as Qt asks."""
     os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")  # Qt misses fonts that nothing here uses
     cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
@@ -76,7 +80,7 @@ class Window:
     `one_by_one` waits for a key at each view; otherwise files play at their own speed.
     """
 
-    def __init__(self, source: Source, one_by_one: bool, recorder: Recorder, folder: Path) -> None:
+    def __init__(self, source: Source, one_by_one: bool, recorder: RecordSwitch, folder: Path) -> None:
         self._source, self._one_by_one, self._recorder, self._folder = source, one_by_one, recorder, folder
         self._view: View | None = None
         self._start: float | None = None
@@ -115,9 +119,9 @@ class Window:
     def _listen(self, seconds: float) -> None:
         """Let the window draw and take a key, for so long and at most a glance."""
         self._refresh()
-        key = cv2.waitKey(int(max(1, min(1000 * seconds, GLANCE_MS)))) & 0xFF
-        if key != 0xFF:
-            self._press(key)
+        key = cv2.waitKeyEx(int(max(1, min(1000 * seconds, GLANCE_MS))))
+        if key != -1:
+            self._press(key & KEY_BITS)
             self._refresh()
         if cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:  # its own button
             self._source.stop()
@@ -125,7 +129,7 @@ class Window:
     def _press(self, key: int) -> None:
         """Do what the key says; any other asks for the next image."""
         letter = chr(key).lower()
-        if letter == "q" or key == 27:
+        if letter in ("q", ESCAPE):
             self._source.stop()
         elif letter == "h":
             self._help = not self._help

@@ -115,9 +115,11 @@ def test_threads_in_a_row_end_together_and_the_first_error_reaches_the_last_take
         yield from range(5)
         raise OSError("unplugged")
 
-    with in_thread(failing(), latest=False, name="one") as numbers:
-        with in_thread(doubled(iter(numbers)), latest=False, name="two") as twice:
-            assert [twice.take() for _ in range(5)] == [0, 2, 4, 6, 8]
-            with pytest.raises(OSError, match="unplugged"):
-                twice.take()
+    with (
+        in_thread(failing(), latest=False, name="one") as numbers,
+        in_thread(doubled(iter(numbers)), latest=False, name="two") as twice,
+    ):
+        assert [twice.take() for _ in range(5)] == [0, 2, 4, 6, 8]
+        with pytest.raises(OSError, match="unplugged"):
+            twice.take()
     assert not alive("one") and not alive("two")

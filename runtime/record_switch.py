@@ -15,7 +15,7 @@ Open = Callable[[Path], contextlib.AbstractContextManager[Sink]]
 """A path -> the sink that records into it."""
 
 
-class Recorder:
+class RecordSwitch:
     """A sink that records while `wanted`, each time into a file of its own; a context manager that finishes the last.
 
     `wanted` may be set from any thread: the thread that hands over the views opens and closes the files.
@@ -62,7 +62,7 @@ class Recorder:
         print(f"wrote {self._path}", flush=True)
         self._first = self._sink = self._path = None
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> RecordSwitch:
         return self
 
     def __exit__(
