@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 REMEMBERED = 100_000
 """Frames whose latencies are kept for the percentiles: about an hour of video, so that a week does not fill memory."""
@@ -69,9 +70,8 @@ class Tally:
         """frames of a live source for which a thread of the loop was not free in time"""
         self.failed = 0
         """frames that got no answer"""
-        self._latencies: deque[Latency] = deque(maxlen=REMEMBERED)
-        self._with_faces: deque[Latency] = deque(maxlen=REMEMBERED)
-        self._ages: deque[float] = deque(maxlen=REMEMBERED)
+        self._stages = _Remembered(len(Latency(0, 0, 0, 0).stages()) + 1)
+        self._ages = _Remembered(1)
         self._recent: deque[float] = deque(maxlen=RATE_FRAMES)
         self._first = self._last = 0.0
 
@@ -83,18 +83,16 @@ class Tally:
         self.frames += 1
         self.faces += faces
         self._recent.append(self._last)
-        self._latencies.append(latency)
-        if faces:
-            self._with_faces.append(latency)
+        self._stages.add(*latency.stages().values(), faces)
 
     def shown(self, age: float) -> None:
         """Every output has the frame, so many milliseconds after its capture."""
-        self._ages.append(age)
+        self._ages.add(age)
 
     @property
     def age(self) -> float:
         """Milliseconds from the capture of the last frame until every output had it; 0 before the first."""
-        return self._ages[-1] if self._ages else 0.0
+        return self._ages.last(0) if self._ages.count else 0.0
 
     @property
     def rate(self) -> float:
@@ -115,16 +113,36 @@ class Tally:
             f"{counted(self.frames, 'frame')}, {counted(self.faces, 'face')}, {rate:.1f} frames/s, {provider}",
             f"{'latency, ms':<12}{'p50':>8}{'p90':>8}{'p99':>8}",
         ]
-        for name in Latency(0, 0, 0, 0).stages():
+        rows = self._stages.rows()
+        for column, name in enumerate(Latency(0, 0, 0, 0).stages()):
             if name == "age" and not live:
                 continue
-            kept = self._with_faces if name in ("preprocess", "infer") else self._latencies
-            lines.append(_row(name, [latency.stages()[name] for latency in kept]))
-        if live:
-            lines.append(_row("shown", self._ages))
+            kept = rows[rows[:, -1] > 0] if name in ("preprocess", "infer") else rows
+            lines.append(_row(name, kept[:, column]))
+        if live and self._ages.count:
+            lines.append(_row("shown", self._ages.rows()[:, 0]))
         return lines
 
 
-def _row(name: str, values: Sequence[float]) -> str:
-    figures = np.percentile(values, (50, 90, 99)) if values else ()
+class _Remembered:
+    """The last REMEMBERED rows of numbers, in memory that is all taken at once: a loop's memory must not climb."""
+
+    def __init__(self, columns: int) -> None:
+        self.count = 0
+        self._rows = np.full((REMEMBERED, columns), np.nan, np.float32)
+
+    def add(self, *row: float) -> None:
+        self._rows[self.count % len(self._rows)] = row
+        self.count += 1
+
+    def last(self, column: int) -> float:
+        return float(self._rows[(self.count - 1) % len(self._rows), column])
+
+    def rows(self) -> NDArray[np.float32]:
+        """(rows, columns), in no order."""
+        return self._rows[: self.count]
+
+
+def _row(name: str, values: NDArray[np.float32]) -> str:
+    figures = np.percentile(values, (50, 90, 99)) if len(values) else ()
     return f"{name:<12}" + ("".join(f"{v:8.1f}" for v in figures) or f"{'no face':>8}")
