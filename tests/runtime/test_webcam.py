@@ -277,33 +277,6 @@ def test_a_display_that_is_named_but_not_there_is_refused_too(monkeypatch, capsy
     assert "the display :97 does not open a window" in refused(capsys, "--source", clip, "--model", model)
 
 
-@pytest.mark.skipif(not cv2.currentUIFramework(), reason="this OpenCV has no windows")
-@pytest.mark.skipif(not shutil.which("Xvfb") or not shutil.which("xdotool"), reason="needs Xvfb and xdotool")
-@pytest.mark.parametrize("key", ["q", "Escape"])
-def test_a_key_in_the_window_leaves(tmp_path, monkeypatch, model, key):
-    image, lines = tmp_path / "photo.png", tmp_path / "out.jsonl"
-    cv2.imwrite(str(image), photo("astronaut"))
-    # With -displayfd the server takes a free number and writes it once it accepts connections.
-    server = ["Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24"]
-    screen = subprocess.Popen(server, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
-    try:
-        assert screen.stdout
-        monkeypatch.setenv("DISPLAY", f":{screen.stdout.readline().strip()}")
-        command = [sys.executable, "-m", "iern.runtime.webcam", "--source", str(image), "--model", model]
-        process = subprocess.Popen([*command, "--jsonl", str(lines)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        find = ["xdotool", "search", "--name", "^IERN$", "windowfocus", "key", key]
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            subprocess.run(find, capture_output=True, timeout=30, check=False)
-            time.sleep(0.2)
-        _, error = process.communicate(timeout=10)
-    finally:
-        screen.terminate()
-        screen.wait()
-    assert (process.returncode, error) == (0, b"")
-    assert len(records(lines)) == 1
-
-
 def test_torch_is_never_imported(model):
     result = run_program(
         f"""
@@ -362,11 +335,15 @@ def test_signal_handlers_are_put_back(model, clip):
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_recording(tmp_path, monkeypatch, model, clip):
-    """Two signals within one frame: the second ends the command at once, and nothing half-written stays."""
+    """Two signals within one frame: the second ends the command at once, and nothing half-written stays.
+
+    Frames are read by a thread, and signals go to the main one, which takes two that come at once for one.
+    """
     read = sources.read
 
     def interrupted(capture):
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
         os.kill(os.getpid(), signal.SIGINT)
         return read(capture)
 

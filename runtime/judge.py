@@ -1,0 +1,111 @@
+"""What stands between a frame and its faces: detect, crop, one call of the model; and what happens where that fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from iern.runtime.detect import FaceDetector
+from iern.runtime.errors import IernError, SessionError, one_line
+from iern.runtime.latency import Latency, counted, stopwatch
+from iern.runtime.preprocess import crop_faces
+from iern.runtime.results import Face, judged_faces
+from iern.runtime.session import Session
+from iern.runtime.sources import Frame
+
+IN_A_ROW = 30
+"""So many frames without an answer, one after another, are no accident: about a second of a camera."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One frame and what was found in it."""
+
+    frame: Frame
+    faces: Sequence[Face]
+    latency: Latency
+
+
+class Judge:
+    """`judge(frame)` -> its faces with their expressions. Belongs to one thread, as its detector does."""
+
+    def __init__(self, detector: FaceDetector, session: Session) -> None:
+        self._detector, self._session = detector, session
+        self.provider = session.provider
+        """where the model runs"""
+
+    def warm_up(self) -> None:
+        """The first call of each allocates and optimises: not on the first frame's account."""
+        self._detector(np.zeros((480, 640, 3), np.uint8))
+        self._session(np.zeros((1, *self._session.artifact.input.shape), np.uint8))
+
+    def __call__(self, frame: Frame) -> Judged:
+        """Raises what the detector and the session raise."""
+        artifact = self._session.artifact
+        lap = stopwatch()
+        detections = self._detector(frame.image)
+        detect = lap()
+        crops = crop_faces(frame.image, detections, artifact.input)
+        preprocess = lap()
+        answer = self._session(crops)  # one call, however many faces
+        faces = judged_faces(detections, answer, artifact)
+        latency = Latency(detect, preprocess, infer=lap(), age=1000 * (time.monotonic() - frame.captured))
+        return Judged(frame, faces, latency)
+
+
+class Failures:
+    """Counts the frames that got no answer, and says of each kind of failure once that it was met."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._in_a_row = 0
+        self._said: set[str] = set()
+
+    def passed(self) -> None:
+        """A frame got its answer."""
+        self._in_a_row = 0
+
+    def add(self, frame: Frame, error: Exception) -> None:
+        """A frame got none. Raises SessionError with the cause where that has become the rule."""
+        self.frames += 1
+        self._in_a_row += 1
+        if self._in_a_row >= IN_A_ROW:
+            raise self.too_many(error) from error
+        if type(error).__name__ not in self._said:
+            self._said.add(type(error).__name__)
+            print(f"note: frame {frame.index} of {frame.name} got no answer: {_cause(error)}", flush=True)
+
+    def too_many(self, error: Exception) -> SessionError:
+        """What to raise where no further frame is likely to get an answer."""
+        frames = counted(self._in_a_row, "frame")
+        return SessionError(
+            f"{frames} in a row got no answer, the last: {_cause(error)}; "
+            "python -m iern.runtime.doctor says whether detector and model run here"
+        )
+
+
+def judged(frames: Iterable[Frame], judge: Callable[[Frame], Judged], failures: Failures) -> Iterator[Judged]:
+    """The frames' answers, in order, without those that failed.
+
+    Raises SessionError where IN_A_ROW frames in a row fail, or every frame there was.
+    """
+    answered, last = False, None
+    for frame in frames:
+        try:
+            found = judge(frame)
+        except Exception as error:  # whatever it is, the next frame may do
+            last = error
+            failures.add(frame, error)
+            continue
+        failures.passed()
+        answered = True
+        yield found
+    if last is not None and not answered:
+        raise failures.too_many(last) from last
+
+
+def _cause(error: Exception) -> str:
+    return str(error) if isinstance(error, IernError) else f"{type(error).__name__}: {one_line(error)}"
