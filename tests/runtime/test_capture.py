@@ -18,9 +18,11 @@ import cv2
 import numpy as np
 import pytest
 
-from iern.runtime import capture
-from iern.runtime.capture import open_source, without_credentials
+from iern.runtime import streams
+from iern.runtime.capture import open_source
 from iern.runtime.errors import SourceError
+from iern.runtime.source_settings import Patience, SourceSettings
+from iern.runtime.streams import without_credentials
 from mjpeg_server import mjpeg_server, serving
 
 
@@ -227,6 +229,8 @@ def test_an_unknown_scheme_is_refused_with_the_known_ones():
         ("http://host/video#secret", "http://host/video"),
         ("rtsp://host/user=admin&password=secret&channel=1/live", "rtsp://host/.../live"),
         ("rtsp://secret@host", "rtsp://host"),
+        ("http://host/video?token=a@secret", "http://..."),
+        ("rtsp://user:sec?ret@host/stream", "rtsp://..."),
     ],
 )
 def test_credentials_are_cut_out_of_what_is_shown(url, shown):
@@ -235,7 +239,8 @@ def test_credentials_are_cut_out_of_what_is_shown(url, shown):
 
 def test_a_stream_that_breaks_off_ends_with_an_error_that_names_it_without_its_password():
     with mjpeg_server([grey(level) for level in range(0, 200, 10)], pause=0.01) as address:
-        source = open_source(f"http://user:secret@{address}/cam?token=secret")
+        once = SourceSettings(patience=Patience(give_up=0))
+        source = open_source(f"http://user:secret@{address}/cam?token=secret", once)
         frames = []
         with pytest.raises(SourceError, match="lost after 20 frames") as caught:
             frames.extend(source)  # what came before the error stays in the list
@@ -268,7 +273,7 @@ def test_a_slow_reader_of_a_stream_gets_the_latest_frame_and_the_rest_is_counted
 
 
 def test_stop_wakes_a_reader_that_waits_for_a_silent_stream(monkeypatch):
-    monkeypatch.setattr(capture, "READ_TIMEOUT_MS", 3000)  # for which `close` waits
+    monkeypatch.setattr(streams, "READ_TIMEOUT_MS", 3000)  # for which `close` waits
     with (
         mjpeg_server([grey(9)] * 3, pause=0.01, then="hang") as address,
         open_source(f"http://{address}/cam") as source,
@@ -286,8 +291,8 @@ def test_python_does_not_end_under_a_reading_thread_of_a_source_that_nobody_clos
             f"""
             import atexit, threading
             atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))  # the last to run
-            from iern.runtime import capture
-            capture.READ_TIMEOUT_MS = 1000
+            from iern.runtime import capture, streams
+            streams.READ_TIMEOUT_MS = 1000
             print(next(iter(capture.open_source("http://{address}/cam"))).name)
             """
         )
@@ -309,7 +314,7 @@ def test_closing_a_stream_ends_its_thread():
 
 
 def test_a_server_that_never_answers_is_given_up_in_time(monkeypatch):
-    monkeypatch.setattr(capture, "OPEN_TIMEOUT_MS", 500)
+    monkeypatch.setattr(streams, "OPEN_TIMEOUT_MS", 500)
     with socket.create_server(("127.0.0.1", 0)) as server:
         start = time.monotonic()
         with pytest.raises(SourceError, match=r"no picture within 0\.5 s") as caught:
