@@ -245,5 +245,5 @@ def in_words(error: Exception) -> str:
     """An error on one line, without the URL that it may name, which may hold a password; our own name none."""
     text = str(error) if isinstance(error, IernError) else f"{type(error).__name__}: {error}"
     return one_line(
-        RuntimeError(text if isinstance(error, IernError) else re.sub(r"\w*://.*", "...", text, flags=re.S))
+        RuntimeError(text if isinstance(error, IernError) else re.sub(r"\w*://.*", "...", text, flags=re.DOTALL))
     )

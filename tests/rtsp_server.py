@@ -33,12 +33,12 @@ factory.set_launch(
 server = GstRtspServer.RTSPServer()
 if user:
     auth = GstRtspServer.RTSPAuth.new()
-    token = GstRtspServer.RTSPToken.new_empty()
+    token = GstRtspServer.RTSPToken.new()
     token.set_string("media.factory.role", "viewer")
     auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
     server.set_auth(auth)
     factory.add_role_from_structure(
-        Gst.Structure.new_from_string("viewer,media.factory.access=true,media.factory.construct=true")[0]
+        Gst.Structure.new_from_string("viewer,media.factory.access=true,media.factory.construct=true")
     )
 server.set_service(port)
 server.set_address("127.0.0.1")
@@ -56,14 +56,11 @@ def rtsp_problem() -> str:
         works = subprocess.run([PYTHON, "-c", IMPORTS], capture_output=True, timeout=60, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         works = False
-    return (
-        ""
-        if works
-        else (
-            "no RTSP server: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 "
-            "gstreamer1.0-plugins-{base,good,bad,ugly} gstreamer1.0-libav"
-        )
+    remedy = (
+        "no RTSP server: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 "
+        "gstreamer1.0-plugins-{base,good,bad,ugly} gstreamer1.0-libav"
     )
+    return "" if works else remedy
 
 
 def free_port() -> int:
