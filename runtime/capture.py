@@ -58,7 +58,10 @@ def open_source(spec: str | int | Path, settings: SourceSettings | None = None) 
 def silence_opencv() -> None:
     """Keep OpenCV and FFmpeg off the log: they write URLs with passwords there, and our errors say more."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # libav's "quiet"; read when FFmpeg is first used
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    if hasattr(cv2.utils, "logging"):
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    else:  # a system's own OpenCV with GStreamer, as on Jetsons, is older than pip's
+        cv2.setLogLevel(0)
 
 
 def _open_image(path: Path) -> Source:

@@ -123,6 +123,7 @@ class LiveSource(Source):
     def _came_back(self, now: float) -> None:
         self.reconnects += 1
         self._segment += 1
+        self._size = ()  # a new size is no second reason
         self._reconnecting = False
         self.note = f"{self.name}: opened anew {counted(self.reconnects, 'time')}; the last time: {self._cause}"
         logger.warning("%s: is back after %.1f s", self.name, now - self._arrived)

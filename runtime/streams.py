@@ -52,7 +52,7 @@ def connect_stream(url: str) -> Opened:
     scheme = scheme_of(url)
     opened = None
     if scheme in ("rtsp", "rtsps") and has_gstreamer():
-        opened = with_first_frame(cv2.VideoCapture(rtsp_pipeline(url), cv2.CAP_GSTREAMER, _limits()))
+        opened = with_first_frame(cv2.VideoCapture(rtsp_pipeline(url), cv2.CAP_GSTREAMER))
     if opened is None:
         with _ffmpeg_options("" if scheme in ("http", "https") else LOW_LATENCY):
             opened = with_first_frame(cv2.VideoCapture(url, cv2.CAP_FFMPEG, _limits()))
@@ -65,9 +65,13 @@ def connect_stream(url: str) -> Opened:
 
 
 def rtsp_pipeline(url: str) -> str:
-    """The GStreamer pipeline of an RTSP URL: no jitter buffer, the decoder the machine prefers, the newest picture."""
+    """The GStreamer pipeline of an RTSP URL: TCP, no jitter buffer, the best decoder there is, the newest picture.
+
+    The time-out is the pipeline's own, since not every OpenCV with GStreamer takes one.
+    """
     quoted = url.replace("\\", "%5C").replace('"', "%22")
-    return f'uridecodebin uri="{quoted}" source::latency=0 ! {SINK}'
+    source = f"source::protocols=tcp source::latency=0 source::tcp-timeout={1000 * READ_TIMEOUT_MS}"
+    return f'uridecodebin uri="{quoted}" {source} ! {SINK}'
 
 
 def _limits() -> list[int]:

@@ -22,8 +22,10 @@ from iern.runtime import streams
 from iern.runtime.capture import open_source
 from iern.runtime.errors import SourceError
 from iern.runtime.source_settings import Patience, SourceSettings
+from iern.runtime.sources import VideoFile, with_first_frame
 from iern.runtime.streams import without_credentials
 from mjpeg_server import mjpeg_server, serving
+from scripted_capture import ScriptedCapture, noise
 
 
 def grey(level: int, width: int = 64, height: int = 48) -> np.ndarray:
@@ -358,3 +360,48 @@ def test_the_options_for_ffmpeg_leave_the_environment_as_it_was(monkeypatch, own
     with mjpeg_server([grey(9)] * 3, pause=0.01) as address:
         open_source(f"http://{address}/cam").close()
     assert os.environ.get(key) == own
+
+
+def test_sizes_that_are_mixed_in_a_folder_all_come_as_they_are_each_in_its_own_segment(tmp_path):
+    sizes = [(321, 241), (1, 1), (1, 1), (4096, 17)]
+    for index, (width, height) in enumerate(sizes):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), grey(100, width, height))
+    frames = list(open_source(tmp_path))
+    assert [frame.image.shape[1::-1] for frame in frames] == sizes
+    assert [frame.segment for frame in frames] == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("positions", "times", "segments"),
+    [
+        ([0, 100, 200, 300], [0, 0.1, 0.2, 0.3], [0, 0, 0, 0]),
+        ([0, 100, 90, 200], [0, 0.1, 0.1, 0.2], [0, 0, 0, 0]),
+        ([90_000, 90_100, 10, 110], [90, 90.1, 90.1 + 1 / 30, 90.2 + 1 / 30], [0, 0, 1, 1]),
+        ([100, 200, 7_200_000, 7_200_100], [0.1, 0.2, 0.2 + 1 / 30, 0.3 + 1 / 30], [0, 0, 1, 1]),
+    ],
+    ids=["steady", "a little back", "set back", "hours ahead"],
+)
+def test_a_clock_that_leaps_goes_on_in_a_new_segment(positions, times, segments):
+    capture = ScriptedCapture(noise(4), positions=positions)
+    opened = with_first_frame(capture)
+    assert opened
+    frames = list(VideoFile(opened, "film"))
+    assert [frame.time for frame in frames] == pytest.approx(times)
+    assert [frame.segment for frame in frames] == segments
+
+
+def test_a_decoder_that_gives_up_in_a_file_ends_it_with_the_cause():
+    capture = ScriptedCapture([*noise(3), cv2.error("OpenCV: bad slice"), *noise(3)])
+    opened = with_first_frame(capture)
+    assert opened
+    with VideoFile(opened, "film") as source:
+        assert len(list(source)) == 3
+        assert source.state == "ended"
+    assert source.note == "film: ended after 3 frames: the decoder gave up (error: OpenCV: bad slice)"
+
+
+def test_a_file_says_what_reads_it(tmp_path):
+    with open_source(write_video(tmp_path / "clip.avi", [grey(9)] * 3)) as source:
+        assert source.details == "64x48, 10 fps, MJPG, read by FFmpeg"
+        assert source.state == "live"
+    assert source.state == "ended"
