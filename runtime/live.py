@@ -80,7 +80,7 @@ class LiveSource(Source):
 
     @property
     def trouble(self) -> str:
-        """What is wrong now, in words; empty where nothing is."""
+        """What is wrong now, in words; a line of the log says it as well."""
         return self._trouble
 
     @property
@@ -133,8 +133,9 @@ class LiveSource(Source):
         try:
             self._keep_reading()
         except Exception as error:  # whatever it is belongs to the reader of the frames, not to this thread's log
+            ours = isinstance(error, SourceError)
             with self._arrival:
-                self._failure = error
+                self._failure = error if ours else SourceError(f"{self.name}: given up after {in_words(error)}")
                 self._arrival.notify()
         finally:
             self._reader.released = True
@@ -145,7 +146,8 @@ class LiveSource(Source):
             if self._reader.lasted >= STEADY:
                 pause = FIRST_PAUSE
             self._say(trouble)
-            self._cause = trouble
+            if not self._reconnecting:  # the failed attempts that follow are no cause
+                self._cause = trouble
             self._reader.released = True
             self._check_not_given_up(trouble)
             self._await_release(self._reader, trouble)

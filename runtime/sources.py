@@ -101,6 +101,11 @@ class Source(ABC):
         return "ended" if self._stopped or self._finished else "live"
 
     @property
+    def trouble(self) -> str:
+        """What is wrong with a live source now, in words; empty where nothing is."""
+        return ""
+
+    @property
     def repeated(self) -> int:
         """Frames of a live source that equalled the one before to the last bit."""
         return 0
@@ -242,8 +247,7 @@ def described(opened: Opened) -> str:
 
 
 def in_words(error: Exception) -> str:
-    """An error on one line, without the URL that it may name, which may hold a password; our own name none."""
-    text = str(error) if isinstance(error, IernError) else f"{type(error).__name__}: {error}"
-    return one_line(
-        RuntimeError(text if isinstance(error, IernError) else re.sub(r"\w*://.*", "...", text, flags=re.DOTALL))
-    )
+    """An error on one line, cut before any URL, which may hold a password. Our own messages hold none."""
+    if isinstance(error, IernError):
+        return str(error)
+    return one_line(IernError(re.sub(r"\w*://.*", "...", f"{type(error).__name__}: {error}", flags=re.DOTALL)))

@@ -78,7 +78,7 @@ def test_a_camera_that_is_unplugged_and_plugged_in_again_goes_on_in_a_new_segmen
         assert after.time > before.time
         assert (source.reconnects, source.state) == (1, "live")
         assert captures[0].released.is_set()
-        assert "opened anew 1 time; the last time: " in source.note
+        assert source.note == "cam: opened anew 1 time; the last time: the connection broke off"
     assert source.state == "ended"
     assert captures[2].released.is_set()
 
@@ -148,7 +148,7 @@ def test_reads_that_never_come_back_do_not_pile_up_threads():
         assert source.state in ("stalled", "reconnecting")
         gate.set()
         until(lambda: source.reconnects > 3, "it goes on when they come back")
-    until(lambda: threading.active_count() == before)
+    until(lambda: threading.active_count() <= before)
 
 
 def test_a_frame_of_a_connection_that_was_given_up_is_not_shown():
@@ -259,7 +259,7 @@ def test_a_bug_in_the_watching_thread_reaches_the_reader_of_the_frames(monkeypat
 
     monkeypatch.setattr(LiveSource, "_watch", broken)
     with camera([ScriptedCapture(noise())]) as source:
-        with pytest.raises(ZeroDivisionError, match="a bug"):
+        with pytest.raises(SourceError, match="given up after ZeroDivisionError: a bug"):
             list(source)
         assert source.state == "ended"
 
@@ -269,7 +269,7 @@ def test_closing_ends_every_thread_whatever_the_source_is_doing():
     for captures in ([ScriptedCapture(noise())], [ScriptedCapture(noise(2))], [ScriptedCapture([*noise(2), ERROR])]):
         with camera(captures) as source:
             next(iter(source))
-    assert threading.active_count() == before
+    until(lambda: threading.active_count() <= before, "a thread goes on")
 
 
 def test_a_camera_through_opencv_is_opened_again_with_what_was_asked_of_it(monkeypatch):
