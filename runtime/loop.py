@@ -61,6 +61,8 @@ def run(options: Options) -> None:
             print(f"no window: {problem or '--headless'}; writing to {DEMO_FOLDER}/")
         if session.note:
             print(f"note: runs on {session.provider}: {session.note}")
+        if source.details:
+            print(f"{source.name}: {source.details}")
         print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
         stack.enter_context(_stopped_by_signals(source))
         sinks, idle = _open_sinks(options, source, stack)
@@ -145,7 +147,7 @@ def _open_model(options: Options) -> Session:
 def _open(options: Options) -> Source:
     """The source asked for; for the demo the bundled clip where that one does not open."""
     try:
-        return open_source(options.source)
+        return open_source(options.source, options.source_settings)
     except SourceError as error:
         if not options.demo:
             raise

@@ -6,6 +6,11 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from iern.runtime.source_settings import Patience, RawFormat, SourceSettings, parse_raw_format, parse_size
+
+T = TypeVar("T")
 
 HERE = Path(__file__).parent
 MODEL = HERE / "models" / "iern_edge.onnx"
@@ -23,6 +28,10 @@ examples:
                                                annotate a video on a machine without a display
   webcam.py --source rtsp://user:password@camera/stream --jsonl answers.jsonl
                                                a network camera, its answers as data
+  webcam.py --source 0 --size 1280x720 --fps 30 --codec MJPG
+                                               what the camera shall send; what it really sends is said
+  ffmpeg -i film.ts -f rawvideo -pix_fmt bgr24 -s 640x480 - | webcam.py --source - --stdin-format 640x480:bgr24
+                                               frames from another program
   webcam.py --source photo.jpg --headless --still annotated.png
   webcam.py --source photos/ --headless        one line of answers an image
   webcam.py --provider cuda --strict           the GPU, or an error instead of the CPU
@@ -30,7 +39,9 @@ examples:
                                                a TensorRT engine, built again where it does not fit
 
 Files and folders give every frame. Cameras and streams give the latest frame only: what the loop
-cannot keep up with is dropped and counted, and the picture never lags behind.
+cannot keep up with is dropped and counted, and the picture never lags behind. A camera or stream that is
+lost, silent, black or frozen is opened anew, again and again, until --give-up; one that is absent at the
+start is an error.
 
 JSON lines: one object a frame with "schema", "frame", "time" (seconds), "name", "faces" and
 "latency_ms". A face has "box" [x, y, width, height] in pixels, "score" (the detector's),
@@ -63,6 +74,19 @@ class Options:
     jsonl: Path | None = None
     max_frames: int | None = None
     demo: bool = False
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+    codec: str | None = None
+    stdin_format: RawFormat | None = None
+    frozen_after: float = Patience.same
+    give_up: float = Patience.give_up
+    list_cameras: bool = False
+
+    @property
+    def source_settings(self) -> SourceSettings:
+        """What is asked of the source besides its name."""
+        patience = Patience(same=self.frozen_after or float("inf"), give_up=self.give_up)
+        return SourceSettings(self.size, self.fps, self.codec, self.stdin_format, patience)
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
@@ -79,7 +103,33 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         "--source",
         default="0",
         metavar="S",
-        help="camera number, /dev/video*, video file, image, folder of images, or RTSP/HTTP URL (default: camera 0)",
+        help="camera number, /dev/video*, csi://0 (Jetson), video file, image, folder of images, RTSP/HTTP URL, or - "
+        "for raw frames from stdin (default: camera 0)",
+    )
+    add("--list-cameras", action="store_true", help="show the cameras of this machine with their formats, and leave")
+    add("--size", type=_value(parse_size), metavar="WxH", help="picture size to ask of a camera, as 1280x720")
+    add("--fps", type=_value(_number), metavar="N", help="frames a second to ask of a camera, or those of stdin")
+    add("--codec", type=_value(_fourcc), metavar="C", help="codec to ask of a camera, as MJPG or YUYV")
+    add(
+        "--stdin-format",
+        type=_value(parse_raw_format),
+        metavar="WxH:P",
+        help="what --source - reads, as 640x480:bgr24; P is bgr24, rgb24, bgra or gray",
+    )
+    add(
+        "--frozen-after",
+        type=_value(_number),
+        default=Patience.same,
+        metavar="S",
+        help="open a live source anew after S seconds of black or exactly equal frames, then after 2 S, 4 S, ... where "
+        "that does not help; 0 never (default: %(default)g)",
+    )
+    add(
+        "--give-up",
+        type=_value(_number),
+        default=Patience.give_up,
+        metavar="S",
+        help="end with an error where a live source is lost for S seconds; 0 at its first loss (default: never)",
     )
     add(
         "--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx or .engine (default: the bundled one)"
@@ -133,6 +183,36 @@ def _path_with(suffixes: tuple[str, ...]) -> Callable[[str], Path]:
         return Path(text)
 
     return path
+
+
+def _value(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """An argparse type of a function that raises ValueError, whose own words are shown."""
+
+    def value(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return value
+
+
+def _number(text: str) -> float:
+    """A number of at least 0; raises ValueError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"expected a number of at least 0, found {text!r}")
+    return number
+
+
+def _fourcc(text: str) -> str:
+    """The four characters of a codec, in capitals; raises ValueError."""
+    if not (len(text) == 4 and text.isascii() and text.isalnum()):
+        raise ValueError(f"expected four letters as in MJPG or YUYV, found {text!r}")
+    return text.upper()
 
 
 def positive(text: str) -> int:
