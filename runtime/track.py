@@ -16,7 +16,7 @@ PATIENCE = 1.0
 """Seconds: a face out of sight for so long is forgotten, and a new one if it comes back."""
 
 FARTHEST = 1.4
-"""1 - IoU + landmark distance in face sizes, above which two faces are not one. Half a width aside gives 1.17."""
+"""1 - IoU + distance of the landmarks, above which two faces are not one. Half a width aside gives about 1.1."""
 
 HORIZON = 0.4
 """Seconds for which an unseen face is thought to go on moving; people stop."""
@@ -94,22 +94,23 @@ def _move(track: _Track, points: Points, seconds: float) -> None:
 def _pairs(expected: Points, found: Points) -> dict[int, int]:
     """(T, 7, 2), (D, 7, 2) -> index of a found face: index of the track it continues, the nearest pairs first."""
     costs = _costs(expected, found)
+    near = np.argwhere(costs <= FARTHEST)
     pairs: dict[int, int] = {}
-    for flat in np.argsort(costs, axis=None, kind="stable"):
-        track, face = divmod(int(flat), len(found))
-        if costs[track, face] > FARTHEST:
-            break
+    for track, face in near[np.argsort(costs[tuple(near.T)], kind="stable")].tolist():
         if face not in pairs and track not in pairs.values():
             pairs[face] = track
     return pairs
 
 
 def _costs(a: Points, b: Points) -> NDArray[np.float64]:
-    """(T, 7, 2), (D, 7, 2) -> (T, D) 1 - IoU of the boxes + RMS distance of the landmarks in face sizes."""
+    """(T, 7, 2), (D, 7, 2) -> (T, D) 1 - IoU of the boxes + RMS distance of the landmarks.
+
+    The distance is in sizes of the smaller face; a size is the root of the box's area.
+    """
     a, b = a[:, None], b[None]
     sides = np.clip(np.minimum(a[..., 1, :], b[..., 1, :]) - np.maximum(a[..., 0, :], b[..., 0, :]), 0, None)
     shared = sides.prod(axis=-1)
     areas = [(points[..., 1, :] - points[..., 0, :]).prod(axis=-1) for points in (a, b)]
     distance = np.sqrt(((a[..., 2:, :] - b[..., 2:, :]) ** 2).sum(axis=-1).mean(axis=-1))
-    larger = np.maximum(np.maximum(*areas), 1.0)  # square pixels: a box may have lost all its width
-    return 1 - shared / np.maximum(areas[0] + areas[1] - shared, 1.0) + distance / np.sqrt(larger)
+    smaller = np.maximum(np.minimum(*areas), 1.0)  # square pixels: a box may have lost all its width
+    return 1 - shared / np.maximum(areas[0] + areas[1] - shared, 1.0) + distance / np.sqrt(smaller)
