@@ -127,6 +127,12 @@ def delay(labels: Labels, seconds: Sequence[float], change: Change) -> float | N
     return None
 
 
+def known(labels: Labels, change: Change) -> bool:
+    """Whether the face is called rightly in most frames from the true change to the next."""
+    called = [row[change.face] for row in labels[change.start : change.end] if change.face < len(row)]
+    return 2 * called.count(change.expression) > change.end - change.start
+
+
 def agreement(labels: Labels, truth: Truth) -> dict[str, float]:
     """Shares of the true faces that are called rightly, wrongly, `uncertain`, or not found."""
     counts = dict.fromkeys(("right", "wrong", "uncertain", "missed"), 0)

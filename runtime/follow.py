@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.runtime.detect import Detection
+from iern.runtime.detect import Detection, FaceDetector
 from iern.runtime.images import Image, as_bgr
+from iern.runtime.track import PATIENCE
 
 LONGEST = 640
 """Longer side, in pixels, of the grey copy in which faces are followed, as in the detector."""
@@ -27,6 +28,32 @@ GROWTH = 1.25
 """A face that grew or shrank by more from one frame to the next was mistaken."""
 
 Points = NDArray[np.float64]
+
+
+class Finder:
+    """`find(frame, seconds)` -> its faces: detected in every nth frame, followed in between as far as that succeeds."""
+
+    def __init__(self, detector: FaceDetector, every: int = 1) -> None:
+        self._detector = detector
+        self._every = every
+        self._follower = Follower()
+        self._followed = 0
+        self._last = -np.inf
+
+    def __call__(self, frame: np.ndarray, seconds: float) -> list[Detection]:
+        """(H, W, 3) frame at `seconds` of its source's clock -> its faces, in pixels, best first."""
+        near = 0 <= seconds - self._last < PATIENCE
+        self._last = seconds
+        if near and self._followed + 1 < self._every:
+            followed = self._follower(frame)
+            if followed is not None:
+                self._followed += 1
+                return followed
+        faces = self._detector(frame)
+        if self._every > 1:
+            self._follower.start(frame, faces)
+        self._followed = 0
+        return faces
 
 
 class Follower:

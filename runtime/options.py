@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iern.runtime.smooth import HALF_LIFE
-
 HERE = Path(__file__).parent
 MODEL = HERE / "models" / "iern_edge.onnx"
 DEMO_CLIP = HERE / "media" / "demo.mp4"
+
+HALF_LIFE = 0.2
+"""Seconds after which an answer to a face counts half; see benchmarks/results/flicker.md."""
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 """Container by suffix and the one codec in it that every OpenCV wheel can write"""

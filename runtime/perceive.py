@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from iern.runtime.detect import Detection, FaceDetector
-from iern.runtime.follow import Follower
+from iern.runtime.follow import Finder
 from iern.runtime.latency import stopwatch
+from iern.runtime.options import HALF_LIFE
 from iern.runtime.preprocess import crop_faces
 from iern.runtime.results import Face, by_expression, judged_faces
 from iern.runtime.session import Answer, Session
-from iern.runtime.smooth import HALF_LIFE, MARGIN, Smoother
-from iern.runtime.track import PATIENCE, FaceTracker
+from iern.runtime.smooth import MARGIN, Smoother
+from iern.runtime.track import FaceTracker
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,7 @@ class Faces:
         `half_life` in seconds (0: none) and `margin` of probability (0: none): see `Smoother`.
         """
         self.session = session
-        self._detector = detector
-        self._every = detect_every
-        self._follower = Follower()
-        self._followed = 0
-        self._last = -np.inf
+        self._find = Finder(detector, detect_every)
         self._tracker = FaceTracker()
         self._smoother = Smoother(session.artifact, half_life, margin)
 
@@ -68,20 +65,6 @@ class Faces:
         preprocess = lap()
         faces = self._judged(detections, ids, self.session(crops), seconds)
         return Perceived(faces, detect, preprocess, infer=lap())
-
-    def _find(self, image: np.ndarray, seconds: float) -> list[Detection]:
-        near = 0 <= seconds - self._last < PATIENCE
-        self._last = seconds
-        if near and self._followed + 1 < self._every:
-            followed = self._follower(image)
-            if followed is not None:
-                self._followed += 1
-                return followed
-        detections = self._detector(image)
-        if self._every > 1:
-            self._follower.start(image, detections)
-        self._followed = 0
-        return detections
 
     def _judged(
         self, detections: Sequence[Detection], ids: Sequence[int], answer: Answer, seconds: float

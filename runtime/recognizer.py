@@ -11,13 +11,13 @@ import numpy as np
 from iern.runtime.artifact import Artifact
 from iern.runtime.capture import open_source
 from iern.runtime.detect import FaceDetector
-from iern.runtime.options import MODEL
+from iern.runtime.options import HALF_LIFE, MODEL
 from iern.runtime.perceive import Faces
 from iern.runtime.preprocess import crop_faces
 from iern.runtime.providers import Model
 from iern.runtime.results import Face, judged_faces
 from iern.runtime.session import open_session
-from iern.runtime.smooth import HALF_LIFE, MARGIN
+from iern.runtime.smooth import MARGIN
 from iern.runtime.sources import Frame
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from iern.runtime.options import HALF_LIFE
 from iern.runtime.results import softmax
 from iern.runtime.track import PATIENCE
 
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from iern.runtime.artifact import Artifact
     from iern.runtime.session import Answer
 
-HALF_LIFE = 0.2
-"""Seconds after which an answer counts half; chosen with `MARGIN` by benchmarks/flicker.py."""
-
 MARGIN = 0.1
-"""Probability by which another expression must lead to take over the name, or a name may fall below the threshold."""
+"""Probability by which another expression must lead to take over the name, or a name may fall below the threshold.
+
+Chosen, with the half-life, by benchmarks/flicker.py.
+"""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
 
 import flicker
 from flicker_report import markdown
-from flicker_sequence import Change, agreement, changes_of, delay, label_changes, noisy, read_truth, stills_of
+from flicker_sequence import Change, agreement, changes_of, delay, known, label_changes, noisy, read_truth, stills_of
 
 PHOTO = Path(__file__).parents[1] / "data" / "photos" / "astronaut.jpg"
 TRUTH = [("sad",), ("sad",), ("happy",), ("happy",), ("happy", "sad"), ("happy", "sad"), ("sad", "sad")]
@@ -61,6 +61,13 @@ def test_the_delay_runs_from_the_true_change_to_the_first_frame_that_says_so():
     assert delay([("sad",)] * 5 + [("happy",)], seconds, change) is None, "too late: it changed again"
 
 
+def test_a_change_is_known_that_is_called_rightly_in_most_frames_until_the_next():
+    labels = [("sad", "x"), ("happy", "x"), ("sad", "x"), ("happy", "x"), ("happy",), ("sad",)]
+    assert known(labels, Change(0, 0, 5, "happy"))
+    assert not known(labels, Change(0, 0, 6, "happy")), "half is not most"
+    assert not known(labels, Change(1, 0, 6, "happy"))
+
+
 def test_agreement_counts_every_true_face_once():
     found = [("sad",), ("happy",), ("uncertain",), (), ("happy", "sad"), ("happy",), ("sad", "happy")]
     assert agreement(found, TRUTH) == {"right": 5 / 10, "wrong": 2 / 10, "uncertain": 1 / 10, "missed": 2 / 10}
@@ -76,17 +83,19 @@ def test_a_noisy_still_differs_from_frame_to_frame_and_is_the_same_in_every_run(
 
 def test_the_setting_with_the_fewest_changes_that_follows_in_time_is_chosen():
     def row(half_life: float, flicker: float, delays: list[float | None]) -> dict:
-        return {"half_life": half_life, "margin": 0.0, "flicker": flicker, "delays": delays}
+        known = [True, True, False]  # the third was called so by chance only
+        return {"half_life": half_life, "margin": 0.0, "flicker": flicker, "delays": delays, "known": known}
 
     rows = [
-        row(0.0, 5.0, [0.1, None]),
-        row(0.1, 2.0, [0.2, 0.5]),
-        row(0.2, 1.0, [0.25, None]),
-        row(0.3, 0.5, [0.4, None]),
-        row(0.4, 0.0, [None, 0.1]),
+        row(0.0, 5.0, [0.1, 0.0, 0.3]),
+        row(0.1, 2.0, [0.14, 0.04, None]),
+        row(0.2, 1.0, [0.18, 0.08, None]),
+        row(0.3, 0.5, [0.3, 0.2, 0.3]),
+        row(0.4, 0.0, [0.1, None, None]),
     ]
     assert flicker._chosen(rows)["half_life"] == 0.2
-    assert [r["added_delay"] for r in rows] == [0, *map(pytest.approx, (0.1, 0.15, 0.3)), None]
+    assert [r["added_delay"] for r in rows] == pytest.approx([0, 0.04, 0.08, 0.2, 0])
+    assert [r["followed"] for r in rows] == [2, 2, 2, 2, 1]
 
 
 @pytest.mark.slow
