@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from iern.runtime.artifact import Artifact
+from iern.runtime.options import HALF_LIFE, parse
 from iern.runtime.preprocess import InputSpec
 from iern.runtime.session import Answer
 from iern.runtime.smooth import Name, Smoother, blended, named
@@ -164,3 +165,16 @@ def test_faces_that_are_gone_are_forgotten():
     for id in range(500):
         smoother([id], one, id / 25)
     assert len(smoother._states) <= 26
+
+
+def test_the_command_takes_a_half_life_of_no_time_and_more_and_looks_for_faces_every_so_often():
+    assert (parse([]).half_life, parse([]).detect_every) == (HALF_LIFE, 1)
+    options = parse(["--half-life", "0", "--detect-every", "3"])
+    assert (options.half_life, options.detect_every) == (0, 3)
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon"])
+def test_the_command_refuses_a_half_life_that_is_none(text, capsys):
+    with pytest.raises(SystemExit):
+        parse([f"--half-life={text}"])
+    assert "expected seconds, 0 or more" in capsys.readouterr().err
