@@ -33,7 +33,8 @@ def markdown(record: Record) -> str:
         _sweep(record),
         f"Chosen, and the default: a half-life of {chosen['half_life']:g} s and a margin of {chosen['margin']:g}, the "
         "fewest label changes among the settings that follow all known changes, later by no more than "
-        f"{record['allowed_delay']:g} s on average. What is less right than without smoothing is the delay, in a film "
+        f"{record['allowed_delay']:g} s on average; of those within {record['negligible']:g} of the fewest, the one "
+        "with the smallest margin, which leaves the threshold its meaning, then the shortest half-life. What is less right than without smoothing is the delay, in a film "
         "in which everything changes within 1 to 2 seconds; what is less uncertain and more wrong are names that are "
         "kept a margin below the threshold.",
         "## Detection in every n-th frame",
