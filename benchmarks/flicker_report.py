@@ -31,12 +31,12 @@ def markdown(record: Record) -> str:
         f"face is called rightly in most frames until the next: {sum(record['sweep'][0]['known'])} are. *Later by* is "
         "against no smoothing. Right, wrong and uncertain are shares of the film's faces, in transitions too.",
         _sweep(record),
-        f"Chosen, and the default: a half-life of {chosen['half_life']:g} s and a margin of {chosen['margin']:g}, the "
-        "fewest label changes among the settings that follow all known changes, later by no more than "
-        f"{record['allowed_delay']:g} s on average; of those within {record['negligible']:g} of the fewest, the one "
-        "with the smallest margin, which leaves the threshold its meaning, then the shortest half-life. What is less right than without smoothing is the delay, in a film "
-        "in which everything changes within 1 to 2 seconds; what is less uncertain and more wrong are names that are "
-        "kept a margin below the threshold.",
+        f"Chosen, and the default: a half-life of {chosen['half_life']:g} s and a margin of {chosen['margin']:g}. Of "
+        f"the settings that follow all known changes, later by no more than {record['allowed_delay']:g} s on average, "
+        f"those count whose label changes are within {record['negligible']:g} of the fewest; of these it has the "
+        "smallest margin, which leaves the threshold its meaning, and then the shortest half-life.",
+        "What is less right than without smoothing is the delay, in a film in which everything changes within 1 to 2 "
+        "seconds; what is less uncertain and more wrong are names that are kept a margin below the threshold.",
         "## Detection in every n-th frame",
         "Between detections faces are followed by optical flow at their landmarks. Time is the processor's for "
         "detecting or following, on one thread, over that of detection in every frame; IoU is between the boxes of "
