@@ -42,6 +42,8 @@ def markdown(record: Record) -> str:
         "detecting or following, on one thread, over that of detection in every frame; IoU is between the boxes of "
         "both; no smoothing.",
         _following(record),
+        "The default stays at every frame: these heads neither come in, which is noticed up to n - 1 frames late, nor "
+        "move quickly, nor are they covered.",
     ]
     return "\n\n".join(parts) + "\n"
 
