@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ T = TypeVar("T")
 HERE = Path(__file__).parent
 MODEL = HERE / "models" / "iern_edge.onnx"
 DEMO_CLIP = HERE / "media" / "demo.mp4"
+
+HALF_LIFE = 0.15
+"""Seconds after which an answer to a face counts half; see benchmarks/results/flicker.md."""
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 """Container by suffix and the one codec in it that every OpenCV wheel can write"""
@@ -73,6 +77,8 @@ class Options:
     still: Path | None = None
     jsonl: Path | None = None
     max_frames: int | None = None
+    half_life: float = HALF_LIFE
+    detect_every: int = 1
     demo: bool = False
     size: tuple[int, int] | None = None
     fps: float | None = None
@@ -163,6 +169,21 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     add("--jsonl", type=Path, metavar="FILE", help="write one JSON record a frame, see below")
     add("--max-frames", type=positive, metavar="N", help="stop after N frames")
     add(
+        "--half-life",
+        type=_seconds,
+        default=HALF_LIFE,
+        metavar="S",
+        help=f"answers are smoothed over each face's track, and count half after S seconds (default: {HALF_LIFE:g}); "
+        "0: each frame by itself",
+    )
+    add(
+        "--detect-every",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="look for faces in every Nth frame and follow them between, which is faster (default: 1)",
+    )
+    add(
         "--demo",
         action="store_true",
         help="show it: the source, or the bundled clip where it does not open; a window, or without a display "
@@ -224,3 +245,14 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
     return number
+
+
+def _seconds(text: str) -> float:
+    """An argparse type: a finite duration of at least 0."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds, 0 or more, found {text!r}")
+    return seconds
