@@ -112,7 +112,7 @@ def markdown(record: Mapping[str, Any]) -> str:
         f"{record['minutes']:g} minutes, {record['measured']}, cores {machine['cores']}, {machine['system']}, Python "
         f"{machine['python']}. Written by `python benchmarks/soak.py --minutes {record['minutes']:g}`.",
         "The camera plays, changes its size, is black, freezes, hangs, closes the connection and is down, in rounds "
-        f"of {record['seconds_a_round']:g} s. The tenths are those after a warm-up of {record['warm_up_seconds']:.0f} s.",
+        f"of {record['seconds_a_round']:g} s. The tenths are those after {record['warm_up_seconds']:.0f} s of warm-up.",
         "**Too short a run to judge memory and drift.**" if short else "",
         markdown_table(("", "first tenth", "last tenth"), rows),
         f"{record['frames']} frames, up to {record['most_faces']} faces in one; the longest time without an answer was "
