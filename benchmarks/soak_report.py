@@ -17,8 +17,8 @@ MEMORY_GROWTH = 0.01
 """of the memory after the warm-up"""
 DRIFT = 1.25
 """p99 of the latency in the last tenth over that in the first"""
-OLDEST_MS = 1000.0
-"""p99 of a frame's age"""
+WAIT_MS = 500.0
+"""p99 of a frame's age may be this and twice that of the latency: a frame waits for the one before it, no longer."""
 
 Samples = Sequence[Mapping[str, float]]
 
@@ -80,8 +80,9 @@ def broken_limits(record: Mapping[str, Any]) -> list[str]:
         found.append(f"no frame was answered for {gap:.0f} s, expected at most {allowed:.0f} s")
     leaks = [what for what in ("threads", "handles") if last[what] > first[what]]
     found += [f"{what} grew from {first[what]} to {last[what]}" for what in leaks]
-    if last["age_ms"]["p99"] > OLDEST_MS:
-        found.append(f"frames grew {last['age_ms']['p99']:.0f} ms old, expected at most {OLDEST_MS:.0f} ms")
+    oldest = WAIT_MS + 2 * last["latency_ms"]["p99"]
+    if last["age_ms"]["p99"] > oldest:
+        found.append(f"frames grew {last['age_ms']['p99']:.0f} ms old, expected at most {oldest:.0f} ms")
     if record["minutes"] < LONG_ENOUGH:
         return found
     growth = last["memory_mb"] / first["memory_mb"] - 1
