@@ -69,9 +69,11 @@ def test_a_later_recording_that_cannot_be_written_is_said_and_the_loop_goes_on(t
 def test_the_one_from_the_start_that_cannot_be_written_ends_the_loop(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     path = tmp_path / "file" / "first.avi"
-    with RecordSwitch(lambda path: recording(path, 10), tmp_path, path) as switch:
-        with pytest.raises((OSError, OutputError)):
-            switch(view(0))
+    with (
+        RecordSwitch(lambda path: recording(path, 10), tmp_path, path) as switch,
+        pytest.raises((OSError, OutputError)),
+    ):
+        switch(view(0))
 
 
 def test_two_things_made_within_a_second_have_two_names(tmp_path):

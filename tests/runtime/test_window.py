@@ -18,7 +18,7 @@ import pytest
 from tiny_artifact import tiny_model
 
 PHOTOS = Path(__file__).parents[1] / "data" / "photos"
-PATIENCE = 20
+PATIENCE = 120
 """seconds: a machine may be busy"""
 
 pytestmark = [
