@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from iern.runtime import loop
 from iern.runtime.capture import open_source
 from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import SessionError
@@ -116,7 +117,8 @@ def test_the_picture_of_a_camera_faster_than_the_model_does_not_grow_old():
     assert tally.age == pytest.approx(1000 * ages[-1], abs=500)
 
 
-def test_the_age_and_the_drops_are_on_the_screen_and_in_the_summary(capsys, tmp_path):
+def test_the_age_and_the_drops_are_on_the_screen_in_the_log_and_in_the_summary(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 0.0)
     model = tmp_path / "tiny.onnx"
     model.write_bytes(tiny_model())
     with mjpeg_server([face_picture()] * 500, pause=0.01, then="hang") as address:
@@ -130,6 +132,9 @@ def test_the_age_and_the_drops_are_on_the_screen_and_in_the_summary(capsys, tmp_
     assert dropped == f"{views[-1].dropped} dropped"
     said = capsys.readouterr().out
     assert "\nage " in said and "\nshown " in said
+    logged = [line for line in said.splitlines() if " fps   " in line]
+    assert len(logged) == 5
+    assert all("   age " in line and " dropped   " in line for line in logged)
 
 
 def test_every_frame_of_a_file_arrives_once_and_in_order_however_slow_the_output():
