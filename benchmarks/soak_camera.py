@@ -47,12 +47,9 @@ class Camera:
     def now(self) -> tuple[str, tuple[int, int]]:
         """What it does now, and in which size."""
         rounds, part = divmod((time.monotonic() - self._start) / self._seconds, 1)
-        size = SIZES[int(rounds) % len(SIZES)]
-        for what, share in ROUND:
-            if part < share:
-                break
-            part -= share
-        return what, SIZES[(int(rounds) + 1) % len(SIZES)] if what == "changes its size" else size
+        ends = itertools.accumulate(share for _, share in ROUND)
+        what = next((what for (what, _), end in zip(ROUND, ends, strict=True) if part < end), ROUND[-1][0])
+        return what, SIZES[(int(rounds) + (what == "changes its size")) % len(SIZES)]
 
     def pictures(self) -> Iterator[bytes]:
         """JPEGs at the camera's rate, until the connection is to be closed."""
@@ -73,14 +70,12 @@ class Camera:
 
 
 def _encoded(size: tuple[int, int]) -> Sequence[bytes]:
-    """The bundled clip in that size; every third second shows its picture four, sixteen or no times."""
+    """Six seconds of the bundled clip in that size; in some of them its picture stands there 4, 16 or no times."""
     capture, jpegs = cv2.VideoCapture(str(CLIP)), []
-    for number in itertools.count():
-        delivered, image = capture.read()
-        if not delivered or number >= 6 * FPS:
-            return jpegs
-        across = (1, 2, 1, 4, 1, 0)[number // FPS]
-        jpegs.append(_jpeg(_tiled(image, across, size)))
+    for across in (1, 2, 1, 4, 1, 0):
+        pictures = [capture.read()[1] for _ in range(FPS)]
+        jpegs += [_jpeg(_tiled(picture, across, size)) for picture in pictures if picture is not None]
+    return jpegs
 
 
 def _tiled(image: np.ndarray, across: int, size: tuple[int, int]) -> np.ndarray:

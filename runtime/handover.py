@@ -92,7 +92,8 @@ def in_thread(items: Iterable[T], latest: bool, name: str) -> Iterator[HandOver[
             error = caught
         handover.end(error)
 
-    thread = threading.Thread(target=make, name=name, daemon=True)
+    # No daemon: Python ending under a thread that is inside a C library aborts the process.
+    thread = threading.Thread(target=make, name=name)
     thread.start()
     try:
         yield handover

@@ -10,7 +10,7 @@ import numpy as np
 
 from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import IernError, SessionError, one_line
-from iern.runtime.latency import Latency, counted, stopwatch
+from iern.runtime.latency import Latency, Tally, counted, stopwatch
 from iern.runtime.preprocess import crop_faces
 from iern.runtime.results import Face, judged_faces
 from iern.runtime.session import Session
@@ -59,8 +59,8 @@ class Judge:
 class Failures:
     """Counts the frames that got no answer, and says of each kind of failure once that it was met."""
 
-    def __init__(self) -> None:
-        self.frames = 0
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
         self._in_a_row = 0
         self._said: set[str] = set()
 
@@ -70,7 +70,7 @@ class Failures:
 
     def add(self, frame: Frame, error: Exception) -> None:
         """A frame got none. Raises SessionError with the cause where that has become the rule."""
-        self.frames += 1
+        self._tally.failed += 1
         self._in_a_row += 1
         if self._in_a_row >= IN_A_ROW:
             raise self.too_many(error) from error

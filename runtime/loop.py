@@ -65,9 +65,9 @@ def run(options: Options) -> None:
             print(f"{source.name}: {source.details}")
         print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
         stack.enter_context(_stopped_by_signals(source))
-        sinks, idle = _open_sinks(options, source, stack)
+        sinks, each_turn = _open_sinks(options, source, stack)
         try:
-            watch(source, Judge(FaceDetector(), session), sinks, tally, options.max_frames, idle)
+            watch(source, Judge(FaceDetector(), session), sinks, tally, options.max_frames, each_turn)
         except Exception as error:  # whatever ended it, what was written until now is whole: let it be finished
             lost = error
     _report(options, source, session, tally)
@@ -81,29 +81,28 @@ def watch(
     sinks: Sequence[Sink],
     tally: Tally,
     max_frames: int | None = None,
-    idle: Callable[[], None] = lambda: None,
+    each_turn: Callable[[], None] = lambda: None,
 ) -> None:
     """Judge the source's frames and hand them to the sinks; `tally` counts along.
 
-    Reading and judging have a thread each; the sinks are called in this one, and `idle` while there is nothing for
-    them. Of a live source each thread takes the latest: however slow one is, no picture grows old. Of files every
-    frame goes all the way, in order. What ends a thread is raised here.
+    Reading and judging have a thread each; the sinks are called in this one, and `each_turn` whether there is something
+    for them or not. Of a live source each thread takes the latest: however slow one is, no picture grows old. Of files
+    every frame goes all the way, in order. What ends a thread is raised here.
     """
     judge.warm_up()
-    failures = Failures()
     with contextlib.ExitStack() as stack:
         # A live source reads in a thread of its own already, and keeps the latest frame.
         frames = source if source.live else stack.enter_context(in_thread(source, latest=False, name="capture"))
-        answers = judged(frames, judge, failures)
+        answers = judged(frames, judge, Failures(tally))
         ready = stack.enter_context(in_thread(answers, latest=source.live, name="inference"))
         stack.callback(source.stop)  # first of all at the end: it lets the threads go
         while not (source.stopped or ready.ended):
+            each_turn()
             answer = ready.take(GLANCE)
             if answer is None:
-                idle()
                 continue
             tally.add(answer.latency, len(answer.faces))
-            tally.dropped, tally.failed = source.dropped + ready.dropped, failures.frames
+            tally.dropped = source.dropped + ready.dropped
             status = _status(tally, answer, judge.provider, source.live)
             view = View(answer.frame, answer.faces, answer.latency, status, tally.dropped)
             for sink in sinks:
@@ -167,7 +166,7 @@ def _staged(options: Options, source: Source) -> Options:
 
 
 def _open_sinks(options: Options, source: Source, stack: contextlib.ExitStack) -> tuple[list[Sink], Callable[[], None]]:
-    """Where the views go, and what to call while there are none."""
+    """Where the views go, and what to call at each turn of the loop."""
     images = isinstance(source, ImageFiles)
     fps = source.fps * (not source.live)
     folder = options.record.parent if options.record else Path()
@@ -188,7 +187,7 @@ def _open_sinks(options: Options, source: Source, stack: contextlib.ExitStack) -
         flush=True,
     )
     screen = stack.enter_context(window(source, images, recorder, folder))
-    return [*sinks, screen], screen.idle
+    return [*sinks, screen], screen.hear
 
 
 @contextlib.contextmanager

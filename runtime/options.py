@@ -26,7 +26,7 @@ STILLS = (".png", ".jpg", ".jpeg")
 
 EXAMPLES = """\
 examples:
-  webcam.py                                    camera 0 in a window; q or Esc leaves
+  webcam.py                                    camera 0 in a window; h shows its keys, q leaves
   webcam.py --source 1                         the second camera (Linux: also /dev/video2)
   webcam.py --source clip.mp4 --headless --record out.webm
                                                annotate a video on a machine without a display

@@ -42,8 +42,7 @@ def draw(frame: Image, faces: Sequence[Face], status: str, strata: bool = False)
         _draw_face(canvas, face, line, place)
     words += labels
     for face in faces:
-        place = _draw_bars(canvas, face, line, words, boxes, strata, crowded=len(faces) > 1)
-        boxes += [place] if place else []
+        boxes += _draw_bars(canvas, face, line, words, boxes, strata, crowded=len(faces) > 1)
     return canvas
 
 
@@ -104,10 +103,10 @@ def _label(face: Face) -> str:
 
 def _draw_bars(
     canvas: Image, face: Face, line: int, words: Sequence[Box], boxes: Sequence[Box], strata: bool, crowded: bool
-) -> Box | None:
-    """Bars for each expression, in the model's order, beside the face, named where there is room; returns their box.
+) -> list[Box]:
+    """Bars for each expression, in the model's order, beside the face, named where there is room -> their box.
 
-    In a crowd there are none where they would hide a word or a face.
+    In a crowd there are none, and no box, where they would hide a word or a face.
     """
     left, top, right, bottom = _box(face)
     tall, gap = bottom - top, line // 2
@@ -127,7 +126,7 @@ def _draw_bars(
     ]
     place = _free_place(canvas, corners, across, down, words, boxes)
     if crowded and any(_overlap(place, other) for other in (*words, *boxes)):
-        return None
+        return []
     for number, (name, colour) in enumerate(_colours(face).items()):
         upper = place[1] + step * number
         _draw_bar(canvas, place[0], upper, across, row, bars[number, 0], colour)
@@ -135,7 +134,7 @@ def _draw_bars(
             _draw_bar(canvas, place[0], upper + row + thin * (stratum - 1), across, thin, bars[number, stratum], colour)
         if named:
             write(canvas, name, place[0] + row // 4, upper + row - row // 4, row)
-    return place
+    return [place]
 
 
 def _bars(face: Face, strata: bool) -> np.ndarray:

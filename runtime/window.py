@@ -75,7 +75,7 @@ def window(source: Source, one_by_one: bool, recorder: RecordSwitch, folder: Pat
 
 
 class Window:
-    """A sink that shows each view, and what the loop calls while there is none, so that keys are heard all the time.
+    """A sink that shows each view, and what the loop calls at each turn, so that keys are heard while there is none.
 
     `one_by_one` waits for a key at each view; otherwise files play at their own speed.
     """
@@ -92,7 +92,7 @@ class Window:
     def __call__(self, view: View) -> None:
         """Show it, until its time has come or a key asks for the next."""
         if self._paused and self._source.live:
-            self.idle()
+            self.hear()
             return
         self._view, self._next = view, False
         now = time.monotonic()
@@ -112,8 +112,8 @@ class Window:
         """Whether the picture stays until a key is pressed."""
         return not self._source.live and not self._next and (self._paused or self._one_by_one)
 
-    def idle(self) -> None:
-        """Hear the keys while there is nothing new to show."""
+    def hear(self) -> None:
+        """Take a key, whether there is something new to show or not."""
         self._listen(0)
 
     def _listen(self, seconds: float) -> None:
@@ -123,7 +123,7 @@ class Window:
         if key != -1:
             self._press(key & KEY_BITS)
             self._refresh()
-        if cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:  # its own button
+        if self._view and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:  # its own button
             self._source.stop()
 
     def _press(self, key: int) -> None:
@@ -156,7 +156,7 @@ class Window:
         path = stamped(self._folder, ".png")
         try:
             with atomic_path(path) as temporary:
-                cv2.imwrite(str(temporary), self._picture(self._view))
+                temporary.write_bytes(cv2.imencode(".png", self._picture(self._view))[1].tobytes())
         except OSError as error:
             return f"no snapshot: {error.strerror or error}"
         print(f"wrote {path}", flush=True)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from iern.runtime import loop
 from iern.runtime.capture import open_source
 from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import SessionError
@@ -100,22 +101,24 @@ def no_thread_left() -> Iterator[None]:
 
 
 def test_the_picture_of_a_camera_faster_than_the_model_does_not_grow_old():
-    """A camera of 50 frames a second, and a model of at most 8: a queue would be 100 frames, 12 seconds, long."""
-    images = [face_picture()] * 150
+    """A camera of 50 frames a second, and a model of at most 8: what queued would soon be as old as the run is long."""
+    ages, tally, start = [], Tally(), time.monotonic()
+
+    def look(view: View) -> None:
+        ages.append(time.monotonic() - view.frame.captured)
+
+    images = [face_picture()] * 1000
     with mjpeg_server(images, pause=0.02, then="hang") as address, open_source(f"http://{address}/cam") as source:
-        ages = []
-        tally = Tally()
-
-        def look(view: View) -> None:
-            ages.append(time.monotonic() - view.frame.captured)
-
-        watch(source, Judge(FaceDetector(), Slow(0.12)), [look], tally, max_frames=16)
-    assert max(ages[-5:]) < 1.5
-    assert tally.dropped > 16
-    assert tally.age == pytest.approx(1000 * ages[-1], abs=50)
+        watch(source, Judge(FaceDetector(), Slow(0.12)), [look], tally, max_frames=40)
+    elapsed = time.monotonic() - start
+    assert np.median(ages[-7:]) < elapsed / 3
+    assert np.median(ages[-7:]) < 3 * np.median(ages[3:10])
+    assert tally.dropped > 40
+    assert tally.age == pytest.approx(1000 * ages[-1], abs=500)
 
 
-def test_the_age_and_the_drops_are_on_the_screen_and_in_the_summary(capsys, tmp_path):
+def test_the_age_and_the_drops_are_on_the_screen_in_the_log_and_in_the_summary(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 0.0)
     model = tmp_path / "tiny.onnx"
     model.write_bytes(tiny_model())
     with mjpeg_server([face_picture()] * 500, pause=0.01, then="hang") as address:
@@ -125,10 +128,13 @@ def test_the_age_and_the_drops_are_on_the_screen_and_in_the_summary(capsys, tmp_
         assert main(["--headless", "--source", url, "--model", str(model), "--max-frames", "5"]) == 0
     assert f"   age {0:.0f} ms   " in views[0].status
     age, dropped = views[-1].status.split("   ")[2:4]
-    assert 50 < float(age.split()[1]) < 5000
+    assert float(age.split()[1]) > 50
     assert dropped == f"{views[-1].dropped} dropped"
     said = capsys.readouterr().out
     assert "\nage " in said and "\nshown " in said
+    logged = [line for line in said.splitlines() if " fps   " in line]
+    assert len(logged) == 5
+    assert all("   age " in line and " dropped   " in line for line in logged)
 
 
 def test_every_frame_of_a_file_arrives_once_and_in_order_however_slow_the_output():

@@ -18,7 +18,7 @@ import pytest
 from tiny_artifact import tiny_model
 
 PHOTOS = Path(__file__).parents[1] / "data" / "photos"
-PATIENCE = 20
+PATIENCE = 120
 """seconds: a machine may be busy"""
 
 pytestmark = [
@@ -136,6 +136,7 @@ def test_a_key_leaves_and_the_answers_are_kept(tmp_path, photo, watching, key):
     assert len([json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]) == 1
 
 
+@pytest.mark.slow
 def test_any_other_key_shows_the_next_image(tmp_path, photo, watching):
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -148,6 +149,7 @@ def test_any_other_key_shows_the_next_image(tmp_path, photo, watching):
     assert "2 frames, " in left(process, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_snapshot_is_what_is_shown_with_and_without_the_overlay(tmp_path, photo, watching):
     process = watching(photo)
     pictures = tmp_path / "folder"
@@ -168,6 +170,7 @@ def test_a_snapshot_is_what_is_shown_with_and_without_the_overlay(tmp_path, phot
     assert not np.array_equal(drawn, plain)
 
 
+@pytest.mark.slow
 def test_h_shows_the_keys_over_the_picture_and_takes_them_away(tmp_path, photo, watching, screen):
     process = watching(photo)
     before = settled(screen)
@@ -181,6 +184,7 @@ def test_h_shows_the_keys_over_the_picture_and_takes_them_away(tmp_path, photo, 
     left(process, tmp_path)
 
 
+@pytest.mark.slow
 def test_p_stops_the_film_and_lets_it_go_on(tmp_path, film, watching, screen):
     process = watching(film)
     until(lambda: moves(screen))
@@ -193,6 +197,7 @@ def test_p_stops_the_film_and_lets_it_go_on(tmp_path, film, watching, screen):
     left(process, tmp_path)
 
 
+@pytest.mark.slow
 def test_r_records_until_it_is_pressed_again(tmp_path, film, watching):
     process = watching(film)
     press("r")
