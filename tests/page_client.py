@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import cv2
 import numpy as np
+from aiohttp import web
 
 from iern.runtime.detect import Detection
 from iern.runtime.errors import OutputError
@@ -96,6 +98,16 @@ async def read_message(stream: aiohttp.StreamReader) -> tuple[dict[str, Any], np
     return about, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
 
 
+def until(claim: Callable[[], object], seconds: float = 60) -> bool:
+    """Wait until a claim holds; whether it came to hold."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if claim():
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def watch(url: str, sink: Sink, views: Sequence[View], enough: Callable[[list], bool], **options: Any) -> list:
     """Open the stream, hand one view after another to the sink, over and over, and collect messages until enough."""
 
@@ -118,3 +130,54 @@ def watch(url: str, sink: Sink, views: Sequence[View], enough: Callable[[list], 
                 await asyncio.sleep(0.05)
 
     return asyncio.run(read())
+
+
+@contextlib.contextmanager
+def behind_proxy(url: str, prefix: str) -> Iterator[str]:
+    """A reverse proxy that puts the page at `url` under the path `prefix`; yields the page's address there.
+
+    As nginx does unless told otherwise: it asks with the Host of where it asks, and passes the other headers on.
+    """
+    place, _, query = url.partition("?")
+
+    async def forward(request: web.Request) -> web.StreamResponse:
+        headers = {name: value for name, value in request.headers.items() if name != "Host"}
+        address = place + request.path_qs.removeprefix(prefix)
+        body = await request.read()
+        async with (
+            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+            session.request(request.method, address, headers=headers, data=body, allow_redirects=False) as reply,
+        ):
+            answer = web.StreamResponse(status=reply.status, headers=reply.headers)
+            answer.headers.popall("Transfer-Encoding", None)
+            await answer.prepare(request)
+            async for block in reply.content.iter_any():
+                await answer.write(block)
+            return answer
+
+    app = web.Application()
+    app.router.add_route("*", prefix + "{rest:.*}", forward)
+    with running(app) as base:
+        yield f"{base}{prefix.removeprefix('/')}{'?' if query else ''}{query}"
+
+
+@contextlib.contextmanager
+def running(app: web.Application) -> Iterator[str]:
+    """The application on a free port of this machine, in a thread of its own; yields its address."""
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+
+    async def start() -> str:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}/"
+
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield asyncio.run_coroutine_threadsafe(start(), loop).result()
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

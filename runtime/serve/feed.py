@@ -11,7 +11,7 @@ import asyncio
 import json
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -65,7 +65,7 @@ class Feed:
         """Seconds since the last view; NaN before the first."""
         return time.monotonic() - self.last
 
-    async def messages(self) -> AsyncIterator[bytes]:
+    async def messages(self) -> AsyncGenerator[bytes, None]:
         """The newest message each time one is asked for; what came in between is the watcher's loss, and nobody's wait.
 
         To be closed (`contextlib.aclosing`), so that the watcher is no longer counted.
@@ -82,6 +82,8 @@ class Feed:
                     yield seen
         finally:
             self.watchers -= 1
+            if not self.watchers:
+                self._message = b""  # whoever comes in an hour is not to see this hour
 
     async def close(self) -> None:
         """Ends the encoder."""
@@ -96,9 +98,11 @@ class Feed:
             if self._view is None or not self.watchers:
                 continue
             began = time.monotonic()
-            self._message = await self._loop.run_in_executor(self._encoder, self._encode, self._view)
-            news, self._news = self._news, asyncio.Event()
-            news.set()
+            message = await self._loop.run_in_executor(self._encoder, self._encode, self._view)
+            if self.watchers:
+                self._message = message
+                self._news.set()
+                self._news = asyncio.Event()
             await asyncio.sleep(max(0.0, began + PACE - time.monotonic()))
 
     def _encode(self, view: View) -> bytes:

@@ -12,7 +12,7 @@ import importlib
 import math
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -74,19 +74,14 @@ class Routes:
         if self._feed.watchers >= MOST_VIEWERS:
             raise web.HTTPServiceUnavailable(text=f"{MOST_VIEWERS} pages are open already\n")
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-        transport = request.transport
-        if transport is not None:
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        try:
+        if request.transport is not None:
+            line = request.transport.get_extra_info("socket")
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        with _cut_when_stuck(request):
             await response.prepare(request)
             async with contextlib.aclosing(self._feed.messages()) as messages:
                 async for message in messages:
                     await asyncio.wait_for(response.write(message), PATIENCE)
-        except (ConnectionError, asyncio.TimeoutError):
-            pass  # left, or stuck
-        finally:
-            if transport is not None:
-                transport.abort()  # an orderly end would wait for a viewer that does not read
         return response
 
     async def state(self, _: web.Request) -> web.Response:
@@ -120,12 +115,12 @@ class Routes:
             file = None
         if path is None or file is None:
             raise web.HTTPNotFound(text="there is no log\n")
-        with file:
+        with file, _cut_when_stuck(request):
             response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="log{path.suffix}"'})
             response.content_type, response.content_length = "application/octet-stream", size
             await response.prepare(request)
             while size > 0 and (block := await loop.run_in_executor(None, file.read, min(size, 1 << 18))):
-                await response.write(block)
+                await asyncio.wait_for(response.write(block), PATIENCE)
                 size -= len(block)
         return response
 
@@ -151,6 +146,22 @@ class Routes:
         except (IernError, OSError) as error:
             raise web.HTTPConflict(text=f"{error}\n") from error
         return web.Response(status=204)
+
+
+@contextlib.contextmanager
+def _cut_when_stuck(request: web.Request) -> Iterator[None]:
+    """For a long answer: where its reader left, or does not read, or the server ends, the line is cut at once.
+
+    An orderly end would wait until the reader has taken what is on its way to it.
+    """
+    transport = request.transport
+    try:
+        yield
+    except (ConnectionError, asyncio.TimeoutError, asyncio.CancelledError) as error:
+        if transport is not None:
+            transport.abort()
+        if isinstance(error, asyncio.CancelledError):
+            raise
 
 
 def _about(controls: Controls) -> dict[str, Any]:

@@ -93,12 +93,12 @@ async def _start(
     await runner.setup()
     try:
         await web.TCPSite(runner, address.host, address.port).start()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a host that no name can be
         await runner.cleanup()
         routes.close()
         await feed.close()
         raise OutputError(
-            f"cannot listen on port {address.port} of {address.host} ({error.strerror or error}); "
+            f"cannot listen on port {address.port} of {address.host} ({getattr(error, 'strerror', None) or error}); "
             "give another address with --serve"
         ) from error
     return _Server(runner, feed, routes, meter, Address(address.host, runner.addresses[0][1]))

@@ -24,7 +24,7 @@ from iern.runtime.results import record
 from iern.runtime.serve.address import Address, parse_address
 from iern.runtime.serve.routes import PAGE
 from iern.runtime.serve.server import serving
-from page_client import LoopControls, fetch, page, read_message, view, watch
+from page_client import LoopControls, fetch, page, read_message, until, view, watch
 
 
 def samples(text: str) -> dict[tuple[str, str], float]:
@@ -122,6 +122,16 @@ def test_nothing_is_drawn_while_nobody_watches_and_each_frame_once_for_several(c
 
         asyncio.run(asyncio.wait_for(several(), 60))
     assert len(drawn) == len(set(drawn)) > 5
+
+
+def test_who_comes_late_is_shown_the_present(capsys):
+    with page(capsys) as (sink, url):
+        watch(url, sink, [view(1)], bool)
+        sink(view(2))
+        assert until(lambda: samples(fetch(f"{url}metrics").text)["iern_viewers", ""] == 0)
+        sink(view(3))
+        ((about, _), *_) = watch(url, lambda _: None, [view(9)], bool)  # and nothing new comes
+    assert about["frame"] == 3
 
 
 def test_the_picture_is_made_by_whom_the_caller_names(capsys):
@@ -229,6 +239,12 @@ def test_the_pages_own_addresses_are_all_relative():
     named = {"".join(groups) for groups in addresses}
     assert named >= {"page.css", "page.js", "./chart.js", "stream", "state", "recording", "source", "log"}
     assert not {name for name in named if name.startswith(("/", "http", "//"))}
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "two..dots", "192.0.2.1"])
+def test_a_host_that_cannot_be_had_is_said(host):
+    with pytest.raises(OutputError, match=f"of {host} .*--serve"), serving(Address(host, 0)):
+        pass
 
 
 def test_a_port_that_is_taken_is_said_and_nothing_stays_behind():

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
 
 from iern.runtime.serve import routes
-from page_client import fetch, page, view
+from page_client import fetch, page, until, view
 
 PERIOD = 1 / 30
 """seconds between the views of the loop below"""
@@ -44,15 +44,6 @@ def reset(line: socket.socket) -> None:
 def viewers(url: str) -> int:
     (line,) = [line for line in fetch(f"{url}metrics").text.splitlines() if line.startswith("iern_viewers ")]
     return int(float(line.split()[1]))
-
-
-def until(claim, seconds: float = 30) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if claim():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def handles() -> int:

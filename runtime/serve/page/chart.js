@@ -2,10 +2,19 @@
 
 export const SPAN = 60;  // seconds
 const GAP = 2;  // seconds without a value that part a line
-const INK = "#8b949c", GRID = "#2b3238";
+const FAINT = "#8b949c", GRID = "#2b3238";
 
-/** Draws every series until `now` (seconds), from 0 to `top`, with a caption in the corner. */
-export function draw(canvas, series, now, top, caption = "") {
+const STEPS = [1, 2, 5, 10];
+
+/** The least round number that is no less than any value of the series, nor than `least`. */
+export function topOf(series, least) {
+  const highest = Math.max(least, ...series.flatMap(({ points }) => points.map(([, value]) => value)));
+  const power = 10 ** Math.floor(Math.log10(highest));
+  return Number((power * STEPS.find((step) => step * power >= highest * 0.999)).toPrecision(1));
+}
+
+/** Draws every series until `now` (seconds), from 0 to `top`; names them in the corner: [[text, colour], ...]. */
+export function draw(canvas, series, now, top, captions) {
   const scale = window.devicePixelRatio || 1;
   const width = canvas.clientWidth, height = canvas.clientHeight;
   canvas.width = Math.round(width * scale);
@@ -26,14 +35,18 @@ export function draw(canvas, series, now, top, caption = "") {
     }
     pen.stroke();
   }
-  pen.fillStyle = "#e6e8ea";
   pen.font = "12px system-ui, sans-serif";
-  pen.fillText(caption, 6, 15);
+  let left = 6;
+  for (const [text, colour] of captions) {
+    pen.fillStyle = colour;
+    pen.fillText(text, left, 15);
+    left += pen.measureText(text).width + 12;
+  }
 }
 
 function grid(pen, width, y, top) {
   pen.strokeStyle = GRID;
-  pen.fillStyle = INK;
+  pen.fillStyle = FAINT;
   pen.font = "10px system-ui, sans-serif";
   pen.textAlign = "right";
   for (const share of [0, 0.5, 1]) {

@@ -1,6 +1,7 @@
 // Reads the stream of messages (see feed.py) and shows them. All addresses are relative: the page may lie anywhere.
-import { SPAN, draw, push } from "./chart.js";
+import { SPAN, draw, push, topOf } from "./chart.js";
 
+const INK = "#e6e8ea";
 const RETRY = 1000, POLL = 2000, REDRAW = 200;  // ms
 const MOST_FACES = 6;  // charts; more faces are in the picture
 const byId = (id) => document.getElementById(id);
@@ -116,16 +117,17 @@ function forget() {
 }
 
 function redraw() {
-  [...faces].forEach(([key, face]) => {
-    const series = Object.entries(face.expressions).map(([name, points]) => ({ colour: colourOf(names.indexOf(name)), points }));
-    draw(face.canvas, series, now, 1, `face ${key}: ${face.seen < now - 1 ? "gone" : face.answer}`);
-  });
-  const doubts = [...faces.values()].map((face, index) => ({ colour: colourOf(index + 1), points: face.disagreement }));
-  draw(byId("disagreement"), doubts, now, 1, [...faces.keys()].map((key) => `face ${key}`).join(", "));
-  const highest = Math.max(20, ...latency.total.concat(latency.age).map(([, value]) => value));
-  const top = 20 * Math.ceil(highest / 20);
-  const stages = [{ colour: colourOf(1), points: latency.age }, { colour: colourOf(2), points: latency.total }];
-  draw(byId("latency"), stages, now, top, "age, in the loop");
+  const shown = [...faces].map(([key, face], index) => ({ ...face, name: `face ${key}`, colour: colourOf(index + 1) }));
+  for (const { canvas, expressions, name, seen, answer } of shown) {
+    const series = Object.entries(expressions).map(([of, points]) => ({ colour: colourOf(names.indexOf(of)), points }));
+    draw(canvas, series, now, 1, [[`${name}: ${seen < now - 1 ? "gone" : answer}`, INK]]);
+  }
+  const doubts = shown.map(({ name, colour, disagreement }) => ({ name, colour, points: disagreement }));
+  const stages = [{ name: "age", colour: colourOf(1), points: latency.age },
+    { name: "in the loop", colour: colourOf(2), points: latency.total }];
+  for (const [id, series, least] of [["disagreement", doubts, 0.01], ["latency", stages, 10]]) {
+    draw(byId(id), series, now, topOf(series, least), series.map(({ name, colour }) => [name, colour]));
+  }
   legend();
   byId("problem").textContent = Object.values(trouble).filter(Boolean).join("; ");
 }
