@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from iern.runtime.serve.address import Address, parse_address
 from iern.runtime.source_settings import Patience, RawFormat, SourceSettings, parse_raw_format, parse_size
 
 T = TypeVar("T")
@@ -23,6 +25,7 @@ HALF_LIFE = 0.15
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 """Container by suffix and the one codec in it that every OpenCV wheel can write"""
 STILLS = (".png", ".jpg", ".jpeg")
+SHORTEST_TOKEN = 8
 
 EXAMPLES = """\
 examples:
@@ -39,6 +42,8 @@ examples:
   webcam.py --source photo.jpg --headless --still annotated.png
   webcam.py --source photos/ --headless        one line of answers an image
   webcam.py --provider cuda --strict           the GPU, or an error instead of the CPU
+  webcam.py --headless --serve 8080            live on http://127.0.0.1:8080/, on this machine alone
+  webcam.py --headless --serve 0.0.0.0:8080    for the network, at the address printed with its token
   webcam.py --model office.fp16.engine --rebuild
                                                a TensorRT engine, built again where it does not fit
 
@@ -87,6 +92,9 @@ class Options:
     frozen_after: float = Patience.same
     give_up: float = Patience.give_up
     list_cameras: bool = False
+    serve: Address | None = None
+    token: str | None = None
+    allow_source: tuple[str, ...] = ()
 
     @property
     def source_settings(self) -> SourceSettings:
@@ -184,12 +192,35 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         help="look for faces in every Nth frame and follow them between, which is faster (default: 1)",
     )
     add(
+        "--serve",
+        type=_address,
+        metavar="[HOST:]PORT",
+        help="show the loop on a page: for this machine alone, or where HOST is one that others reach, with a token",
+    )
+    add(
+        "--token",
+        type=_token,
+        default=os.environ.get("IERN_TOKEN") or None,
+        help="what the page asks for (default: $IERN_TOKEN; without either one is made up and printed where it is "
+        "needed)",
+    )
+    add(
+        "--allow-source",
+        action="append",
+        default=[],
+        metavar="S",
+        help="another source that may be chosen on the page; repeat it for several",
+    )
+    add(
         "--demo",
         action="store_true",
         help="show it: the source, or the bundled clip where it does not open; a window, or without a display "
         "demo_output/annotated.webm and demo_output/still.png",
     )
-    options = Options(**vars(parser.parse_args(argv)))
+    arguments = vars(parser.parse_args(argv))
+    options = Options(**arguments | {"allow_source": tuple(arguments["allow_source"])})
+    if options.allow_source and not options.serve:
+        parser.error("--allow-source is for the page: give --serve too")
     if options.rebuild and options.model.suffix.lower() != ".engine":
         parser.error(f"--rebuild is for a --model that ends in .engine, found {options.model}")
     return options
@@ -234,6 +265,21 @@ def _fourcc(text: str) -> str:
     if not (len(text) == 4 and text.isascii() and text.isalnum()):
         raise ValueError(f"expected four letters as in MJPG or YUYV, found {text!r}")
     return text.upper()
+
+
+def _address(text: str) -> Address:
+    """An argparse type: where the page is served."""
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _token(text: str) -> str:
+    """An argparse type: a token that is not guessed by trying."""
+    if len(text) < SHORTEST_TOKEN:
+        raise argparse.ArgumentTypeError(f"expected at least {SHORTEST_TOKEN} characters, found {len(text)}")
+    return text
 
 
 def positive(text: str) -> int:
