@@ -18,7 +18,7 @@ from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import OutputError, SourceError
 from iern.runtime.latency import Latency, Tally, counted, stopwatch
 from iern.runtime.options import DEMO_CLIP, Options
-from iern.runtime.outputs import json_lines, print_answers, recording, still
+from iern.runtime.outputs import file_outputs, print_answers
 from iern.runtime.preprocess import crop_faces
 from iern.runtime.rebuild import open_or_rebuild
 from iern.runtime.results import judged_faces
@@ -57,14 +57,20 @@ def run(options: Options) -> None:
             print(f"note: runs on {session.provider}: {session.note}")
         print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
         stack.enter_context(_stopped_by_signals(source))
-        sinks = _open_sinks(options, source, stack)
+        files = stack.enter_context(file_outputs(options, source, session.artifact.expressions))
+        sinks = [*files, *_open_sinks(options, source, stack)]
         try:
             watch(source, FaceDetector(), session, sinks, tally, options.max_frames)
         except SourceError as error:  # what was written until now is whole, so let it be finished
             lost = error
     _report(options, source, session, tally)
+    for note in (note for output in files for note in output.notes):
+        print(f"note: {note}")
     if lost:
         raise lost
+    failures = [f"{output.what}: {output.failure}" for output in files if output.failure]
+    if failures:
+        raise OutputError("; ".join(failures))
 
 
 def watch(
@@ -139,12 +145,6 @@ def _staged(options: Options, source: Source) -> Options:
 def _open_sinks(options: Options, source: Source, stack: contextlib.ExitStack) -> list[Sink]:
     images = isinstance(source, ImageFiles)
     sinks: list[Sink] = [print_answers] if images else []
-    if options.jsonl:
-        sinks.append(stack.enter_context(json_lines(options.jsonl)))
-    if options.record:
-        sinks.append(stack.enter_context(recording(options.record, source.fps * (not source.live))))
-    if options.still:
-        sinks.append(stack.enter_context(still(options.still)))
     if not options.headless:
         print("q or Esc in the window leaves" + ("; any other key shows the next image" if images else ""))
         sinks.append(stack.enter_context(window(source, one_by_one=images)))
@@ -177,6 +177,6 @@ def _report(options: Options, source: Source, session: Session, tally: Tally) ->
         print(f"note: {source.dropped} frames came while the loop was busy and were dropped")
     if source.note:
         print(f"note: {source.note}")
-    for path in (options.record, options.still, options.jsonl):
-        if path and tally.frames:
+    for path in (options.record, options.still, options.jsonl, options.csv, options.summary):
+        if path and path.exists():
             print(f"wrote {path}")

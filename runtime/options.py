@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from iern.runtime.broker import Broker, parse_broker
+
 HERE = Path(__file__).parent
 MODEL = HERE / "models" / "iern_edge.onnx"
 DEMO_CLIP = HERE / "media" / "demo.mp4"
 
-CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
-"""Container by suffix and the one codec in it that every OpenCV wheel can write"""
+RECORDINGS = (".mp4", ".avi", ".webm")
 STILLS = (".png", ".jpg", ".jpeg")
 
 EXAMPLES = """\
@@ -61,6 +62,10 @@ class Options:
     record: Path | None = None
     still: Path | None = None
     jsonl: Path | None = None
+    csv: Path | None = None
+    mqtt: Broker | None = None
+    summary: Path | None = None
+    blur_faces: bool = False
     max_frames: int | None = None
     demo: bool = False
 
@@ -100,9 +105,10 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     add("--headless", action="store_true", help="open no window; for machines without a display")
     add(
         "--record",
-        type=_path_with(tuple(CODECS)),
+        type=_path_with(RECORDINGS),
         metavar="FILE",
-        help="write the annotated video: .mp4 (MPEG-4), .avi (Motion JPEG) or .webm (VP8, plays in browsers)",
+        help="write the annotated video: .mp4 (Motion JPEG), .avi (the same, at a fixed rate) or .webm (VP8, plays in "
+        "browsers); it can be played at any moment, also after a crash",
     )
     add(
         "--still",
@@ -111,6 +117,20 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         help="write the annotated frame with the most faces (the last such) as .png or .jpg",
     )
     add("--jsonl", type=Path, metavar="FILE", help="write one JSON record a frame, see below")
+    add("--csv", type=Path, metavar="FILE", help="write one row a face as CSV; docs/records.md names the columns")
+    add(
+        "--mqtt",
+        type=_broker,
+        metavar="URL",
+        help="publish the JSON records: mqtt://[user:password@]host[:port]/topic; needs pip install 'iern[mqtt]'",
+    )
+    add(
+        "--summary",
+        type=_path_with((".html", ".htm")),
+        metavar="FILE",
+        help="write a page about the session at its end: time per expression and face, timeline, latency",
+    )
+    add("--blur-faces", action="store_true", help="make faces unrecognisable in the recording and the still")
     add("--max-frames", type=positive, metavar="N", help="stop after N frames")
     add(
         "--demo",
@@ -133,6 +153,14 @@ def _path_with(suffixes: tuple[str, ...]) -> Callable[[str], Path]:
         return Path(text)
 
     return path
+
+
+def _broker(text: str) -> Broker:
+    """An argparse type; its message does not repeat the text, which may hold a password."""
+    try:
+        return parse_broker(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:
