@@ -33,7 +33,7 @@ def parse_broker(url: str) -> Broker:
     if parts.scheme != "mqtt" or not parts.hostname:
         raise ValueError(f"{EXPECTED}, found no mqtt:// or no host")
     topic = unquote(parts.path[1:])
-    if not topic or set(topic) & set("+#\0") or parts.query or parts.fragment:
+    if not topic or set(url) & set("#?") or set(topic) & set("+#\0"):
         raise ValueError(f"{EXPECTED}; a topic has at least one letter, and no + # ?")
     user, password = (None if text is None else unquote(text) for text in (parts.username, parts.password))
     return Broker(parts.hostname, port, topic, user, password)

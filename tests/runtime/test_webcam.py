@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -107,6 +108,42 @@ def test_a_video_is_annotated_recorded_and_written_as_data(tmp_path, capsys, mod
     assert sorted(os.listdir(tmp_path)) == ["out.jsonl", "out.mp4", "out.png"]
 
 
+def test_one_run_writes_the_same_answers_in_every_form(tmp_path, capsys, model, clip):
+    lines, table, summary = tmp_path / "out.jsonl", tmp_path / "out.csv", tmp_path / "out.html"
+    outputs = ["--jsonl", str(lines), "--csv", str(table), "--summary", str(summary), "--blur-faces"]
+    assert main(["--source", clip, "--model", model, "--headless", *outputs]) == 0
+    faces = [face["expression"] for record in records(lines) for face in record["faces"]]
+    with open(table, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["expression"] for row in rows if row["expression"]] == faces
+    assert [int(row["frame"]) for row in rows] == [0, 1, 2, 3, 4, 4, 5, 5]
+    assert f"faces in all frames</th><td>{len(faces)}<" in summary.read_text(encoding="utf-8")
+    said = capsys.readouterr()
+    assert all(f"wrote {path}" in said.out for path in (lines, table, summary))
+    assert said.err == ""
+
+
+def test_a_disk_that_fills_up_ends_the_recording_but_not_the_loop(tmp_path, model, clip):
+    """A limit on the size of files stands in for the disk; the records stay below it."""
+    video, lines = tmp_path / "out.avi", tmp_path / "out.jsonl"
+    result = run_program(
+        f"""
+        import resource, sys
+        from iern.runtime.webcam import main
+        resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, resource.RLIM_INFINITY))
+        outputs = ["--record", {str(video)!r}, "--jsonl", {str(lines)!r}]
+        sys.exit(main(["--headless", "--source", {clip!r}, "--model", {model!r}, *outputs]))
+        """
+    )
+    assert result.returncode == 1
+    warning, error = result.stderr.splitlines()
+    assert warning == f"warning: {video}: File too large; the loop goes on without it"
+    assert error == f"error: {video}: File too large"
+    assert f"note: {video}: ended early (File too large), " in result.stdout
+    assert len(records(lines)) == 6
+    assert 1 <= frames_in(video) < 6
+
+
 def test_all_faces_of_a_frame_go_through_one_call(monkeypatch, model, clip):
     batches = []
     run = OnnxSession._run
@@ -198,7 +235,7 @@ def test_ctrl_c_and_sigterm_finish_the_recording(tmp_path, model, number):
         command += ["--model", model, "--record", str(video), "--jsonl", str(lines)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(".out.*.mp4")) and time.monotonic() < deadline:
+        while not video.exists() and time.monotonic() < deadline:
             time.sleep(0.05)  # the recording opens with the first frame
         time.sleep(0.3)
         process.send_signal(number)
@@ -362,7 +399,7 @@ def test_signal_handlers_are_put_back(model, clip):
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_recording(tmp_path, monkeypatch, model, clip):
-    """Two signals within one frame: the second ends the command at once, and nothing half-written stays."""
+    """Two signals within one frame: the second ends the command at once, with what was recorded until then."""
     read = sources.read
 
     def interrupted(capture):
@@ -372,5 +409,6 @@ def test_a_second_ctrl_c_does_not_wait_for_the_recording(tmp_path, monkeypatch, 
 
     monkeypatch.setattr(sources, "read", interrupted)
     monkeypatch.setattr("iern.runtime.capture.read", read)
-    assert main(["--headless", "--source", clip, "--model", model, "--record", str(tmp_path / "out.mp4")]) == 130
-    assert os.listdir(tmp_path) == []
+    video = tmp_path / "out.mp4"
+    assert main(["--headless", "--source", clip, "--model", model, "--record", str(video)]) == 130
+    assert not video.exists() or frames_in(video) <= 1
