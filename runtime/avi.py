@@ -7,17 +7,18 @@ from pathlib import Path
 
 from iern.runtime.containers import Container
 
-LIVE_FPS = 30.0
-"""Pictures a second where the source states no rate."""
+USUAL_FPS = 30.0
+"""Pictures a second where the source states no rate, or nonsense."""
+HIGHEST_FPS = 240.0
 HEADERS = 212
 """bytes before the list of pictures begins"""
 
 
 class Avi(Container):
-    """Pictures are JPEG files. What comes faster than the rate, over one picture ahead of it, is left out."""
+    """Pictures are JPEG files. What comes faster than the rate, by more than a picture, is left out and counted."""
 
     def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
-        super().__init__(path, width, height, fps or LIVE_FPS)
+        super().__init__(path, width, height, fps if 0 < fps <= HIGHEST_FPS else USUAL_FPS)
         self._last = b""
         self._index: list[tuple[int, int]] = []
         self._file.append(self._headers())
@@ -27,9 +28,11 @@ class Avi(Container):
         due = round(seconds * self.fps)
         while len(self._index) < due:
             self._write(self._last)
-        if len(self._index) <= due + 1:
-            self._write(picture)
         self._last = picture
+        if len(self._index) > due + 1:
+            self.left_out += 1
+        else:
+            self._write(picture)
 
     def finish(self) -> None:
         """The index, the sizes and the number of pictures."""

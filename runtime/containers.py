@@ -18,6 +18,9 @@ USUAL_FPS = 15.0
 class Container(ABC):
     """A video file under way. Times are seconds from the first picture, each later than the one before."""
 
+    left_out = 0
+    """pictures that the format has no place for"""
+
     def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
         """`fps` is the source's rate, 0 where it is not known. Raises OSError."""
         self.width = width

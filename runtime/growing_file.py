@@ -35,5 +35,8 @@ class GrowingFile:
         os.pwrite(self._file.fileno(), data, at)
 
     def close(self) -> None:
-        """May be called twice."""
-        self._file.close()
+        """Bring everything to the disk and close; may be called twice."""
+        if not self._file.closed:
+            with contextlib.suppress(OSError):  # a pipe has no disk
+                os.fsync(self._file.fileno())
+            self._file.close()

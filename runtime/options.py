@@ -33,8 +33,9 @@ examples:
 Files and folders give every frame. Cameras and streams give the latest frame only: what the loop
 cannot keep up with is dropped and counted, and the picture never lags behind.
 
-JSON lines: one object a frame with "schema", "frame", "time" (seconds), "name", "faces" and
-"latency_ms". A face has "box" [x, y, width, height] in pixels, "score" (the detector's),
+JSON lines: one object a frame with "schema", "start" (wall clock), "frame", "time" (seconds), "name",
+"segment", "faces" and "latency_ms". A face has "track" (a number that it keeps, or null), "box"
+[x, y, width, height] in pixels, "score" (the detector's),
 "expression", "probability", "probabilities" by expression, "uncertain", and "disagreement": how far
 the answers under the single contexts (strata) lie from their mean, 0 to 1; high means context decides.
 

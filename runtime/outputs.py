@@ -25,7 +25,7 @@ from iern.runtime.sources import Source
 from iern.runtime.summary import summary
 from iern.runtime.view import Sink, View
 
-__all__ = ["csv_lines", "file_outputs", "json_lines", "print_answers", "recording", "still"]
+__all__ = ["csv_lines", "file_outputs", "json_lines", "print_answers", "recorded", "recording", "still"]
 
 
 @contextlib.contextmanager
@@ -52,10 +52,20 @@ def file_outputs(options: Options, source: Source, expressions: Sequence[str]) -
         if options.summary:
             add(summary(options.summary), options.summary)
         if options.record:
-            add(recording(options.record, 0.0 if live else source.fps, blur), options.record, pictures=True)
+            opened.append(threads.enter_context(recorded(options.record, source, blur)))
         if options.still:
             add(still(options.still, blur), options.still, pictures=True)
         yield opened
+
+
+@contextlib.contextmanager
+def recorded(path: Path, source: Source, blur_faces: bool = False) -> Iterator[Background]:
+    """A recording of the source's views from now until the block ends, in the background."""
+    with (
+        recording(path, 0.0 if source.live else source.fps, blur_faces) as sink,
+        in_background(sink, str(path), source.live, pictures=True) as output,
+    ):
+        yield output
 
 
 def print_answers(view: View) -> None:

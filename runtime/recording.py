@@ -19,6 +19,7 @@ from iern.runtime.avi import Avi
 from iern.runtime.containers import Container
 from iern.runtime.errors import OutputError
 from iern.runtime.images import Image
+from iern.runtime.latency import counted
 from iern.runtime.mp4 import Mp4
 from iern.runtime.privacy import face_blur
 from iern.runtime.view import Sink, View
@@ -99,12 +100,17 @@ class Recorder:
         container, self._container = self._container, None
         if container is None:
             return
+        path = self.paths[-1]
         try:
             container.close()
         except OSError as error:
             print(
-                f"warning: {self.paths[-1]}: has no index ({error.strerror}); it plays, but seeking is slow",
-                file=sys.stderr,
+                f"warning: {path}: no index ({error.strerror}); it plays, but seeks slowly", file=sys.stderr, flush=True
+            )
+        if container.left_out:
+            print(
+                f"note: {path}: left out {counted(container.left_out, 'frame')} that came faster than the "
+                f"{container.fps:g} a second of this format; .mp4 and .webm have room for all",
                 flush=True,
             )
 
