@@ -58,7 +58,7 @@ def run(options: Options) -> None:
         print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
         stack.enter_context(_stopped_by_signals(source))
         files = stack.enter_context(file_outputs(options, source, session.artifact.expressions))
-        sinks = [*files, *_open_sinks(options, source, stack)]
+        sinks: list[Sink] = [*files, *_open_sinks(options, source, stack)]
         try:
             watch(source, FaceDetector(), session, sinks, tally, options.max_frames)
         except SourceError as error:  # what was written until now is whole, so let it be finished

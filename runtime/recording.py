@@ -104,9 +104,8 @@ class Recorder:
         try:
             container.close()
         except OSError as error:
-            print(
-                f"warning: {path}: no index ({error.strerror}); it plays, but seeks slowly", file=sys.stderr, flush=True
-            )
+            text = f"warning: {path}: has no index ({error.strerror}); it plays, but seeks slowly"
+            print(text, file=sys.stderr, flush=True)
         if container.left_out:
             print(
                 f"note: {path}: left out {counted(container.left_out, 'frame')} that came faster than the "
