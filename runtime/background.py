@@ -65,13 +65,13 @@ class Background:
         self._thread.join()
 
     @property
-    def notes(self) -> list[str]:
-        """What there is to say at the end."""
+    def note(self) -> str:
+        """What there is to say at the end; empty where nothing was lost."""
         if self.failure:
-            return [f"{self.what}: ended early ({self.failure}), {counted(self.dropped, 'frame')} not written"]
+            return f"{self.what}: ended early ({self.failure}), {counted(self.dropped, 'frame')} not written"
         if self.dropped:
-            return [f"{self.what}: {counted(self.dropped, 'frame')} left out, since it could not keep up"]
-        return []
+            return f"{self.what}: left out {counted(self.dropped, 'frame')}, since it could not keep up"
+        return ""
 
     def _work(self) -> None:
         while not self._abandoned.is_set():
@@ -109,3 +109,5 @@ def in_background(sink: Sink, what: str, live: bool, pictures: bool = False) -> 
         background.finish(in_a_hurry=True)
         raise
     background.finish()
+    if background.note:
+        print(f"note: {background.note}", flush=True)

@@ -18,7 +18,7 @@ from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import OutputError, SourceError
 from iern.runtime.latency import Latency, Tally, counted, stopwatch
 from iern.runtime.options import DEMO_CLIP, Options
-from iern.runtime.outputs import file_outputs, print_answers
+from iern.runtime.outputs import file_outputs, print_answers, recorded
 from iern.runtime.preprocess import crop_faces
 from iern.runtime.rebuild import open_or_rebuild
 from iern.runtime.results import judged_faces
@@ -57,15 +57,15 @@ def run(options: Options) -> None:
             print(f"note: runs on {session.provider}: {session.note}")
         print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
         stack.enter_context(_stopped_by_signals(source))
-        files = stack.enter_context(file_outputs(options, source, session.artifact.expressions))
+        files = list(stack.enter_context(file_outputs(options, source, session.artifact.expressions)))
+        if options.record:
+            files.append(stack.enter_context(recorded(options.record, source, options.blur_faces)))
         sinks: list[Sink] = [*files, *_open_sinks(options, source, stack)]
         try:
             watch(source, FaceDetector(), session, sinks, tally, options.max_frames)
         except SourceError as error:  # what was written until now is whole, so let it be finished
             lost = error
     _report(options, source, session, tally)
-    for note in (note for output in files for note in output.notes):
-        print(f"note: {note}")
     if lost:
         raise lost
     failures = [f"{output.what}: {output.failure}" for output in files if output.failure]

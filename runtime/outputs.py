@@ -30,10 +30,9 @@ __all__ = ["csv_lines", "file_outputs", "json_lines", "print_answers", "recorded
 
 @contextlib.contextmanager
 def file_outputs(options: Options, source: Source, expressions: Sequence[str]) -> Iterator[list[Background]]:
-    """The sinks of all that is to be written or sent, none of which makes a live source's loop wait.
+    """The sinks of all that is to be written or sent but the recording; none makes a live source's loop wait.
 
-    When the block has ended, each has `notes` about what it left out, and `failure` where it ended before the loop.
-    Raises OutputError and OSError where one cannot begin.
+    One that ended before the loop has a `failure`. Raises OutputError and OSError where one cannot begin.
     """
     blur, live = options.blur_faces, source.live
     with contextlib.ExitStack() as outputs, contextlib.ExitStack() as threads:  # all threads end before any output
@@ -51,8 +50,6 @@ def file_outputs(options: Options, source: Source, expressions: Sequence[str]) -
             add(mqtt_records(options.mqtt), options.mqtt)
         if options.summary:
             add(summary(options.summary), options.summary)
-        if options.record:
-            opened.append(threads.enter_context(recorded(options.record, source, blur)))
         if options.still:
             add(still(options.still, blur), options.still, pictures=True)
         yield opened

@@ -28,7 +28,7 @@ def test_a_slow_output_of_a_live_source_loses_frames_and_counts_them_but_the_loo
     assert len(got) + output.dropped == 100
     assert len(got) in (PICTURES, PICTURES + 1)
     assert got == sorted(got)
-    assert output.notes == [f"out.mp4: {output.dropped} frames left out, since it could not keep up"]
+    assert output.note == f"out.mp4: left out {output.dropped} frames, since it could not keep up"
 
 
 def test_a_slow_output_of_a_file_loses_nothing():
@@ -42,7 +42,7 @@ def test_a_slow_output_of_a_file_loses_nothing():
         for index in range(5 * PICTURES):
             output(view(index))
     assert got == list(range(5 * PICTURES))
-    assert output.notes == []
+    assert output.note == ""
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -69,7 +69,8 @@ def test_an_output_that_fails_is_said_at_once_and_the_loop_goes_on(capsys, live,
             output(view(index))
         assert capsys.readouterr().err == f"warning: out.mp4: {said}; the loop goes on without it\n"
     assert output.failure == said
-    assert output.notes == [f"out.mp4: ended early ({said}), 48 frames not written"]
+    assert output.note == f"out.mp4: ended early ({said}), 48 frames not written"
+    assert capsys.readouterr().out == f"note: {output.note}\n"
 
 
 def test_a_loop_of_a_file_that_waits_for_an_output_which_then_fails_goes_on():

@@ -151,17 +151,28 @@ def test_a_clock_that_jumps_begins_another_segment_and_both_play(tmp_path, capsy
     assert "clock jumped" in capsys.readouterr().out
 
 
-def test_a_source_that_came_back_begins_another_segment(tmp_path, capsys):
-    class Returned(type(view(0).frame)):
-        segment = 1
+def in_segment(number: int, seen: View) -> View:
+    """The view with a frame that knows the segment of its source."""
 
-    frame = view(150, 0.2).frame
-    back = Returned(
-        **{field.name: getattr(frame, field.name) for field in dataclasses.fields(frame) if field.name != "segment"}
-    )
-    record(tmp_path / "out.mp4", [view(50), view(50, 0.1), dataclasses.replace(view(0), frame=back)])
+    class Numbered(type(seen.frame)):
+        segment = number
+
+    values = {field.name: getattr(seen.frame, field.name) for field in dataclasses.fields(seen.frame)}
+    values.pop("segment", None)
+    return dataclasses.replace(seen, frame=Numbered(**values))
+
+
+def test_a_source_that_came_back_begins_another_segment(tmp_path, capsys):
+    record(tmp_path / "out.mp4", [view(50), view(50, 0.1), in_segment(1, view(150, 0.2))])
     assert levels(tmp_path / "out-001.mp4") == pytest.approx([150], abs=3)
-    assert "the source came back: the recording goes on in" in capsys.readouterr().out
+    assert "the source came back, or its clock was set anew: the recording goes on in" in capsys.readouterr().out
+
+
+def test_pictures_of_a_folder_stay_in_one_file_also_where_their_sizes_count_as_segments(tmp_path):
+    widths = (64, 60, 64, 64)
+    record(tmp_path / "out.mp4", [in_segment(min(i, 2), view(9, i, width=w)) for i, w in enumerate(widths)], fps=1)
+    assert os.listdir(tmp_path) == ["out.mp4"]
+    assert len(played(tmp_path / "out.mp4")) == 4
 
 
 def test_a_file_that_has_grown_large_is_followed_by_another(tmp_path, monkeypatch):
