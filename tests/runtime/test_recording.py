@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -153,13 +154,9 @@ def test_a_clock_that_jumps_begins_another_segment_and_both_play(tmp_path, capsy
 
 def in_segment(number: int, seen: View) -> View:
     """The view with a frame that knows the segment of its source."""
-
-    class Numbered(type(seen.frame)):
-        segment = number
-
-    values = {field.name: getattr(seen.frame, field.name) for field in dataclasses.fields(seen.frame)}
-    values.pop("segment", None)
-    return dataclasses.replace(seen, frame=Numbered(**values))
+    frame = seen.frame
+    values = {field.name: getattr(frame, field.name) for field in dataclasses.fields(frame)}
+    return dataclasses.replace(seen, frame=SimpleNamespace(**{**values, "segment": number}))
 
 
 def test_a_source_that_came_back_begins_another_segment(tmp_path, capsys):
