@@ -9,7 +9,7 @@ from pathlib import Path
 
 from iern.runtime.digest import Digest, Seconds, class_start
 from iern.runtime.files import write_text
-from iern.runtime.overlay import PALETTE, Colour
+from iern.runtime.overlay import PALETTE
 from iern.runtime.results import UNCERTAIN
 from iern.runtime.view import Sink
 
@@ -72,7 +72,7 @@ def page(digest: Digest) -> str:
     )
 
 
-def _css(colour: Colour) -> str:
+def _css(colour: tuple[int, int, int]) -> str:
     blue, green, red = colour
     return f"#{red:02x}{green:02x}{blue:02x}"
 
