@@ -18,7 +18,7 @@ from iern.runtime.handover import in_thread
 from iern.runtime.judge import Failures, Judge, Judged, judged
 from iern.runtime.latency import Tally, counted
 from iern.runtime.options import DEMO_CLIP, Options
-from iern.runtime.outputs import json_lines, print_answers, recording, still
+from iern.runtime.outputs import file_outputs, print_answers, recorded
 from iern.runtime.rebuild import open_or_rebuild
 from iern.runtime.record_switch import RecordSwitch
 from iern.runtime.session import Session, open_session
@@ -65,7 +65,9 @@ def run(options: Options) -> None:
             print(f"{source.name}: {source.details}")
         print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
         stack.enter_context(_stopped_by_signals(source))
+        files = list(stack.enter_context(file_outputs(options, source, session.artifact.expressions)))
         sinks, each_turn = _open_sinks(options, source, stack)
+        sinks = [*files, *sinks]
         try:
             watch(source, Judge(FaceDetector(), session), sinks, tally, options.max_frames, each_turn)
         except Exception as error:  # whatever ended it, what was written until now is whole: let it be finished
@@ -168,18 +170,15 @@ def _staged(options: Options, source: Source) -> Options:
 def _open_sinks(options: Options, source: Source, stack: contextlib.ExitStack) -> tuple[list[Sink], Callable[[], None]]:
     """Where the views go, and what to call at each turn of the loop."""
     images = isinstance(source, ImageFiles)
-    fps = source.fps * (not source.live)
     folder = options.record.parent if options.record else Path()
-    recorder = stack.enter_context(RecordSwitch(lambda path: recording(path, fps), folder, options.record))
+    recorder = stack.enter_context(
+        RecordSwitch(lambda path: recorded(path, source, options.blur_faces), folder, options.record)
+    )
     sinks: list[Sink] = [recorder]
     if images:
         sinks.append(print_answers)
     if source.live:
         sinks.append(_every_minute())
-    if options.jsonl:
-        sinks.append(stack.enter_context(json_lines(options.jsonl)))
-    if options.still:
-        sinks.append(stack.enter_context(still(options.still)))
     if options.headless:
         return sinks, lambda: None
     print(
@@ -218,6 +217,6 @@ def _report(options: Options, source: Source, session: Session, tally: Tally) ->
         print(f"note: {counted(tally.failed, 'frame')} got no answer")
     if source.note:
         print(f"note: {source.note}")
-    for path in (options.still, options.jsonl):
-        if path and tally.frames:
+    for path in (options.still, options.jsonl, options.csv, options.summary):
+        if path and path.exists():
             print(f"wrote {path}")

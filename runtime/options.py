@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from iern.runtime.broker import Broker, parse_broker
 from iern.runtime.serve.address import Address, parse_address
 from iern.runtime.source_settings import Patience, RawFormat, SourceSettings, parse_raw_format, parse_size
 
@@ -22,8 +23,7 @@ DEMO_CLIP = HERE / "media" / "demo.mp4"
 HALF_LIFE = 0.15
 """Seconds after which an answer to a face counts half; see benchmarks/results/flicker.md."""
 
-CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
-"""Container by suffix and the one codec in it that every OpenCV wheel can write"""
+RECORDINGS = (".mp4", ".avi", ".webm")
 STILLS = (".png", ".jpg", ".jpeg")
 SHORTEST_TOKEN = 8
 
@@ -52,8 +52,9 @@ cannot keep up with is dropped and counted, and the picture never lags behind. A
 lost, silent, black or frozen is opened anew, again and again, until --give-up; one that is absent at the
 start is an error.
 
-JSON lines: one object a frame with "schema", "frame", "time" (seconds), "name", "faces" and
-"latency_ms". A face has "box" [x, y, width, height] in pixels, "score" (the detector's),
+JSON lines: one object a frame with "schema", "start" (wall clock), "frame", "time" (seconds), "name",
+"segment", "faces" and "latency_ms". A face has "track" (a number that it keeps, or null), "box"
+[x, y, width, height] in pixels, "score" (the detector's),
 "expression", "probability", "probabilities" by expression, "uncertain", and "disagreement": how far
 the answers under the single contexts (strata) lie from their mean, 0 to 1; high means context decides.
 
@@ -81,6 +82,10 @@ class Options:
     record: Path | None = None
     still: Path | None = None
     jsonl: Path | None = None
+    csv: Path | None = None
+    mqtt: Broker | None = None
+    summary: Path | None = None
+    blur_faces: bool = False
     max_frames: int | None = None
     half_life: float = HALF_LIFE
     detect_every: int = 1
@@ -164,9 +169,10 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     add("--headless", action="store_true", help="open no window; for machines without a display")
     add(
         "--record",
-        type=_path_with(tuple(CODECS)),
+        type=_path_with(RECORDINGS),
         metavar="FILE",
-        help="write the annotated video: .mp4 (MPEG-4), .avi (Motion JPEG) or .webm (VP8, plays in browsers)",
+        help="write the annotated video: .mp4 (Motion JPEG), .avi (the same, at a fixed rate) or .webm (VP8, plays in "
+        "browsers); it can be played at any moment, also after a crash",
     )
     add(
         "--still",
@@ -175,6 +181,20 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         help="write the annotated frame with the most faces (the last such) as .png or .jpg",
     )
     add("--jsonl", type=Path, metavar="FILE", help="write one JSON record a frame, see below")
+    add("--csv", type=Path, metavar="FILE", help="write one row a face as CSV; docs/records.md names the columns")
+    add(
+        "--mqtt",
+        type=_broker,
+        metavar="URL",
+        help="publish the JSON records: mqtt://[user:password@]host[:port]/topic; needs pip install 'iern[mqtt]'",
+    )
+    add(
+        "--summary",
+        type=_path_with((".html", ".htm")),
+        metavar="FILE",
+        help="write a page about the session at its end: time per expression and face, timeline, latency",
+    )
+    add("--blur-faces", action="store_true", help="make faces unrecognisable in the recording and the still")
     add("--max-frames", type=positive, metavar="N", help="stop after N frames")
     add(
         "--half-life",
@@ -280,6 +300,14 @@ def _token(text: str) -> str:
     if len(text) < SHORTEST_TOKEN:
         raise argparse.ArgumentTypeError(f"expected at least {SHORTEST_TOKEN} characters, found {len(text)}")
     return text
+
+
+def _broker(text: str) -> Broker:
+    """An argparse type; its message does not repeat the text, which may hold a password."""
+    try:
+        return parse_broker(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:
