@@ -55,6 +55,10 @@ class Finder:
         self._followed = 0
         return faces
 
+    def new_scene(self) -> None:
+        """Detect in the next frame, whenever that is."""
+        self._last = -np.inf
+
 
 class Follower:
     """`follower(frame)` -> the faces given to `start`, where they are now; None where one of them was lost."""

@@ -1,4 +1,4 @@
-"""What stands between a frame and its faces: detect, crop, one call of the model; and what happens where that fails."""
+"""What stands between a frame and its faces over time, and what happens where that fails."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import IernError, SessionError, one_line
-from iern.runtime.latency import Latency, Tally, counted, stopwatch
-from iern.runtime.preprocess import crop_faces
-from iern.runtime.results import Face, judged_faces
+from iern.runtime.latency import Latency, Tally, counted
+from iern.runtime.options import HALF_LIFE
+from iern.runtime.perceive import Faces
+from iern.runtime.results import Face
 from iern.runtime.session import Session
 from iern.runtime.sources import Frame
 
@@ -30,10 +31,15 @@ class Judged:
 
 
 class Judge:
-    """`judge(frame)` -> its faces with their expressions. Belongs to one thread, as its detector does."""
+    """`judge(frame)` -> its faces with their expressions. One source each, one thread each, as the detector."""
 
-    def __init__(self, detector: FaceDetector, session: Session) -> None:
+    def __init__(
+        self, detector: FaceDetector, session: Session, *, detect_every: int = 1, half_life: float = HALF_LIFE
+    ) -> None:
+        """`detect_every` and `half_life`: see `Faces`."""
         self._detector, self._session = detector, session
+        self._perceive = Faces(detector, session, detect_every=detect_every, half_life=half_life)
+        self._segment = 0
         self.provider = session.provider
         """where the model runs"""
 
@@ -44,16 +50,12 @@ class Judge:
 
     def __call__(self, frame: Frame) -> Judged:
         """Raises what the detector and the session raise."""
-        artifact = self._session.artifact
-        lap = stopwatch()
-        detections = self._detector(frame.image)
-        detect = lap()
-        crops = crop_faces(frame.image, detections, artifact.input)
-        preprocess = lap()
-        answer = self._session(crops)  # one call, however many faces
-        faces = judged_faces(detections, answer, artifact)
-        latency = Latency(detect, preprocess, infer=lap(), age=1000 * (time.monotonic() - frame.captured))
-        return Judged(frame, faces, latency)
+        if frame.segment != self._segment:
+            self._segment = frame.segment
+            self._perceive.new_scene()
+        seen = self._perceive(frame.image, frame.time)
+        age = 1000 * (time.monotonic() - frame.captured)
+        return Judged(frame, seen.faces, Latency(seen.detect, seen.preprocess, seen.infer, age))
 
 
 class Failures:

@@ -8,10 +8,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from iern.runtime.background import Background
 from iern.runtime.capture import open_source, silence_opencv
+from iern.runtime.chosen import Chosen
 from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import OutputError, SourceError
 from iern.runtime.handover import in_thread
@@ -19,8 +22,11 @@ from iern.runtime.judge import Failures, Judge, Judged, judged
 from iern.runtime.latency import Tally, counted
 from iern.runtime.options import DEMO_CLIP, Options
 from iern.runtime.outputs import file_outputs, print_answers, recorded
+from iern.runtime.privacy import without_faces
 from iern.runtime.rebuild import open_or_rebuild
 from iern.runtime.record_switch import RecordSwitch
+from iern.runtime.serve.address import Address
+from iern.runtime.service import READY, STOPPING, heartbeat, notify
 from iern.runtime.session import Session, open_session
 from iern.runtime.sources import ImageFiles, Source
 from iern.runtime.threads import limit_opencv
@@ -42,13 +48,14 @@ def run(options: Options) -> None:
     """Open model and source, watch until the end, and say what came of it and where it is.
 
     Raises IernError where something cannot be opened or written. What ends the loop against its will, a lost source
-    or an error in any of its threads, is raised once the outputs are finished.
+    or an error in any of its threads, is raised once the outputs are finished; so is the failure of an output, without
+    which the loop went on.
     """
     silence_opencv()
     limit_opencv()
     problem = "" if options.headless else window_problem()
     if problem and not options.demo:
-        raise OutputError(f"{problem}; use --headless, with --record, --still or --jsonl to keep the answers")
+        raise OutputError(f"{problem}; use --headless, with --serve to watch or --jsonl to keep the answers")
     tally = Tally()
     lost: Exception | None = None
     if options.provider == "tensorrt" and options.model.suffix.lower() == ".onnx":
@@ -65,16 +72,21 @@ def run(options: Options) -> None:
             print(f"{source.name}: {source.details}")
         print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
         stack.enter_context(_stopped_by_signals(source))
-        files = list(stack.enter_context(file_outputs(options, source, session.artifact.expressions)))
-        sinks, each_turn = _open_sinks(options, source, stack)
-        sinks = [*files, *sinks]
+        outputs = _open_outputs(options, source, session, stack)
+        judge = Judge(FaceDetector(), session, detect_every=options.detect_every, half_life=options.half_life)
+        notify(READY)
         try:
-            watch(source, Judge(FaceDetector(), session), sinks, tally, options.max_frames, each_turn)
+            watch(source, judge, outputs.sinks, tally, options.max_frames, [heartbeat(), *outputs.turns])
         except Exception as error:  # whatever ended it, what was written until now is whole: let it be finished
             lost = error
+        notify(STOPPING)
     _report(options, source, session, tally)
+    for path in _written(options, tally, outputs):
+        print(f"wrote {path}")
     if lost:
         raise lost
+    if outputs.failures:
+        raise OutputError("; ".join(outputs.failures.values()))
 
 
 def watch(
@@ -83,13 +95,13 @@ def watch(
     sinks: Sequence[Sink],
     tally: Tally,
     max_frames: int | None = None,
-    each_turn: Callable[[], None] = lambda: None,
+    turns: Sequence[Callable[[], None]] = (),
 ) -> None:
     """Judge the source's frames and hand them to the sinks; `tally` counts along.
 
-    Reading and judging have a thread each; the sinks are called in this one, and `each_turn` whether there is something
-    for them or not. Of a live source each thread takes the latest: however slow one is, no picture grows old. Of files
-    every frame goes all the way, in order. What ends a thread is raised here.
+    Reading and judging have a thread each; the sinks are called in this one, and `turns` many times a second, whether
+    there is something for the sinks or not. Of a live source each thread takes the latest: however slow one is, no
+    picture grows old. Of files every frame goes all the way, in order. What ends a thread is raised here.
     """
     judge.warm_up()
     with contextlib.ExitStack() as stack:
@@ -99,7 +111,8 @@ def watch(
         ready = stack.enter_context(in_thread(answers, latest=source.live, name="inference"))
         stack.callback(source.stop)  # first of all at the end: it lets the threads go
         while not (source.stopped or ready.ended):
-            each_turn()
+            for turn in turns:
+                turn()
             answer = ready.take(GLANCE)
             if answer is None:
                 continue
@@ -148,12 +161,15 @@ def _open_model(options: Options) -> Session:
 def _open(options: Options) -> Source:
     """The source asked for; for the demo the bundled clip where that one does not open."""
     try:
-        return open_source(options.source, options.source_settings)
+        spec, source = options.source, open_source(options.source, options.source_settings)
     except SourceError as error:
         if not options.demo:
             raise
         print(f"{error}\nplaying the bundled clip instead")
-        return open_source(str(DEMO_CLIP))
+        spec, source = str(DEMO_CLIP), open_source(str(DEMO_CLIP))
+    if not options.allow_source:
+        return source
+    return Chosen(source, spec, options.allow_source, options.source_settings)
 
 
 def _staged(options: Options, source: Source) -> Options:
@@ -167,26 +183,52 @@ def _staged(options: Options, source: Source) -> Options:
     )
 
 
-def _open_sinks(options: Options, source: Source, stack: contextlib.ExitStack) -> tuple[list[Sink], Callable[[], None]]:
-    """Where the views go, and what to call at each turn of the loop."""
+@dataclass(frozen=True)
+class _Outputs:
+    """Where the views go, and what is to be called at each turn of the loop."""
+
+    files: Sequence[Background]
+    recorder: RecordSwitch
+    sinks: Sequence[Sink]
+    turns: Sequence[Callable[[], None]]
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """By output, in words: those without which the loop went on."""
+        failed = {output.what: f"{output.what}: {output.failure}" for output in self.files if output.failure}
+        return failed | ({"recording": self.recorder.failure} if self.recorder.failure else {})
+
+
+def _open_outputs(options: Options, source: Source, session: Session, stack: contextlib.ExitStack) -> _Outputs:
     images = isinstance(source, ImageFiles)
     folder = options.record.parent if options.record else Path()
-    recorder = stack.enter_context(
-        RecordSwitch(lambda path: recorded(path, source, options.blur_faces), folder, options.record)
-    )
-    sinks: list[Sink] = [recorder]
+    files = stack.enter_context(file_outputs(options, source, session.artifact.expressions))
+    recorder = stack.enter_context(RecordSwitch(lambda path: recorded(path, source), folder, options.record))
+    sinks: list[Sink] = [*files, recorder]
+    turns = [recorder.turn]
     if images:
         sinks.append(print_answers)
     if source.live:
         sinks.append(_every_minute())
-    if options.headless:
-        return sinks, lambda: None
-    print(
-        "keys in the window: h shows them, q leaves" + ("; any other shows the next image" if images else ""),
-        flush=True,
-    )
-    screen = stack.enter_context(window(source, images, recorder, folder))
-    return [*sinks, screen], screen.hear
+    if options.serve:
+        sinks.append(stack.enter_context(_page(options.serve, options, source, recorder)))
+    if not options.headless:
+        next_image = "; any other shows the next image" if images else ""
+        print(f"keys in the window: h shows them, q leaves{next_image}", flush=True)
+        screen = stack.enter_context(window(source, images, recorder, folder))
+        sinks.append(screen)
+        turns.append(screen.hear)
+    return _Outputs(files, recorder, [without_faces(sinks)] if options.blur_faces else sinks, turns)
+
+
+def _page(
+    address: Address, options: Options, source: Source, recorder: RecordSwitch
+) -> contextlib.AbstractContextManager[Sink]:
+    from iern.runtime.serve.loop_controls import LoopControls  # late: a loop without a page needs no server
+    from iern.runtime.serve.server import serving
+
+    choice = source if isinstance(source, Chosen) else None
+    return serving(address, options.token, LoopControls(recorder, options.jsonl or options.csv, choice))
 
 
 @contextlib.contextmanager
@@ -217,6 +259,9 @@ def _report(options: Options, source: Source, session: Session, tally: Tally) ->
         print(f"note: {counted(tally.failed, 'frame')} got no answer")
     if source.note:
         print(f"note: {source.note}")
-    for path in (options.still, options.jsonl, options.csv, options.summary):
-        if path and path.exists():
-            print(f"wrote {path}")
+
+
+def _written(options: Options, tally: Tally, outputs: _Outputs) -> list[Path]:
+    """The files that hold what was asked of them; of recordings, `RecordSwitch` tells."""
+    asked = (options.still, options.jsonl, options.csv, options.summary)
+    return [path for path in asked if path and tally.frames and str(path) not in outputs.failures]

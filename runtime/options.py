@@ -194,7 +194,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         metavar="FILE",
         help="write a page about the session at its end: time per expression and face, timeline, latency",
     )
-    add("--blur-faces", action="store_true", help="make faces unrecognisable in the recording and the still")
+    add("--blur-faces", action="store_true", help="make faces unrecognisable in all pictures: window, page, files")
     add("--max-frames", type=positive, metavar="N", help="stop after N frames")
     add(
         "--half-life",

@@ -17,7 +17,6 @@ from iern.runtime.errors import OutputError
 from iern.runtime.files import atomic_path
 from iern.runtime.mqtt import mqtt_records
 from iern.runtime.options import Options
-from iern.runtime.privacy import face_blur
 from iern.runtime.recording import recording
 from iern.runtime.records import csv_lines, json_lines
 from iern.runtime.results import UNCERTAIN
@@ -34,7 +33,7 @@ def file_outputs(options: Options, source: Source, expressions: Sequence[str]) -
 
     One that ended before the loop has a `failure`. Raises OutputError and OSError where one cannot begin.
     """
-    blur, live = options.blur_faces, source.live
+    live = source.live
     with contextlib.ExitStack() as outputs, contextlib.ExitStack() as threads:  # all threads end before any output
         opened: list[Background] = []
 
@@ -51,15 +50,15 @@ def file_outputs(options: Options, source: Source, expressions: Sequence[str]) -
         if options.summary:
             add(summary(options.summary), options.summary)
         if options.still:
-            add(still(options.still, blur), options.still, pictures=True)
+            add(still(options.still), options.still, pictures=True)
         yield opened
 
 
 @contextlib.contextmanager
-def recorded(path: Path, source: Source, blur_faces: bool = False) -> Iterator[Background]:
+def recorded(path: Path, source: Source) -> Iterator[Background]:
     """A recording of the source's views from now until the block ends, in the background."""
     with (
-        recording(path, 0.0 if source.live else source.fps, blur_faces) as sink,
+        recording(path, 0.0 if source.live else source.fps) as sink,
         in_background(sink, str(path), source.live, pictures=True) as output,
     ):
         yield output
@@ -74,15 +73,12 @@ def print_answers(view: View) -> None:
 
 
 @contextlib.contextmanager
-def still(path: Path, blur_faces: bool = False) -> Iterator[Sink]:
+def still(path: Path) -> Iterator[Sink]:
     """A picture of the frame with the most faces, the last one of several such."""
-    blur = face_blur() if blur_faces else None
     best: View | None = None
 
     def consider(view: View) -> None:
         nonlocal best
-        if blur:
-            view = blur(view)
         if best is None or len(view.faces) >= len(best.faces):
             best = view
 

@@ -66,6 +66,11 @@ class Faces:
         faces = self._judged(detections, ids, self.session(crops), seconds)
         return Perceived(faces, detect, preprocess, infer=lap())
 
+    def new_scene(self) -> None:
+        """What follows shows something else, or from elsewhere: no face in it continues one from before."""
+        self._find.new_scene()
+        self._tracker.new_scene()
+
     def _judged(
         self, detections: Sequence[Detection], ids: Sequence[int], answer: Answer, seconds: float
     ) -> list[Face]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from iern.runtime.images import Image
 from iern.runtime.results import Face
-from iern.runtime.view import View
+from iern.runtime.view import Sink, View
 
 MARGIN = 0.35
 """Part of the box's longer side that is added on every side: hair, ears and chin tell who it is, too."""
@@ -47,6 +47,18 @@ def face_blur() -> Callable[[View], View]:
         return dataclasses.replace(view, frame=dataclasses.replace(view.frame, image=without))
 
     return blur
+
+
+def without_faces(sinks: Sequence[Sink]) -> Sink:
+    """One sink for all of these, which see no face: blurred once for all, before anybody draws or keeps a picture."""
+    blur = face_blur()
+
+    def hand_over(view: View) -> None:
+        hidden = blur(view)
+        for sink in sinks:
+            sink(hidden)
+
+    return hand_over
 
 
 def _without(image: Image, regions: Sequence[Region]) -> Image:

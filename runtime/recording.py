@@ -21,7 +21,6 @@ from iern.runtime.errors import OutputError
 from iern.runtime.images import Image
 from iern.runtime.latency import counted
 from iern.runtime.mp4 import Mp4
-from iern.runtime.privacy import face_blur
 from iern.runtime.view import Sink, View
 from iern.runtime.webm import WebM
 
@@ -53,7 +52,7 @@ STEP = 0.001
 
 
 @contextlib.contextmanager
-def recording(path: Path, fps: float, blur_faces: bool = False) -> Iterator[Sink]:
+def recording(path: Path, fps: float) -> Iterator[Sink]:
     """A video of the annotated frames in their own time; no frames, no file. `fps` is the source's, of a live one 0.
 
     Goes on in NAME-001.EXT, and says so, where the size of a live source's frames changes, where the source came back
@@ -62,7 +61,7 @@ def recording(path: Path, fps: float, blur_faces: bool = False) -> Iterator[Sink
     path.parent.mkdir(parents=True, exist_ok=True)  # what can be known to fail fails before the first frame
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"{path}: {path.parent} may not be written to; choose another folder")
-    recorder = Recorder(path, fps, blur_faces)
+    recorder = Recorder(path, fps)
     try:
         yield recorder.add
     finally:
@@ -72,19 +71,18 @@ def recording(path: Path, fps: float, blur_faces: bool = False) -> Iterator[Sink
 class Recorder:
     """The segments of one recording, one after the other."""
 
-    def __init__(self, path: Path, fps: float, blur_faces: bool = False) -> None:
+    def __init__(self, path: Path, fps: float) -> None:
         self.paths: list[Path] = []
         """the files begun until now"""
         self._path, self._fps, self._live = path, fps, not fps
         self._format = FORMATS[path.suffix.lower()]
-        self._blur = face_blur() if blur_faces else None
         self._container: Container | None = None
         self._segment, self._shape = 0, (0, 0)
         self._origin = self._last = 0.0
 
     def add(self, view: View) -> None:
         """One more frame. Raises OSError where it cannot be written, and OutputError where it cannot be encoded."""
-        image = (self._blur(view) if self._blur else view).annotated
+        image = view.annotated
         reason = self._reason_to_part(view, image)
         if self._container is None or reason:
             self._begin(image, reason)

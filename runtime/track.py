@@ -65,6 +65,10 @@ class FaceTracker:
             ids.append(track.id)
         return ids
 
+    def new_scene(self) -> None:
+        """Forget all faces: the next one is another's, wherever it is."""
+        self._tracks = []
+
 
 def _points(detections: Sequence[Detection]) -> Points:
     points = np.empty((len(detections), 7, 2))
