@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from iern.runtime.detect import Detection, FaceDetector
-from iern.runtime.privacy import HELD_SECONDS, TILES, blurred, face_blur
+from iern.runtime.privacy import HELD_SECONDS, TILES, blurred, face_blur, without_faces
 from iern.runtime.results import Face
 from made_up_view import view
 
@@ -70,3 +70,13 @@ def test_a_face_that_the_detector_misses_for_some_frames_stays_hidden():
     assert not np.array_equal(hidden, image)
     assert np.array_equal(shown(0.9 * HELD_SECONDS, 0), hidden)
     assert np.array_equal(shown(1.1 * HELD_SECONDS, 0), image)
+
+
+def test_no_output_sees_the_face():
+    image, detector = cv2.imread(str(PHOTO)), FaceDetector()
+    seen = view(0, faces=1)
+    faces = [Face(found, {"happy": 1.0}, 0.0) for found in detector(image)]
+    got: list[np.ndarray] = []
+    outputs = [lambda each: got.append(each.frame.image), lambda each: got.append(each.drawn(strata=True))]
+    without_faces(outputs)(dataclasses.replace(seen, faces=faces, frame=dataclasses.replace(seen.frame, image=image)))
+    assert [detector(picture) for picture in got] == [[], []]

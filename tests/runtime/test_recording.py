@@ -14,19 +14,17 @@ import cv2
 import numpy as np
 import pytest
 
-from iern.runtime.detect import Detection
 from iern.runtime.errors import OutputError
 from iern.runtime.options import RECORDINGS
 from iern.runtime.recording import FORMATS, recording
-from iern.runtime.results import Face
 from iern.runtime.view import View
 from made_up_view import levels, played, times, view
 
 suffixes = pytest.mark.parametrize("suffix", RECORDINGS)
 
 
-def record(path: Path, views, fps: float = 0.0, **options) -> None:
-    with recording(path, fps, **options) as write:
+def record(path: Path, views, fps: float = 0.0) -> None:
+    with recording(path, fps) as write:
         for each in views:
             write(each)
 
@@ -235,17 +233,6 @@ def test_a_full_disk_leaves_what_was_recorded_and_a_file_that_plays(tmp_path, su
     assert int(written) - 1 <= len(shown) <= int(written) and len(shown) > 5
     assert shown == pytest.approx([index % 250 for index in range(len(shown))], abs=5)
     assert path.stat().st_size <= 60_000
-
-
-def test_faces_are_blurred_where_that_is_asked_for(tmp_path):
-    board = np.kron(np.indices((75, 100)).sum(axis=0) % 2 * 255, np.ones((4, 4))).astype(np.uint8)
-    face = Face(Detection(100, 80, 100, 100, np.zeros((5, 2)), 0.9), {"happy": 1.0}, 0.0)
-    seen = dataclasses.replace(with_image(view(0), np.dstack([board] * 3)), faces=[face])
-    for blur in (True, False):
-        record(tmp_path / f"{blur}.mp4", [seen], blur_faces=blur)
-    hidden, clear = (played(tmp_path / f"{blur}.mp4")[0][110:160, 130:180] for blur in (True, False))
-    assert clear.std() > 100
-    assert hidden.std() < 10
 
 
 def with_image(seen: View, image: np.ndarray) -> View:

@@ -135,7 +135,7 @@ def test_a_folder_goes_on_past_a_corrupt_image_and_counts_it(tmp_path, capsys, m
     assert "c.png: no face" in said
     assert "note: skipped 1 of 4 images; the first: " in said
     assert "b.jpg" in said
-    assert frames_in(video) == 3, "a second of each image that was read"
+    assert frames_in(video) == 4, "a second of each image, and the one before for that which was not read"
 
 
 def test_a_photograph_of_ten_megapixels_gives_its_face(tmp_path, capsys, model):
