@@ -30,13 +30,14 @@ from flicker_sequence import (
     stills_of,
 )
 
+from iern.runtime.arguments import positive
 from iern.runtime.capture import open_source
 from iern.runtime.detect import Detection, FaceDetector
 from iern.runtime.errors import DataError, IernError, report
 from iern.runtime.files import write_text
 from iern.runtime.follow import Finder
 from iern.runtime.images import Image
-from iern.runtime.options import MODEL, positive
+from iern.runtime.options import MODEL
 from iern.runtime.preprocess import crop_faces
 from iern.runtime.session import Session, open_session
 

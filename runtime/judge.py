@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from iern.runtime.perceive import Faces
 from iern.runtime.results import Face
 from iern.runtime.session import Session
 from iern.runtime.sources import Frame
+
+STUCK = 30.0
+"""Seconds: no frame takes so long, a GPU that never answers does."""
 
 IN_A_ROW = 30
 """So many frames without an answer, one after another, are no accident: about a second of a camera."""
@@ -40,6 +44,7 @@ class Judge:
         self._detector, self._session = detector, session
         self._perceive = Faces(detector, session, detect_every=detect_every, half_life=half_life)
         self._segment = 0
+        self._since = math.inf
         self.provider = session.provider
         """where the model runs"""
 
@@ -50,6 +55,18 @@ class Judge:
 
     def __call__(self, frame: Frame) -> Judged:
         """Raises what the detector and the session raise."""
+        self._since = time.monotonic()
+        try:
+            return self._judged(frame)
+        finally:
+            self._since = math.inf
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a call under way, in whatever thread, seems never to end."""
+        return time.monotonic() - self._since > STUCK
+
+    def _judged(self, frame: Frame) -> Judged:
         if frame.segment != self._segment:
             self._segment = frame.segment
             self._perceive.new_scene()

@@ -76,7 +76,7 @@ def run(options: Options) -> None:
         judge = Judge(FaceDetector(), session, detect_every=options.detect_every, half_life=options.half_life)
         notify(READY)
         try:
-            watch(source, judge, outputs.sinks, tally, options.max_frames, [heartbeat(), *outputs.turns])
+            watch(source, judge, outputs.sinks, tally, options.max_frames, [_alive(judge), *outputs.turns])
         except Exception as error:  # whatever ended it, what was written until now is whole: let it be finished
             lost = error
         notify(STOPPING)
@@ -125,6 +125,12 @@ def watch(
             tally.shown(1000 * (time.monotonic() - answer.frame.captured))
             if tally.frames == max_frames:
                 source.stop()
+
+
+def _alive(judge: Judge) -> Callable[[], None]:
+    """For each turn of the loop: systemd's watchdog hears of it, unless the model has not come back from a frame."""
+    beat = heartbeat()
+    return lambda: None if judge.stuck else beat()
 
 
 def _status(tally: Tally, answer: Judged, provider: str, live: bool) -> str:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from iern.runtime.arguments import dated_path, fourcc, number, path_with, positive, token, value_of
 from iern.runtime.broker import Broker, parse_broker
 from iern.runtime.serve.address import Address, parse_address
 from iern.runtime.source_settings import Patience, RawFormat, SourceSettings, parse_raw_format, parse_size
-
-T = TypeVar("T")
 
 HERE = Path(__file__).parent
 MODEL = HERE / "models" / "iern_edge.onnx"
@@ -25,7 +22,6 @@ HALF_LIFE = 0.15
 
 RECORDINGS = (".mp4", ".avi", ".webm")
 STILLS = (".png", ".jpg", ".jpeg")
-SHORTEST_TOKEN = 8
 
 EXAMPLES = """\
 examples:
@@ -41,6 +37,8 @@ examples:
                                                frames from another program
   webcam.py --source photo.jpg --headless --still annotated.png
   webcam.py --source photos/ --headless        one line of answers an image
+  webcam.py --headless --jsonl answers-%Y%m%d-%H%M%S.jsonl
+                                               a file of its own for each start
   webcam.py --provider cuda --strict           the GPU, or an error instead of the CPU
   webcam.py --headless --serve 8080            live on http://127.0.0.1:8080/, on this machine alone
   webcam.py --headless --serve 0.0.0.0:8080    for the network, at the address printed with its token
@@ -51,6 +49,9 @@ Files and folders give every frame. Cameras and streams give the latest frame on
 cannot keep up with is dropped and counted, and the picture never lags behind. A camera or stream that is
 lost, silent, black or frozen is opened anew, again and again, until --give-up; one that is absent at the
 start is an error.
+
+In the names of files that are written, %Y, %m, %d, %H, %M and %S become the time of the start: a file that is there is
+replaced.
 
 JSON lines: one object a frame with "schema", "start" (wall clock), "frame", "time" (seconds), "name",
 "segment", "faces" and "latency_ms". A face has "track" (a number that it keeps, or null), "box"
@@ -63,7 +64,8 @@ threshold in the model's file; its likeliest expression still stands in the JSON
 a threshold names every face: train/calibrate.py finds one.
 
 Exit status: 0 at the end of the source, on q, Esc, Ctrl-C or SIGTERM (recordings are finished);
-1 with one line on stderr where something cannot be opened, read or written; 2 for wrong usage.
+1 with one line on stderr where something cannot be opened, read or written, also where the loop went
+on without it until its end; 2 for wrong usage.
 
 python -m iern.runtime.doctor says what is installed, what this will use, and how to mend what is broken.
 """
@@ -126,18 +128,18 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         "for raw frames from stdin (default: camera 0)",
     )
     add("--list-cameras", action="store_true", help="show the cameras of this machine with their formats, and leave")
-    add("--size", type=_value(parse_size), metavar="WxH", help="picture size to ask of a camera, as 1280x720")
-    add("--fps", type=_value(_number), metavar="N", help="frames a second to ask of a camera, or those of stdin")
-    add("--codec", type=_value(_fourcc), metavar="C", help="codec to ask of a camera, as MJPG or YUYV")
+    add("--size", type=value_of(parse_size), metavar="WxH", help="picture size to ask of a camera, as 1280x720")
+    add("--fps", type=value_of(number), metavar="N", help="frames a second to ask of a camera, or those of stdin")
+    add("--codec", type=value_of(fourcc), metavar="C", help="codec to ask of a camera, as MJPG or YUYV")
     add(
         "--stdin-format",
-        type=_value(parse_raw_format),
+        type=value_of(parse_raw_format),
         metavar="WxH:P",
         help="what --source - reads, as 640x480:bgr24; P is bgr24, rgb24, bgra or gray",
     )
     add(
         "--frozen-after",
-        type=_value(_number),
+        type=value_of(number),
         default=Patience.same,
         metavar="S",
         help="open a live source anew after S seconds of black or exactly equal frames, then after 2 S, 4 S, ... where "
@@ -145,7 +147,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     )
     add(
         "--give-up",
-        type=_value(_number),
+        type=value_of(number),
         default=Patience.give_up,
         metavar="S",
         help="end with an error where a live source is lost for S seconds; 0 at its first loss (default: never)",
@@ -169,28 +171,28 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     add("--headless", action="store_true", help="open no window; for machines without a display")
     add(
         "--record",
-        type=_path_with(RECORDINGS),
+        type=path_with(RECORDINGS),
         metavar="FILE",
         help="write the annotated video: .mp4 (Motion JPEG), .avi (the same, at a fixed rate) or .webm (VP8, plays in "
         "browsers); it can be played at any moment, also after a crash",
     )
     add(
         "--still",
-        type=_path_with(STILLS),
+        type=path_with(STILLS),
         metavar="FILE",
         help="write the annotated frame with the most faces (the last such) as .png or .jpg",
     )
-    add("--jsonl", type=Path, metavar="FILE", help="write one JSON record a frame, see below")
-    add("--csv", type=Path, metavar="FILE", help="write one row a face as CSV; docs/records.md names the columns")
+    add("--jsonl", type=dated_path, metavar="FILE", help="write one JSON record a frame, see below")
+    add("--csv", type=dated_path, metavar="FILE", help="write one row a face as CSV; docs/records.md names the columns")
     add(
         "--mqtt",
-        type=_broker,
+        type=value_of(parse_broker),
         metavar="URL",
         help="publish the JSON records: mqtt://[user:password@]host[:port]/topic; needs pip install 'iern[mqtt]'",
     )
     add(
         "--summary",
-        type=_path_with((".html", ".htm")),
+        type=path_with((".html", ".htm")),
         metavar="FILE",
         help="write a page about the session at its end: time per expression and face, timeline, latency",
     )
@@ -198,7 +200,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     add("--max-frames", type=positive, metavar="N", help="stop after N frames")
     add(
         "--half-life",
-        type=_seconds,
+        type=value_of(number),
         default=HALF_LIFE,
         metavar="S",
         help=f"answers are smoothed over each face's track, and count half after S seconds (default: {HALF_LIFE:g}); "
@@ -213,13 +215,13 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     )
     add(
         "--serve",
-        type=_address,
+        type=value_of(parse_address),
         metavar="[HOST:]PORT",
         help="show the loop on a page: for this machine alone, or where HOST is one that others reach, with a token",
     )
     add(
         "--token",
-        type=_token,
+        type=token,
         default=os.environ.get("IERN_TOKEN") or None,
         help="what the page asks for (default: $IERN_TOKEN; without either one is made up and printed where it is "
         "needed)",
@@ -244,89 +246,3 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     if options.rebuild and options.model.suffix.lower() != ".engine":
         parser.error(f"--rebuild is for a --model that ends in .engine, found {options.model}")
     return options
-
-
-def _path_with(suffixes: tuple[str, ...]) -> Callable[[str], Path]:
-    """An argparse type: a path with one of these suffixes."""
-
-    def path(text: str) -> Path:
-        if Path(text).suffix.lower() not in suffixes:
-            raise argparse.ArgumentTypeError(f"{text!r} must end in one of {' '.join(suffixes)}")
-        return Path(text)
-
-    return path
-
-
-def _value(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """An argparse type of a function that raises ValueError, whose own words are shown."""
-
-    def value(text: str) -> T:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return value
-
-
-def _number(text: str) -> float:
-    """A number of at least 0; raises ValueError."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise ValueError(f"expected a number of at least 0, found {text!r}")
-    return number
-
-
-def _fourcc(text: str) -> str:
-    """The four characters of a codec, in capitals; raises ValueError."""
-    if not (len(text) == 4 and text.isascii() and text.isalnum()):
-        raise ValueError(f"expected four letters as in MJPG or YUYV, found {text!r}")
-    return text.upper()
-
-
-def _address(text: str) -> Address:
-    """An argparse type: where the page is served."""
-    try:
-        return parse_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _token(text: str) -> str:
-    """An argparse type: a token that is not guessed by trying."""
-    if len(text) < SHORTEST_TOKEN:
-        raise argparse.ArgumentTypeError(f"expected at least {SHORTEST_TOKEN} characters, found {len(text)}")
-    return text
-
-
-def _broker(text: str) -> Broker:
-    """An argparse type; its message does not repeat the text, which may hold a password."""
-    try:
-        return parse_broker(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def positive(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
-    return number
-
-
-def _seconds(text: str) -> float:
-    """An argparse type: a finite duration of at least 0."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"expected seconds, 0 or more, found {text!r}")
-    return seconds

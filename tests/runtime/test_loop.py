@@ -180,6 +180,14 @@ def test_a_model_that_only_fails_ends_the_loop_with_the_cause(error):
     assert IN_A_ROW == 30
 
 
+def test_a_model_that_does_not_come_back_is_noticed_and_one_that_does_is_not(monkeypatch):
+    monkeypatch.setattr("iern.runtime.judge.STUCK", 0.2)
+    judge, stuck = Judge(FaceDetector(), Slow(1.0)), []
+    watch(Made(2), judge, [], Tally(), turns=[lambda: stuck.append(judge.stuck)])
+    assert True in stuck and False in stuck
+    assert not judge.stuck
+
+
 def test_a_few_frames_that_all_fail_are_no_success_either():
     with pytest.raises(SessionError, match="3 frames in a row got no answer"):
         watched(Made(3), Failing(lambda call: call > 0))

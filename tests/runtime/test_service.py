@@ -9,13 +9,18 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 
+import numpy as np
 import pytest
 
 from iern.runtime import options
 from iern.runtime.service import READY, heartbeat, notify
+from iern.runtime.webcam import main
+from mjpeg_server import mjpeg_server
 from repository import ROOT
+from tiny_artifact import tiny_model
 
 UNIT = ROOT / "docs" / "iern.service"
 
@@ -84,6 +89,33 @@ def test_a_listener_that_does_not_read_holds_up_nobody(systemd):
     for _ in range(2000):  # more than its queue holds
         notify(READY)
     assert time.monotonic() - began < 10
+
+
+def test_the_loop_tells_systemd_when_it_begins_lives_and_ends(systemd, monkeypatch, tmp_path):
+    """While its camera is away, too: five frames, and then nothing for two seconds and more."""
+    monkeypatch.setenv("WATCHDOG_USEC", "300000")
+    model = tmp_path / "tiny.onnx"
+    model.write_bytes(tiny_model())
+    images = [np.full((48, 64, 3), level, np.uint8) for level in range(90, 95)]
+    told: list[str] = []
+    over = threading.Event()
+
+    def listen() -> None:
+        while not over.wait(0.05):
+            told.extend(heard(systemd))
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    try:
+        with mjpeg_server(images, then="hang") as address:
+            arguments = ["--headless", "--source", f"http://{address}/cam", "--model", str(model)]
+            assert main([*arguments, "--give-up", "2"]) == 1
+    finally:
+        over.set()
+        listener.join()
+    told += heard(systemd)
+    assert (told[0], told[-1]) == ("READY=1", "STOPPING=1")
+    assert told[1:-1].count("WATCHDOG=1") == len(told) - 2 > 5
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="apt-get install systemd")

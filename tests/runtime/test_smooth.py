@@ -177,4 +177,4 @@ def test_the_command_takes_a_half_life_of_no_time_and_more_and_looks_for_faces_e
 def test_the_command_refuses_a_half_life_that_is_none(text, capsys):
     with pytest.raises(SystemExit):
         parse([f"--half-life={text}"])
-    assert "expected seconds, 0 or more" in capsys.readouterr().err
+    assert "expected a number of at least 0" in capsys.readouterr().err

@@ -198,7 +198,7 @@ def test_ctrl_c_and_sigterm_finish_the_recording(tmp_path, model, number):
         command += ["--model", model, "--record", str(video), "--jsonl", str(lines)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(".out.*.mp4")) and time.monotonic() < deadline:
+        while not video.exists() and time.monotonic() < deadline:
             time.sleep(0.05)  # the recording opens with the first frame
         time.sleep(0.3)
         process.send_signal(number)
@@ -253,6 +253,20 @@ def test_wrong_usage_ends_with_status_2_and_says_what_is_allowed(capsys, argv, m
     assert message in capsys.readouterr().err
 
 
+def test_a_name_with_the_time_in_it_is_another_at_each_start(tmp_path, model, clip):
+    before = time.strftime("%Y")
+    arguments = ["--headless", "--source", clip, "--model", model, "--max-frames", "1"]
+    for option, name in (
+        ("--record", "%Y.webm"),
+        ("--jsonl", "%Y.jsonl"),
+        ("--csv", "100%%.csv"),
+        ("--still", "a.png"),
+    ):
+        arguments += [option, str(tmp_path / name)]
+    assert main(arguments) == 0
+    assert sorted(os.listdir(tmp_path)) == ["100%.csv", f"{before}.jsonl", f"{before}.webm", "a.png"]
+
+
 def test_the_help_shows_how_to_begin(capsys):
     with pytest.raises(SystemExit) as left:
         main(["--help"])
@@ -298,7 +312,8 @@ def test_an_opencv_without_its_libraries_is_explained_in_one_line(tmp_path):
         encoding="utf-8",
     )
     program = "import sys; from iern.runtime.webcam import main; sys.exit(main(sys.argv[1:]))"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", program]
     result = subprocess.run(
         [*command, "--headless"], capture_output=True, encoding="utf-8", check=False, env=environment

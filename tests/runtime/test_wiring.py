@@ -122,6 +122,7 @@ def test_a_recording_is_started_and_stopped_on_the_page_and_plays(tmp_path, mode
     assert records(tmp_path / "log.jsonl")[0]["faces"]
 
 
+@pytest.mark.slow
 def test_a_recording_that_cannot_begin_is_told_to_the_page_and_the_loop_goes_on(tmp_path, model, camera):
     """The folder of the recordings disappears, and a file takes its name, while the loop runs."""
     arguments = ["--source", camera, "--model", model, "--record", "films/first.avi"]
@@ -141,6 +142,7 @@ def test_a_recording_that_cannot_begin_is_told_to_the_page_and_the_loop_goes_on(
         loop.process.returncode = 0  # seen to
 
 
+@pytest.mark.slow
 def test_another_source_is_chosen_on_the_page_and_time_goes_on(tmp_path, model, camera):
     grey = [np.full((120, 160, 3), level, np.uint8) for level in (90, 100, 110, 120)]
     with mjpeg_server(grey, pause=0.05, then="repeat") as address:
@@ -170,6 +172,7 @@ def test_another_source_is_chosen_on_the_page_and_time_goes_on(tmp_path, model, 
     assert tracks[0] and tracks[1] and not tracks[0] & tracks[1], "another source shows other people"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--blur-faces"]])
 def test_faces_are_blurred_on_the_page_where_that_is_asked_for(tmp_path, model, camera, more):
     with serving_loop(tmp_path, ["--source", camera, "--model", model, *more]) as loop:
