@@ -108,3 +108,13 @@ def test_a_face_that_was_lost_is_looked_for_at_once(session, picture):
     assert detector.calls == 3
     perceive(picture, 3600.0)
     assert detector.calls == 4, "after a jump of the clock nothing is followed"
+
+
+def test_in_a_new_scene_no_face_is_one_from_before(session, picture):
+    detector = CountingDetector()
+    perceive = Faces(detector, session, detect_every=10)
+    assert [perceive(picture, seconds).faces[0].track for seconds in (0.0, 0.04)] == [1, 1]
+    perceive.new_scene()
+    (face,) = perceive(picture, 0.08).faces
+    assert (face.track, detector.calls) == (2, 2)
+    assert face.probabilities == pytest.approx(face.raw_probabilities, abs=1e-5)

@@ -76,7 +76,9 @@ def serving_loop(folder: Path, arguments: Sequence[str]) -> Iterator[Loop]:
         process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.STDOUT, encoding="utf-8")
         try:
             words = folder / "said"
-            assert until(lambda: "the page is at " in words.read_text(encoding="utf-8")), words.read_text()
+            assert until(lambda: "the page is at " in words.read_text(encoding="utf-8")), words.read_text(
+                encoding="utf-8"
+            )
             url = words.read_text(encoding="utf-8").partition("the page is at ")[2].split()[0]
             assert until(lambda: fetch(f"{url}healthz").status == 200)
             yield Loop(process, url)
