@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -38,7 +37,6 @@ class Chosen(Source):
         self._settings = settings
         self._current = self._following = first
         self._opened = [first]
-        self._changed = threading.Condition()
 
     @property
     def names(self) -> list[str]:
@@ -58,13 +56,17 @@ class Chosen(Source):
         except BaseException:
             self.chosen = before
             raise
-        with self._changed:
-            self._opened.append(new)
-            self._following = new
-            old.stop()
-            if self._changed.wait_for(lambda: self._current is new, LETTING_GO):
-                self._opened.remove(old)
-                old.close()
+        self._opened.append(new)
+        self._following = new
+        old.stop()
+        end = time.monotonic() + LETTING_GO
+        while self._current is old and not (self._stopped or self._finished) and time.monotonic() < end:
+            time.sleep(GLANCE)
+        if self._current is new:  # only now: the loop's thread may have been reading until then
+            self._opened.remove(old)
+            old.close()
+        elif self._stopped or self._finished:
+            new.close()
 
     def __iter__(self) -> Iterator[Frame]:
         index = segment = dropped = reconnects = 0
@@ -96,15 +98,12 @@ class Chosen(Source):
 
     def _moved_on(self) -> bool:
         """Whether another source was chosen; it takes its place."""
-        with self._changed:
-            if self._stopped or self._following is self._current:
-                self._finished = True
-                self.note = self._current.note
-                return False
-            self._current = self._following
-            self.name = self._current.name
-            self._changed.notify_all()
-            return True
+        following = self._following
+        if self._stopped or following is self._current:
+            self._finished, self.note = True, self._current.note
+            return False
+        self._current, self.name = following, following.name
+        return True
 
     @property
     def state(self) -> State:
@@ -128,7 +127,7 @@ class Chosen(Source):
 
     def close(self) -> None:
         super().close()
-        for source in self._opened:
+        for source in list(self._opened):
             source.close()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from iern.runtime.background import Background
-from iern.runtime.errors import IernError, one_line
+from iern.runtime.errors import IernError, in_short
 from iern.runtime.view import View
 
 Open = Callable[[Path], contextlib.AbstractContextManager[Background]]
@@ -74,8 +74,8 @@ class RecordSwitch:
                 print(f"wrote {path}", flush=True)
         self.path = None
 
-    def _fail(self, error: Exception) -> None:
-        self.wanted, self.failure = False, one_line(error)
+    def _fail(self, error: IernError | OSError) -> None:
+        self.wanted, self.failure = False, in_short(error)
         print(f"warning: {self.failure}; the loop goes on without this recording", file=sys.stderr, flush=True)
 
     def __enter__(self) -> RecordSwitch:

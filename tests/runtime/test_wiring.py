@@ -75,19 +75,21 @@ def serving_loop(folder: Path, arguments: Sequence[str]) -> Iterator[Loop]:
     with open(folder / "said", "w+", encoding="utf-8") as said:
         process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.STDOUT, encoding="utf-8")
         try:
-            words = folder / "said"
-            assert until(lambda: "the page is at " in words.read_text(encoding="utf-8")), words.read_text(
-                encoding="utf-8"
-            )
-            url = words.read_text(encoding="utf-8").partition("the page is at ")[2].split()[0]
+            assert until(lambda: "the page is at " in words(folder)), words(folder)
+            url = words(folder).partition("the page is at ")[2].split()[0]
             assert until(lambda: fetch(f"{url}healthz").status == 200)
             yield Loop(process, url)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=60) == 0, words.read_text(encoding="utf-8")
+            assert process.wait(timeout=60) == 0, words(folder)
         finally:
             process.kill()
             process.wait()
-    assert "secret" not in words.read_text(encoding="utf-8")
+    assert "secret" not in words(folder)
+
+
+def words(folder: Path) -> str:
+    """What the loop has said until now."""
+    return (folder / "said").read_text(encoding="utf-8")
 
 
 def picture(url: str) -> np.ndarray:
@@ -120,11 +122,10 @@ def test_a_recording_is_started_and_stopped_on_the_page_and_plays(tmp_path, mode
         whole = len(played(video))
         assert fetch(f"{loop.url}log").text.splitlines()
     assert len(played(video)) == whole > 3
-    assert f"wrote {video.name}" in (tmp_path / "said").read_text(encoding="utf-8")
+    assert f"wrote {video.name}" in words(tmp_path)
     assert records(tmp_path / "log.jsonl")[0]["faces"]
 
 
-@pytest.mark.slow
 def test_a_recording_that_cannot_begin_is_told_to_the_page_and_the_loop_goes_on(tmp_path, model, camera):
     """The folder of the recordings disappears, and a file takes its name, while the loop runs."""
     arguments = ["--source", camera, "--model", model, "--record", "films/first.avi"]
@@ -144,7 +145,6 @@ def test_a_recording_that_cannot_begin_is_told_to_the_page_and_the_loop_goes_on(
         loop.process.returncode = 0  # seen to
 
 
-@pytest.mark.slow
 def test_another_source_is_chosen_on_the_page_and_time_goes_on(tmp_path, model, camera):
     grey = [np.full((120, 160, 3), level, np.uint8) for level in (90, 100, 110, 120)]
     with mjpeg_server(grey, pause=0.05, then="repeat") as address:
@@ -174,7 +174,6 @@ def test_another_source_is_chosen_on_the_page_and_time_goes_on(tmp_path, model, 
     assert tracks[0] and tracks[1] and not tracks[0] & tracks[1], "another source shows other people"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--blur-faces"]])
 def test_faces_are_blurred_on_the_page_where_that_is_asked_for(tmp_path, model, camera, more):
     with serving_loop(tmp_path, ["--source", camera, "--model", model, *more]) as loop:
