@@ -23,6 +23,7 @@ from selenium.webdriver.support.ui import Select
 
 from iern.runtime.capture import open_source
 from iern.runtime.detect import FaceDetector
+from iern.runtime.judge import Judge
 from iern.runtime.latency import Tally
 from iern.runtime.loop import watch
 from iern.runtime.options import DEMO_CLIP, MODEL
@@ -89,10 +90,10 @@ def looping_on_the_clip(sink):
                 source.stop()
 
         with open_session(MODEL) as session:
-            detector = FaceDetector()
+            judge = Judge(FaceDetector(), session)
             while not over.is_set():
                 with open_source(str(DEMO_CLIP)) as source:
-                    watch(source, detector, session, [sink, keep_pace], Tally())
+                    watch(source, judge, [sink, keep_pace], Tally())
 
     return in_thread(run)
 

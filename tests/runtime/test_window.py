@@ -201,10 +201,10 @@ def test_p_stops_the_film_and_lets_it_go_on(tmp_path, film, watching, screen):
 def test_r_records_until_it_is_pressed_again(tmp_path, film, watching):
     process = watching(film)
     press("r")
-    until(lambda: list((tmp_path / "folder").glob(".iern_*")))
+    until(lambda: list((tmp_path / "folder").glob("iern_*.webm")))
     time.sleep(1)
     press("r")
-    until(lambda: list((tmp_path / "folder").glob("iern_*.webm")))
+    until(lambda: "wrote iern_" in (tmp_path / "said").read_text(encoding="utf-8"))
     assert process.poll() is None, "the loop goes on"
     press("q")
     said = left(process, tmp_path)
