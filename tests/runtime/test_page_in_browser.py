@@ -144,9 +144,8 @@ def test_the_picture_moves_the_charts_fill_and_the_console_is_silent(browser, ca
         assert element(browser, "problem").text == ""
         assert not element(browser, "controls").is_displayed()
         if "SCREENSHOT" in os.environ:
-            time.sleep(40)
             assert until(lambda: "2 faces" in element(browser, "figures").text)
-            time.sleep(2)
+            time.sleep(4)
             assert browser.save_screenshot(os.environ["SCREENSHOT"])
         assert complaints(browser) == []
 
