@@ -54,8 +54,8 @@ def connect_csi(text: str, settings: SourceSettings) -> Opened:
     if not has_gstreamer():
         raise SourceError(
             f"{text}: needs an OpenCV with GStreamer, and this one (cv2 {cv2.__version__}) has none, like all of "
-            "pip's; take the one of the Jetson's own system: pip uninstall opencv-python opencv-python-headless, "
-            "apt-get install python3-opencv, and a virtual environment made with --system-site-packages"
+            "pip's; take one built with GStreamer and for NumPy 2, or let gst-launch-1.0 bring the pictures to "
+            "--source - as docs/jetson.md shows"
         )
     opened = with_first_frame(cv2.VideoCapture(csi_pipeline(text, settings), cv2.CAP_GSTREAMER))
     if opened is None:
