@@ -10,7 +10,7 @@ from iern.runtime.chosen import Chosen
 from iern.runtime.errors import OutputError
 from iern.runtime.record_switch import RecordSwitch
 
-PATIENCE = 20.0
+PATIENCE = 10.0
 """Seconds for which a button waits for the loop."""
 
 

@@ -24,9 +24,8 @@ from scripted_capture import ScriptedCapture, noise
 
 @pytest.mark.skipif(cameras.has_gstreamer(), reason="this OpenCV has GStreamer")
 def test_a_csi_camera_without_gstreamer_is_refused_with_the_remedy():
-    with pytest.raises(
-        SourceError, match=r"csi://0: needs an OpenCV with GStreamer.*NumPy 2.*gst-launch-1\.0.*jetson\.md"
-    ):
+    remedy = r"csi://0: needs an OpenCV with GStreamer.*NumPy 2.*gst-launch-1\.0.*docs/jetson\.md"
+    with pytest.raises(SourceError, match=remedy):
         open_source("csi://0")
 
 
