@@ -72,7 +72,7 @@ class Digest:
         self.expressions = self.expressions or tuple(face.probabilities)
         what = UNCERTAIN if face.uncertain else face.expression
         self.seconds[what] += passed
-        number = getattr(face, "track", None)
+        number = face.track
         track = "all faces" if number is None else f"face {number}"
         if track not in self.tracks and len(self.tracks) >= TRACKS:
             track = "later faces"

@@ -96,9 +96,8 @@ def _draw_face(canvas: Image, face: Face, line: int, place: Box) -> None:
 
 
 def _label(face: Face) -> str:
-    track = getattr(face, "track", None)
     answer = UNCERTAIN if face.uncertain else f"{face.expression} {100 * face.probability:.0f}%"
-    return answer if track is None else f"#{track} {answer}"
+    return answer if face.track is None else f"#{face.track} {answer}"
 
 
 def _draw_bars(
@@ -140,7 +139,7 @@ def _draw_bars(
 def _bars(face: Face, strata: bool) -> np.ndarray:
     """(E, 1) probabilities; with `strata` (E, 1 + N), behind the mean answer those under each stratum."""
     means = np.array(list(face.probabilities.values()))[:, None]
-    answers = getattr(face, "stratum_probabilities", None)
+    answers = face.stratum_probabilities
     return np.hstack([means, np.transpose(answers)]) if strata and answers is not None else means
 
 

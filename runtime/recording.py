@@ -87,7 +87,7 @@ class Recorder:
         if self._container is None or reason:
             self._begin(image, reason)
             self._origin, self._last = view.frame.time, -STEP
-        self._segment, self._shape = getattr(view.frame, "segment", 0), image.shape[:2]
+        self._segment, self._shape = view.frame.segment, image.shape[:2]
         assert self._container is not None
         seconds = max(view.frame.time - self._origin, self._last + STEP)
         self._container.add(self._encoded(_fitted(image, self._container.width, self._container.height)), seconds)
@@ -120,7 +120,7 @@ class Recorder:
         resized = image.shape[:2] != self._shape
         if image.shape[:2] != (height, width) and (self._live or _scale(image, width, height) < SMALLEST_SCALE):
             return f"frames changed from {width}x{height} to {image.shape[1]}x{image.shape[0]}"
-        if getattr(view.frame, "segment", 0) != self._segment and (self._live or not resized):
+        if view.frame.segment != self._segment and (self._live or not resized):
             return "the source came back, or its clock was set anew"
         if self._live and not -LONGEST_BACK <= seconds - self._last <= LONGEST_STILL:
             return f"the source's clock jumped by {seconds - self._last:.0f} s"

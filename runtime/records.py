@@ -34,12 +34,7 @@ def dated_records() -> Callable[[View], Record]:
             start = datetime.datetime.fromtimestamp(time.time() - ago, datetime.timezone.utc).isoformat(
                 "T", "milliseconds"
             )
-        made = record(view.frame, view.faces, view.latency)
-        made["start"] = start
-        made.setdefault("segment", getattr(view.frame, "segment", 0))
-        for entry, face in zip(made["faces"], view.faces, strict=True):
-            entry.setdefault("track", getattr(face, "track", None))
-        return made
+        return record(view.frame, view.faces, view.latency) | {"start": start}
 
     return make
 

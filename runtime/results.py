@@ -108,6 +108,7 @@ def record(frame: Frame, faces: Sequence[Face], latency: Latency) -> dict[str, A
         "frame": frame.index,
         "time": round(frame.time, 4),
         "name": frame.name,
+        "segment": frame.segment,
         "faces": [
             {
                 "track": face.track,

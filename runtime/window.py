@@ -189,9 +189,9 @@ class Window:
             lines.append(self._notice)
         if self._paused:
             lines.append("paused")
-        state = getattr(self._source, "state", "live")
+        state = self._source.state
         if state not in ("live", "ended"):
-            lines.append(f"{self._source.name}: {getattr(self._source, 'trouble', '') or state}")
+            lines.append(f"{self._source.name}: {self._source.trouble or state}")
         return lines
 
     def _fit(self, picture: Image) -> None:

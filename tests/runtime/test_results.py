@@ -112,6 +112,7 @@ def test_the_record_is_plain_json_with_boxes_answers_and_times():
         "frame": 7,
         "time": 1.25,
         "name": "clip.mp4",
+        "segment": 0,
         "faces": [
             {
                 "track": None,
