@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -160,6 +161,7 @@ class VideoFile(Source):
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         super().__init__(name, fps if math.isfinite(fps) and 0 < fps <= 1000 else DEFAULT_FPS)
         self._clock = self._told = self._ahead = 0.0
+        self._reading = threading.Lock()  # OpenCV may hang where one thread releases what another reads
 
     def __iter__(self) -> Iterator[Frame]:
         image: Image | None = self._first
@@ -170,7 +172,8 @@ class VideoFile(Source):
             yield Frame(image, seconds, index, self.name, time.monotonic(), self._segment)
             index += 1
             try:
-                image = read(self._capture)
+                with self._reading:
+                    image = read(self._capture)
             except SourceError as error:
                 image, problem = None, f"{self.name}: ended after {counted(index, 'frame')}: {error}"
         self._finished = True
@@ -190,11 +193,11 @@ class VideoFile(Source):
 
     def _position(self, index: int) -> float:
         """The file's own seconds of the frame just read; some containers keep no clock, all frames stand at 0."""
-        milliseconds = self._capture.get(cv2.CAP_PROP_POS_MSEC)
+        milliseconds = self._told_by_file(cv2.CAP_PROP_POS_MSEC)
         return milliseconds / 1000 if math.isfinite(milliseconds) and milliseconds > 0 else index / self.fps
 
     def _shortfall(self, delivered: int) -> str:
-        announced = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)  # a guess: huge, negative or half is possible
+        announced = self._told_by_file(cv2.CAP_PROP_FRAME_COUNT)  # a guess: huge, negative or half is possible
         if not delivered < FAR_SHORT * announced:
             return ""
         return (
@@ -202,9 +205,14 @@ class VideoFile(Source):
             "it is cut off or damaged, copy it again if the rest matters"
         )
 
+    def _told_by_file(self, what: int) -> float:
+        with self._reading:
+            return self._capture.get(what)
+
     def close(self) -> None:
         super().close()
-        self._capture.release()
+        with self._reading:
+            self._capture.release()
 
 
 def read(capture: cv2.VideoCapture) -> Image | None:

@@ -91,6 +91,21 @@ def test_a_video_left_early_is_not_called_short(tmp_path):
     assert (frame.index, source.note) == (3, "")
 
 
+def test_a_video_may_be_closed_while_another_thread_reads_it(tmp_path):
+    """As a second Ctrl-C does. OpenCV itself hangs now and then where that is not prevented."""
+    path = write_video(tmp_path / "clip.avi", [grey(90, 640, 480)] * 100)
+    for number in range(30):
+        source = open_source(path)
+        reader = threading.Thread(target=lambda source=source: list(source), daemon=True)
+        closer = threading.Thread(target=source.close, daemon=True)
+        reader.start()
+        time.sleep(number / 3000)
+        closer.start()
+        for thread in (reader, closer):
+            thread.join(30)
+            assert not thread.is_alive()
+
+
 def test_a_video_whose_frames_change_size_keeps_the_size_of_the_first(tmp_path):
     path = tmp_path / "resized.mjpeg"
     path.write_bytes(b"".join([jpeg(50, 64, 48)] * 5 + [jpeg(200, 128, 96)] * 5))
