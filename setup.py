@@ -11,7 +11,13 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-PACKAGES = {"iern.train": "train", "iern.export": "export", "iern.runtime": "runtime", "iern.cpp_ext": "cpp_ext"}
+PACKAGES = {
+    "iern.train": "train",
+    "iern.export": "export",
+    "iern.runtime": "runtime",
+    "iern.runtime.serve": "runtime/serve",
+    "iern.cpp_ext": "cpp_ext",
+}
 COMMANDS = runpy.run_path(str(Path(__file__).parent / "cpp_ext" / "compile_native.py"))["COMMANDS"]
 
 
@@ -38,6 +44,7 @@ setup(
     package_dir=PACKAGES,
     package_data={
         "iern.runtime": ["models/*.onnx", "models/*.txt", "media/*", "py.typed"],
+        "iern.runtime.serve": ["page/*"],
         "iern.train": ["recipes/*.yaml", "py.typed"],
         "iern.export": ["py.typed"],
         "iern.cpp_ext": ["*.cu", "*.cpp", "*.h", "binaries/*", "py.typed"],

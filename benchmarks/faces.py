@@ -15,9 +15,10 @@ from latency import cpu_model
 from result_tables import markdown_table
 from turns import in_turns
 
+from iern.runtime.arguments import positive
 from iern.runtime.errors import IernError, report
 from iern.runtime.files import write_text
-from iern.runtime.options import MODEL, positive
+from iern.runtime.options import MODEL
 from iern.runtime.session import Session, open_session
 from iern.runtime.threads import cpu_budget
 

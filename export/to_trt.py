@@ -9,9 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 from iern.export.engine import BuildOptions, check_options, load_backend
+from iern.runtime.arguments import positive
 from iern.runtime.engine_file import HEADS
 from iern.runtime.errors import EngineError, IernError, report
-from iern.runtime.options import DEMO_CLIP, positive
+from iern.runtime.options import DEMO_CLIP
 from iern.runtime.threads import cpu_budget
 
 EXAMPLES = """\

@@ -64,11 +64,14 @@ class OutputError(IernError):
 
 def report(error: IernError | OSError) -> int:
     """Say a command's failure in one line on stderr, and return its exit status."""
-    text = str(error)
-    if isinstance(error, OSError) and error.filename:
-        text = f"{error.filename}: {error.strerror}"
-    print("error: " + " ".join(text.split()), file=sys.stderr)
+    print("error: " + in_short(error), file=sys.stderr)
     return 1
+
+
+def in_short(error: IernError | OSError) -> str:
+    """What to say of it, on one line: of an error of the system, the file and what is wrong with it."""
+    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    return " ".join(text.split())
 
 
 def one_line(error: BaseException, longest: int = 200) -> str:

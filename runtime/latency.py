@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 REMEMBERED = 100_000
 """Frames whose latencies are kept for the percentiles: about an hour of video, so that a week does not fill memory."""
@@ -65,8 +66,12 @@ class Tally:
     def __init__(self) -> None:
         self.frames = 0
         self.faces = 0
-        self._latencies: deque[Latency] = deque(maxlen=REMEMBERED)
-        self._with_faces: deque[Latency] = deque(maxlen=REMEMBERED)
+        self.dropped = 0
+        """frames of a live source for which a thread of the loop was not free in time"""
+        self.failed = 0
+        """frames that got no answer"""
+        self._stages = _Remembered(len(Latency(0, 0, 0, 0).stages()) + 1)
+        self._ages = _Remembered(1)
         self._recent: deque[float] = deque(maxlen=RATE_FRAMES)
         self._first = self._last = 0.0
 
@@ -78,9 +83,16 @@ class Tally:
         self.frames += 1
         self.faces += faces
         self._recent.append(self._last)
-        self._latencies.append(latency)
-        if faces:
-            self._with_faces.append(latency)
+        self._stages.add(*latency.stages().values(), faces)
+
+    def shown(self, age: float) -> None:
+        """Every output has the frame, so many milliseconds after its capture."""
+        self._ages.add(age)
+
+    @property
+    def age(self) -> float:
+        """Milliseconds from the capture of the last frame until every output had it; 0 before the first."""
+        return self._ages.last(0) if self._ages.count else 0.0
 
     @property
     def rate(self) -> float:
@@ -91,8 +103,8 @@ class Tally:
     def summary(self, provider: str, live: bool) -> list[str]:
         """Lines for a person: counts and rate, then the percentiles of each stage.
 
-        `preprocess` and `infer` are taken over the frames that show a face. The age of a frame is told of `live`
-        sources only: a file's frame is as old as the reader wishes.
+        `preprocess` and `infer` are taken over the frames that show a face. The age of a frame, at its answers and when
+        it was `shown`, is told of `live` sources only: a file's frame is as old as the reader wishes.
         """
         if not self.frames:
             return ["no frames"]
@@ -101,11 +113,36 @@ class Tally:
             f"{counted(self.frames, 'frame')}, {counted(self.faces, 'face')}, {rate:.1f} frames/s, {provider}",
             f"{'latency, ms':<12}{'p50':>8}{'p90':>8}{'p99':>8}",
         ]
-        for name in Latency(0, 0, 0, 0).stages():
+        rows = self._stages.rows()
+        for column, name in enumerate(Latency(0, 0, 0, 0).stages()):
             if name == "age" and not live:
                 continue
-            kept = self._with_faces if name in ("preprocess", "infer") else self._latencies
-            values = [latency.stages()[name] for latency in kept]
-            figures = np.percentile(values, (50, 90, 99)) if values else ()
-            lines.append(f"{name:<12}" + ("".join(f"{v:8.1f}" for v in figures) or f"{'no face':>8}"))
+            kept = rows[rows[:, -1] > 0] if name in ("preprocess", "infer") else rows
+            lines.append(_row(name, kept[:, column]))
+        if live and self._ages.count:
+            lines.append(_row("shown", self._ages.rows()[:, 0]))
         return lines
+
+
+class _Remembered:
+    """The last REMEMBERED rows of numbers, in memory that is all taken at once: a loop's memory must not climb."""
+
+    def __init__(self, columns: int) -> None:
+        self.count = 0
+        self._rows = np.full((REMEMBERED, columns), np.nan, np.float32)
+
+    def add(self, *row: float) -> None:
+        self._rows[self.count % len(self._rows)] = row
+        self.count += 1
+
+    def last(self, column: int) -> float:
+        return float(self._rows[(self.count - 1) % len(self._rows), column])
+
+    def rows(self) -> NDArray[np.float32]:
+        """(rows, columns), in no order."""
+        return self._rows[: self.count]
+
+
+def _row(name: str, values: NDArray[np.float32]) -> str:
+    figures = np.percentile(values, (50, 90, 99)) if len(values) else ()
+    return f"{name:<12}" + ("".join(f"{v:8.1f}" for v in figures) or f"{'no face':>8}")

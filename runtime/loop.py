@@ -7,21 +7,26 @@ import dataclasses
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import numpy as np
-
+from iern.runtime.background import Background
 from iern.runtime.capture import open_source, silence_opencv
+from iern.runtime.chosen import Chosen
 from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import OutputError, SourceError
-from iern.runtime.latency import Latency, Tally, counted, stopwatch
+from iern.runtime.handover import in_thread
+from iern.runtime.judge import Failures, Judge, Judged, judged
+from iern.runtime.latency import Tally, counted
 from iern.runtime.options import DEMO_CLIP, Options
-from iern.runtime.outputs import json_lines, print_answers, recording, still
-from iern.runtime.preprocess import crop_faces
+from iern.runtime.outputs import file_outputs, print_answers, recorded
+from iern.runtime.privacy import without_faces
 from iern.runtime.rebuild import open_or_rebuild
-from iern.runtime.results import judged_faces
+from iern.runtime.record_switch import RecordSwitch
+from iern.runtime.serve.address import Address
+from iern.runtime.service import READY, STOPPING, heartbeat, notify
 from iern.runtime.session import Session, open_session
 from iern.runtime.sources import ImageFiles, Source
 from iern.runtime.threads import limit_opencv
@@ -32,19 +37,27 @@ DEMO_FOLDER = Path("demo_output")
 DEMO_FRAMES = 150
 """A demo that shows a camera to nobody ends after so many frames, about ten seconds."""
 
+GLANCE = 0.02
+"""Longest wait for an answer, seconds: the window's keys and Ctrl-C are heard between two."""
+
+LOG_EVERY = 60.0
+"""Seconds between two lines about a live source."""
+
 
 def run(options: Options) -> None:
     """Open model and source, watch until the end, and say what came of it and where it is.
 
-    Raises IernError where something cannot be opened or written, and SourceError, after finishing the outputs, where
-    a live source was lost.
+    Raises IernError where something cannot be opened or written. What ends the loop against its will, a lost source
+    or an error in any of its threads, is raised once the outputs are finished; so is the failure of an output, without
+    which the loop went on.
     """
     silence_opencv()
     limit_opencv()
     problem = "" if options.headless else window_problem()
     if problem and not options.demo:
-        raise OutputError(f"{problem}; use --headless, with --record, --still or --jsonl to keep the answers")
-    tally, lost = Tally(), None
+        raise OutputError(f"{problem}; use --headless, with --serve to watch or --jsonl to keep the answers")
+    tally = Tally()
+    lost: Exception | None = None
     if options.provider == "tensorrt" and options.model.suffix.lower() == ".onnx":
         print("TensorRT builds its engines at the first start of a model, for minutes, and keeps them", flush=True)
     with contextlib.ExitStack() as stack:
@@ -55,54 +68,91 @@ def run(options: Options) -> None:
             print(f"no window: {problem or '--headless'}; writing to {DEMO_FOLDER}/")
         if session.note:
             print(f"note: runs on {session.provider}: {session.note}")
+        if source.details:
+            print(f"{source.name}: {source.details}")
         print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
         stack.enter_context(_stopped_by_signals(source))
-        sinks = _open_sinks(options, source, stack)
+        outputs = _open_outputs(options, source, session, stack)
+        judge = Judge(FaceDetector(), session, detect_every=options.detect_every, half_life=options.half_life)
+        notify(READY)
         try:
-            watch(source, FaceDetector(), session, sinks, tally, options.max_frames)
-        except SourceError as error:  # what was written until now is whole, so let it be finished
+            watch(source, judge, outputs.sinks, tally, options.max_frames, [_alive(judge), *outputs.turns])
+        except Exception as error:  # whatever ended it, what was written until now is whole: let it be finished
             lost = error
+        notify(STOPPING)
     _report(options, source, session, tally)
+    for path in _written(options, tally, outputs):
+        print(f"wrote {path}")
     if lost:
         raise lost
+    if outputs.failures:
+        raise OutputError("; ".join(outputs.failures.values()))
 
 
 def watch(
     source: Source,
-    detector: FaceDetector,
-    session: Session,
+    judge: Judge,
     sinks: Sequence[Sink],
     tally: Tally,
     max_frames: int | None = None,
+    turns: Sequence[Callable[[], None]] = (),
 ) -> None:
-    """Judge every frame of the source and hand it to the sinks; `tally` counts along."""
-    artifact = session.artifact
-    _warm_up(detector, session)
-    for frame in source:
-        lap = stopwatch()
-        detections = detector(frame.image)
-        detect = lap()
-        crops = crop_faces(frame.image, detections, artifact.input)
-        preprocess = lap()
-        answer = session(crops)  # one call, however many faces
-        latency = Latency(detect, preprocess, infer=lap(), age=1000 * (time.monotonic() - frame.captured))
-        faces = judged_faces(detections, answer, artifact)
-        tally.add(latency, len(faces))
-        view = View(frame, faces, latency, _status(tally, latency, len(faces), session.provider), source.dropped)
-        for sink in sinks:
-            sink(view)
-        if tally.frames == max_frames:
-            source.stop()
+    """Judge the source's frames and hand them to the sinks; `tally` counts along.
+
+    Reading and judging have a thread each; the sinks are called in this one, and `turns` many times a second, whether
+    there is something for the sinks or not. Of a live source each thread takes the latest: however slow one is, no
+    picture grows old. Of files every frame goes all the way, in order. What ends a thread is raised here.
+    """
+    judge.warm_up()
+    with contextlib.ExitStack() as stack:
+        # A live source reads in a thread of its own already, and keeps the latest frame.
+        frames = source if source.live else stack.enter_context(in_thread(source, latest=False, name="capture"))
+        answers = judged(frames, judge, Failures(tally))
+        ready = stack.enter_context(in_thread(answers, latest=source.live, name="inference"))
+        stack.callback(source.stop)  # first of all at the end: it lets the threads go
+        while not (source.stopped or ready.ended):
+            for turn in turns:
+                turn()
+            answer = ready.take(GLANCE)
+            if answer is None:
+                continue
+            tally.add(answer.latency, len(answer.faces))
+            tally.dropped = source.dropped + ready.dropped
+            status = _status(tally, answer, judge.provider, source.live)
+            view = View(answer.frame, answer.faces, answer.latency, status, tally.dropped)
+            for sink in sinks:
+                sink(view)
+            tally.shown(1000 * (time.monotonic() - answer.frame.captured))
+            if tally.frames == max_frames:
+                source.stop()
 
 
-def _warm_up(detector: FaceDetector, session: Session) -> None:
-    """The first call of each allocates and optimises: not on the first frame's account."""
-    detector(np.zeros((480, 640, 3), np.uint8))
-    session(np.zeros((1, *session.artifact.input.shape), np.uint8))
+def _alive(judge: Judge) -> Callable[[], None]:
+    """For each turn of the loop: systemd's watchdog hears of it, unless the model has not come back from a frame."""
+    beat = heartbeat()
+    return lambda: None if judge.stuck else beat()
 
 
-def _status(tally: Tally, latency: Latency, faces: int, provider: str) -> str:
-    return f"{tally.rate:.1f} fps   {latency.total:.0f} ms   {counted(faces, 'face')}   {provider}"
+def _status(tally: Tally, answer: Judged, provider: str, live: bool) -> str:
+    parts = [f"{tally.rate:.1f} fps", f"{answer.latency.total:.0f} ms"]
+    if live:
+        parts += [f"age {tally.age:.0f} ms", f"{tally.dropped} dropped"]
+    if tally.failed:
+        parts.append(f"{tally.failed} failed")
+    return "   ".join([*parts, counted(len(answer.faces), "face"), provider])
+
+
+def _every_minute() -> Sink:
+    """A sink that prints the status now and then, for the log of a loop that runs for days."""
+    due = time.monotonic() + LOG_EVERY
+
+    def say(view: View) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + LOG_EVERY
+            print(view.status, flush=True)
+
+    return say
 
 
 def _open_model(options: Options) -> Session:
@@ -117,12 +167,15 @@ def _open_model(options: Options) -> Session:
 def _open(options: Options) -> Source:
     """The source asked for; for the demo the bundled clip where that one does not open."""
     try:
-        return open_source(options.source)
+        spec, source = options.source, open_source(options.source, options.source_settings)
     except SourceError as error:
         if not options.demo:
             raise
         print(f"{error}\nplaying the bundled clip instead")
-        return open_source(str(DEMO_CLIP))
+        spec, source = str(DEMO_CLIP), open_source(str(DEMO_CLIP))
+    if not options.allow_source:
+        return source
+    return Chosen(source, spec, options.allow_source, options.source_settings)
 
 
 def _staged(options: Options, source: Source) -> Options:
@@ -136,19 +189,52 @@ def _staged(options: Options, source: Source) -> Options:
     )
 
 
-def _open_sinks(options: Options, source: Source, stack: contextlib.ExitStack) -> list[Sink]:
+@dataclass(frozen=True)
+class _Outputs:
+    """Where the views go, and what is to be called at each turn of the loop."""
+
+    files: Sequence[Background]
+    recorder: RecordSwitch
+    sinks: Sequence[Sink]
+    turns: Sequence[Callable[[], None]]
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """By output, in words: those without which the loop went on."""
+        failed = {output.what: f"{output.what}: {output.failure}" for output in self.files if output.failure}
+        return failed | ({"recording": self.recorder.failure} if self.recorder.failure else {})
+
+
+def _open_outputs(options: Options, source: Source, session: Session, stack: contextlib.ExitStack) -> _Outputs:
     images = isinstance(source, ImageFiles)
-    sinks: list[Sink] = [print_answers] if images else []
-    if options.jsonl:
-        sinks.append(stack.enter_context(json_lines(options.jsonl)))
-    if options.record:
-        sinks.append(stack.enter_context(recording(options.record, source.fps * (not source.live))))
-    if options.still:
-        sinks.append(stack.enter_context(still(options.still)))
+    folder = options.record.parent if options.record else Path()
+    files = stack.enter_context(file_outputs(options, source, session.artifact.expressions))
+    recorder = stack.enter_context(RecordSwitch(lambda path: recorded(path, source), folder, options.record))
+    sinks: list[Sink] = [*files, recorder]
+    turns = [recorder.turn]
+    if images:
+        sinks.append(print_answers)
+    if source.live:
+        sinks.append(_every_minute())
+    if options.serve:
+        sinks.append(stack.enter_context(_page(options.serve, options, source, recorder)))
     if not options.headless:
-        print("q or Esc in the window leaves" + ("; any other key shows the next image" if images else ""))
-        sinks.append(stack.enter_context(window(source, one_by_one=images)))
-    return sinks
+        next_image = "; any other shows the next image" if images else ""
+        print(f"keys in the window: h shows them, q leaves{next_image}", flush=True)
+        screen = stack.enter_context(window(source, images, recorder, folder))
+        sinks.append(screen)
+        turns.append(screen.hear)
+    return _Outputs(files, recorder, [without_faces(sinks)] if options.blur_faces else sinks, turns)
+
+
+def _page(
+    address: Address, options: Options, source: Source, recorder: RecordSwitch
+) -> contextlib.AbstractContextManager[Sink]:
+    from iern.runtime.serve.loop_controls import LoopControls  # late: a loop without a page needs no server
+    from iern.runtime.serve.server import serving
+
+    choice = source if isinstance(source, Chosen) else None
+    return serving(address, options.token, LoopControls(recorder, options.jsonl or options.csv, choice))
 
 
 @contextlib.contextmanager
@@ -173,10 +259,15 @@ def _stopped_by_signals(source: Source) -> Iterator[None]:
 
 def _report(options: Options, source: Source, session: Session, tally: Tally) -> None:
     print("\n".join(tally.summary(session.provider, source.live)))
-    if source.dropped:
-        print(f"note: {source.dropped} frames came while the loop was busy and were dropped")
+    if tally.dropped:
+        print(f"note: {tally.dropped} frames came while the loop was busy and were dropped")
+    if tally.failed:
+        print(f"note: {counted(tally.failed, 'frame')} got no answer")
     if source.note:
         print(f"note: {source.note}")
-    for path in (options.record, options.still, options.jsonl):
-        if path and tally.frames:
-            print(f"wrote {path}")
+
+
+def _written(options: Options, tally: Tally, outputs: _Outputs) -> list[Path]:
+    """The files that hold what was asked of them; of recordings, `RecordSwitch` tells."""
+    asked = (options.still, options.jsonl, options.csv, options.summary)
+    return [path for path in asked if path and tally.frames and str(path) not in outputs.failures]

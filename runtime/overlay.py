@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 
 from iern.runtime.images import Image
+from iern.runtime.lettering import DARK, SMALLEST, WHITE, Colour, line_height, width, wrapped, write
 from iern.runtime.results import UNCERTAIN, Face
 
-Colour = tuple[int, int, int]
 Box = tuple[int, int, int, int]
 """left, top, right, bottom in pixels; right and bottom are just outside"""
 
-WHITE: Colour = (255, 255, 255)
-DARK: Colour = (24, 24, 24)
 PALETTE: tuple[Colour, ...] = (
     (200, 200, 200),
     (60, 200, 250),
@@ -28,27 +26,64 @@ PALETTE: tuple[Colour, ...] = (
 )
 """Blue, green, red; expression i of the model has colour i, so that a colour means one thing all along."""
 
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-SHARE = 0.036
-"""Height of a line of text over the shorter side of the frame ..."""
-SMALLEST = 11
-"""... but no fewer pixels than this, below which letters run together."""
 
+def draw(frame: Image, faces: Sequence[Face], status: str, strata: bool = False) -> Image:
+    """(H, W, 3) BGR frame -> a copy with its faces and the status drawn; the frame itself stays as it is.
 
-def draw(frame: Image, faces: Sequence[Face], status: str) -> Image:
-    """(H, W, 3) BGR frame -> a copy with its faces and the status line drawn; the frame itself stays as it is."""
+    The status goes on as few lines as its parts, which three spaces divide, need. With `strata` the bars of each
+    expression are the mean answer and, thinner, the answer under each stratum.
+    """
     canvas = frame.copy()
-    line = max(SMALLEST, round(SHARE * min(canvas.shape[:2])))
-    taken = [_box(face) for face in faces]
+    line = line_height(canvas)
+    words = [_write_status(canvas, status, line)]
+    boxes = [_box(face) for face in faces]
+    labels = place_labels(canvas, faces, words)
+    for face, place in zip(faces, labels, strict=True):
+        _draw_face(canvas, face, line, place)
+    words += labels
     for face in faces:
-        _draw_face(canvas, face, line)
-        taken.append(_draw_bars(canvas, face, line, taken))
-    _write(canvas, status, line // 2, line + line // 2, line, WHITE)
+        boxes += _draw_bars(canvas, face, line, words, boxes, strata, crowded=len(faces) > 1)
     return canvas
 
 
-def _draw_face(canvas: Image, face: Face, line: int) -> None:
-    """The box, and the likeliest expression above its top edge, or below it near the frame's top.
+def place_labels(canvas: Image, faces: Sequence[Face], words: Sequence[Box] = ()) -> list[Box]:
+    """Where the words of each face go: inside the frame, off the other `words`, and off faces, as far as there is room.
+
+    The first place of several as good is above the face.
+    """
+    boxes = [_box(face) for face in faces]
+    places: list[Box] = []
+    for face, (left, top, right, bottom) in zip(faces, boxes, strict=True):
+        line = _label_line(canvas, face)
+        across, down, gap = width(_label(face), line) + 2, 3 * line // 2, max(2, line // 4)
+        corners = [
+            (left, top - down - gap),
+            (left, bottom + gap),
+            (right - across, top - down - gap),
+            (right - across, bottom + gap),
+            (left + gap, top + gap),
+            (left + gap, bottom - down - gap),
+        ]
+        places.append(_free_place(canvas, corners, across, down, [*words, *places], boxes))
+    return places
+
+
+def _label_line(canvas: Image, face: Face) -> int:
+    """Pixels of a line for that face: a crowd of small faces gets small words."""
+    return max(SMALLEST, min(line_height(canvas), round(face.detection.height / 4)))
+
+
+def _write_status(canvas: Image, status: str, line: int) -> Box:
+    """The box of what was written."""
+    lines = wrapped(status.split("   "), canvas.shape[1] - line, line) if status else []
+    for number, text in enumerate(lines):
+        write(canvas, text, line // 2, line + line // 2 + number * 3 * line // 2, line)
+    across = max((width(text, line) for text in lines), default=0)
+    return 0, 0, line // 2 + across, (line // 2 + len(lines) * 3 * line // 2) * bool(lines)
+
+
+def _draw_face(canvas: Image, face: Face, line: int, place: Box) -> None:
+    """The box, and in its place the likeliest expression.
 
     An uncertain face has the colour of no expression and no name; its bars still tell what it may be.
     """
@@ -56,49 +91,79 @@ def _draw_face(canvas: Image, face: Face, line: int) -> None:
     colour, stroke = WHITE if face.uncertain else _colours(face)[face.expression], max(1, line // 8)
     cv2.rectangle(canvas, (left, top), (right, bottom), DARK, 3 * stroke)
     cv2.rectangle(canvas, (left, top), (right, bottom), colour, stroke)
-    label = UNCERTAIN if face.uncertain else f"{face.expression} {100 * face.probability:.0f}%"
-    above = top - line // 2
-    baseline = above if above > 2.5 * line else top + line + stroke  # the status line has the frame's top
-    _write(canvas, label, min(left, canvas.shape[1] - _width(label, line)), baseline, line, colour)
+    line = _label_line(canvas, face)
+    write(canvas, _label(face), place[0], place[1] + line, line, colour)
 
 
-def _draw_bars(canvas: Image, face: Face, line: int, taken: Sequence[Box]) -> Box:
-    """One bar an expression, in the model's order, beside the face, named where there is room; returns their box."""
-    _, top, _, bottom = _box(face)
-    tall = bottom - top
+def _label(face: Face) -> str:
+    answer = UNCERTAIN if face.uncertain else f"{face.expression} {100 * face.probability:.0f}%"
+    return answer if face.track is None else f"#{face.track} {answer}"
+
+
+def _draw_bars(
+    canvas: Image, face: Face, line: int, words: Sequence[Box], boxes: Sequence[Box], strata: bool, crowded: bool
+) -> list[Box]:
+    """Bars for each expression, in the model's order, beside the face, named where there is room -> their box.
+
+    In a crowd there are none, and no box, where they would hide a word or a face.
+    """
+    left, top, right, bottom = _box(face)
+    tall, gap = bottom - top, line // 2
     row = line if tall > 4 * line else max(3, tall // len(face.probabilities))
+    bars = _bars(face, strata)
+    thin = max(2, row // 4)
+    step = row + thin * (bars.shape[1] - 1)
     named = row >= SMALLEST
-    across = max(3 * line, *(_width(name, row) + row // 2 for name in face.probabilities)) if named else 3 * line
-    place = _free_place(canvas, _box(face), across, row * len(face.probabilities), line // 2, taken)
-    left, upper, right, _ = place
-    for name, probability in face.probabilities.items():
-        lower = upper + row
-        filled = left + round(across * probability)
-        cv2.rectangle(canvas, (left, upper), (right - 1, lower - 2), DARK, cv2.FILLED)
-        if filled > left:
-            cv2.rectangle(canvas, (left, upper), (filled - 1, lower - 2), _colours(face)[name], cv2.FILLED)
-        if named:
-            _write(canvas, name, left + row // 4, lower - row // 4, row, WHITE)
-        upper = lower
-    return place
-
-
-def _free_place(canvas: Image, face: Box, across: int, down: int, gap: int, taken: Sequence[Box]) -> Box:
-    """Where bars of that size hide least of what is `taken`: right of the face, left of it, below, above or inside."""
-    height, width = canvas.shape[:2]
-    left, top, right, bottom = face
+    across = max(3 * line, *(width(name, row) + row // 2 for name in face.probabilities)) if named else 3 * line
+    down = step * len(bars)
     corners = [
         (right + gap, top),
         (left - gap - across, top),
         (left, bottom + gap),
-        (left, top - 2 * gap - down - 2 * gap),  # the label stands between
+        (left, top - 4 * gap - down),  # the label stands between
         (right - gap - across, bottom - gap - down),
     ]
-    places = []
-    for x, y in corners:
-        x, y = max(0, min(x, width - across)), max(0, min(y, height - down))
-        places.append((x, y, x + across, y + down))
-    return min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
+    place = _free_place(canvas, corners, across, down, words, boxes)
+    if crowded and any(_overlap(place, other) for other in (*words, *boxes)):
+        return []
+    for number, (name, colour) in enumerate(_colours(face).items()):
+        upper = place[1] + step * number
+        _draw_bar(canvas, place[0], upper, across, row, bars[number, 0], colour)
+        for stratum in range(1, bars.shape[1]):
+            _draw_bar(canvas, place[0], upper + row + thin * (stratum - 1), across, thin, bars[number, stratum], colour)
+        if named:
+            write(canvas, name, place[0] + row // 4, upper + row - row // 4, row)
+    return [place]
+
+
+def _bars(face: Face, strata: bool) -> np.ndarray:
+    """(E, 1) probabilities; with `strata` (E, 1 + N), behind the mean answer those under each stratum."""
+    means = np.array(list(face.probabilities.values()))[:, None]
+    answers = face.stratum_probabilities
+    return np.hstack([means, np.transpose(answers)]) if strata and answers is not None else means
+
+
+def _draw_bar(canvas: Image, left: int, top: int, across: int, down: int, share: float, colour: Colour) -> None:
+    """A dark track of that size, less a pixel between it and the next below, and its first part in the colour."""
+    bottom = top + max(0, down - 2)
+    cv2.rectangle(canvas, (left, top), (left + across - 1, bottom), DARK, cv2.FILLED)
+    if filled := round(across * share):
+        cv2.rectangle(canvas, (left, top), (left + filled - 1, bottom), colour, cv2.FILLED)
+
+
+def _free_place(
+    canvas: Image,
+    corners: Iterable[tuple[int, int]],
+    across: int,
+    down: int,
+    words: Sequence[Box],
+    boxes: Sequence[Box],
+) -> Box:
+    """The first of the places, moved into the frame, that hides least of the words and, among those, of the boxes."""
+    height, wide = canvas.shape[:2]
+    inside = [(max(0, min(x, wide - across)), max(0, min(y, height - down))) for x, y in corners]
+    places = [(x, y, x + across, y + down) for x, y in inside]
+    return min(places, key=lambda place: [sum(_overlap(place, other) for other in taken) for taken in (words, boxes)])
 
 
 def _overlap(a: Box, b: Box) -> int:
@@ -113,29 +178,3 @@ def _box(face: Face) -> Box:
 
 def _colours(face: Face) -> dict[str, Colour]:
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(face.probabilities)}
-
-
-def _write(canvas: Image, text: str, x: int, baseline: int, line: int, colour: Colour) -> None:
-    """Text from `x` in letters for lines of `line` pixels, with a dark outline that lets it be read on anything.
-
-    The outline is grown from the letters: a thicker stroke is no outline in OpenCV 5, where it widens the letters.
-    """
-    border = max(1, line // 12)
-    top, bottom = max(0, baseline - line), min(canvas.shape[0], baseline + line // 2)
-    left, right = max(0, x - border), min(canvas.shape[1], max(0, x) + _width(text, line) + 2 * border)
-    if top >= bottom or left >= right:
-        return
-    region = canvas[top:bottom, left:right]
-    letters = np.zeros(region.shape[:2], np.uint8)
-    origin = max(0, x) - left, baseline - top
-    cv2.putText(letters, text, origin, FONT, line / 32, 255, max(1, line // 14), cv2.LINE_AA)
-    outline = cv2.dilate(letters, np.ones((2 * border + 1, 2 * border + 1), np.uint8))
-    for mask, ink in ((outline, DARK), (letters, colour)):
-        weight = mask[..., None].astype(np.uint16)  # 255 * 255 still fits
-        region[:] = (region * (255 - weight) + np.array(ink, np.uint16) * weight) // 255
-
-
-def _width(text: str, line: int) -> int:
-    """Pixels across; OpenCV's scale 1 is made for lines of about 32 pixels."""
-    (width, _), _ = cv2.getTextSize(text, FONT, line / 32, max(1, line // 14))
-    return int(width)

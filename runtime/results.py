@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 UNCERTAIN = "uncertain"
 """What is shown and printed instead of an expression that is too improbable to be named."""
 
-SCHEMA = 1
-"""Version of the JSON record; a reader of version 1 may meet new keys, never other meanings of old ones."""
+SCHEMA = 2
+"""Version of the JSON record; a reader of version 2 may meet new keys, never other meanings of old ones.
+
+In version 1 every answer was of its frame alone. From 2 on it may be smoothed over the face's track, and `expression`
+may be one that hysteresis keeps while another is likelier by a little.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,20 @@ class Face:
     disagreement: float
     """how much the answer depends on the context, 0 (not at all) to 1: see `stratum_disagreement`"""
     uncertain: bool = False
-    """whether `probability` is below the model's threshold"""
+    """whether `probability` is below the model's threshold; a face over time turns back later than it turned"""
+    track: int | None = None
+    """the same number in every frame in which this face was followed; None where nobody follows faces"""
+    held: str = ""
+    """the expression that hysteresis keeps; empty: the likeliest"""
+    raw_probabilities: dict[str, float] = field(default_factory=dict)
+    """what this frame alone says; empty where `probabilities` do"""
+    stratum_probabilities: NDArray[np.floating] | None = field(default=None, compare=False, repr=False)
+    """(N, E) answers under the model's strata, in its order; their mean need not be `probabilities`, see Eq. 9"""
 
     @property
     def expression(self) -> str:
-        """The likeliest expression."""
-        return max(self.probabilities, key=self.probabilities.__getitem__)
+        """What the face is said to show: the likeliest expression, unless another one is `held`."""
+        return self.held or max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def probability(self) -> float:
@@ -50,15 +62,24 @@ class Face:
 def judged_faces(detections: Sequence[Detection], answer: Answer, artifact: Artifact) -> list[Face]:
     """Detections, and the model's answer with one row for each -> their faces."""
     disagreements = stratum_disagreement(answer.stratum_logits, artifact.temperature)
+    by_stratum = softmax(answer.stratum_logits / artifact.temperature)
     return [
         Face(
             detection,
-            dict(zip(artifact.expressions, row.tolist(), strict=True)),
+            by_expression(row, artifact),
             float(disagreement),
             uncertain=bool(row.max() < artifact.threshold),
+            stratum_probabilities=strata,
         )
-        for detection, row, disagreement in zip(detections, answer.probabilities, disagreements, strict=True)
+        for detection, row, disagreement, strata in zip(
+            detections, answer.probabilities, disagreements, by_stratum, strict=True
+        )
     ]
+
+
+def by_expression(probabilities: NDArray[np.floating], artifact: Artifact) -> dict[str, float]:
+    """(E,) in the model's order -> by name."""
+    return dict(zip(artifact.expressions, probabilities.tolist(), strict=True))
 
 
 def stratum_disagreement(stratum_logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
@@ -69,11 +90,15 @@ def stratum_disagreement(stratum_logits: NDArray[np.floating], temperature: floa
     stratum puts elsewhere than all together do. It lies in [0, 1 - 1/N]. 0: the strata give the same probabilities,
     or there is but one; 1 - 1/N: each is certain of an expression of its own.
     """
-    logits = stratum_logits.astype(np.float64) / temperature
-    answers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    answers /= answers.sum(axis=-1, keepdims=True)
+    answers = softmax(stratum_logits.astype(np.float64) / temperature)
     distances = np.abs(answers - answers.mean(axis=1, keepdims=True)).sum(axis=-1) / 2
     return distances.mean(axis=1)
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(..., E) logits -> (..., E) probabilities, of the same type."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def record(frame: Frame, faces: Sequence[Face], latency: Latency) -> dict[str, Any]:
@@ -83,20 +108,27 @@ def record(frame: Frame, faces: Sequence[Face], latency: Latency) -> dict[str, A
         "frame": frame.index,
         "time": round(frame.time, 4),
         "name": frame.name,
+        "segment": frame.segment,
         "faces": [
             {
+                "track": face.track,
                 "box": [round(v, 1) for v in (face.detection.x, face.detection.y, *_size(face.detection))],
                 "score": round(face.detection.score, 4),
                 "expression": face.expression,
                 "probability": round(face.probability, 6),
                 "uncertain": face.uncertain,
-                "probabilities": {name: round(value, 6) for name, value in face.probabilities.items()},
+                "probabilities": _rounded(face.probabilities),
+                "raw_probabilities": _rounded(face.raw_probabilities or face.probabilities),
                 "disagreement": round(face.disagreement, 6),
             }
             for face in faces
         ],
         "latency_ms": {name: round(value, 3) for name, value in latency.stages().items()},
     }
+
+
+def _rounded(probabilities: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in probabilities.items()}
 
 
 def _size(detection: Detection) -> tuple[float, float]:

@@ -24,10 +24,14 @@ class View:
     dropped: int = 0
     """frames of a live source that nobody took in time, until now"""
 
+    def drawn(self, strata: bool = False) -> Image:
+        """The frame with everything drawn, and with `strata` the answer under each stratum as well."""
+        return draw(self.frame.image, self.faces, self.status, strata)
+
     @functools.cached_property
     def annotated(self) -> Image:
-        """The frame with everything drawn, made once for all who want it."""
-        return draw(self.frame.image, self.faces, self.status)
+        """The frame with everything drawn, made once for all who want it: not to be drawn on."""
+        return self.drawn()
 
 
 Sink = Callable[[View], None]

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from iern.runtime.camera_devices import camera_lines
 from iern.runtime.errors import IernError, report
 from iern.runtime.options import parse
 
@@ -18,6 +19,9 @@ OPENCV_REMEDY = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, or 1 after one line on stderr (130 after a second Ctrl-C)."""
     options = parse(argv)
+    if options.list_cameras:
+        print("\n".join(camera_lines()))
+        return 0
     try:
         _require_opencv()
         from iern.runtime.loop import run  # late: it needs the OpenCV just tried

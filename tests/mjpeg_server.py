@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -15,11 +15,11 @@ import numpy as np
 
 @contextlib.contextmanager
 def mjpeg_server(
-    images: Sequence[np.ndarray], pause: float = 0.04, then: Literal["close", "hang"] = "close"
+    images: Sequence[np.ndarray], pause: float = 0.04, then: Literal["close", "hang", "repeat"] = "close", port: int = 0
 ) -> Iterator[str]:
     """Serve the BGR images `pause` seconds apart to every client; yields host:port.
 
-    After the last image the connection closes, or hangs until the block ends.
+    After the last image the connection closes, or hangs until the block ends, or the images come again until then.
     """
     encoded = [cv2.imencode(".jpg", image)[1].tobytes() for image in images]
     over = threading.Event()
@@ -30,17 +30,18 @@ def mjpeg_server(
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
             self.end_headers()
             with contextlib.suppress(ConnectionError):
-                for jpeg in encoded:
+                for jpeg in itertools.cycle(encoded) if then == "repeat" else encoded:
                     part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
                     self.wfile.write(part + jpeg + b"\r\n")
-                    time.sleep(pause)
+                    if over.wait(pause):
+                        return
                 if then == "hang":
                     over.wait()
 
         def log_message(self, *_: object) -> None:
             """Keep the test's output clean."""
 
-    with serving(Camera) as address:
+    with serving(Camera, port) as address:
         try:
             yield address
         finally:
@@ -48,9 +49,9 @@ def mjpeg_server(
 
 
 @contextlib.contextmanager
-def serving(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Run a server with that handler on a free local port; yields host:port."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+def serving(handler: Callable[..., http.server.BaseHTTPRequestHandler], port: int = 0) -> Iterator[str]:
+    """Run a server with that handler on that local port, 0 for a free one; yields host:port."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:

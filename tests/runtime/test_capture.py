@@ -18,10 +18,14 @@ import cv2
 import numpy as np
 import pytest
 
-from iern.runtime import capture
-from iern.runtime.capture import open_source, without_credentials
+from iern.runtime import streams
+from iern.runtime.capture import open_source
 from iern.runtime.errors import SourceError
+from iern.runtime.source_settings import Patience, SourceSettings
+from iern.runtime.sources import VideoFile, with_first_frame
+from iern.runtime.streams import without_credentials
 from mjpeg_server import mjpeg_server, serving
+from scripted_capture import ScriptedCapture, noise
 
 
 def grey(level: int, width: int = 64, height: int = 48) -> np.ndarray:
@@ -85,6 +89,21 @@ def test_a_video_left_early_is_not_called_short(tmp_path):
         if frame.index == 3:
             source.stop()
     assert (frame.index, source.note) == (3, "")
+
+
+def test_a_video_may_be_closed_while_another_thread_reads_it(tmp_path):
+    """As a second Ctrl-C does. OpenCV itself hangs now and then where that is not prevented."""
+    path = write_video(tmp_path / "clip.avi", [grey(90, 640, 480)] * 100)
+    for number in range(30):
+        source = open_source(path)
+        reader = threading.Thread(target=lambda source=source: list(source), daemon=True)
+        closer = threading.Thread(target=source.close, daemon=True)
+        reader.start()
+        time.sleep(number / 3000)
+        closer.start()
+        for thread in (reader, closer):
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 def test_a_video_whose_frames_change_size_keeps_the_size_of_the_first(tmp_path):
@@ -227,6 +246,8 @@ def test_an_unknown_scheme_is_refused_with_the_known_ones():
         ("http://host/video#secret", "http://host/video"),
         ("rtsp://host/user=admin&password=secret&channel=1/live", "rtsp://host/.../live"),
         ("rtsp://secret@host", "rtsp://host"),
+        ("http://host/video?token=a@secret", "http://..."),
+        ("rtsp://user:sec?ret@host/stream", "rtsp://..."),
     ],
 )
 def test_credentials_are_cut_out_of_what_is_shown(url, shown):
@@ -235,7 +256,8 @@ def test_credentials_are_cut_out_of_what_is_shown(url, shown):
 
 def test_a_stream_that_breaks_off_ends_with_an_error_that_names_it_without_its_password():
     with mjpeg_server([grey(level) for level in range(0, 200, 10)], pause=0.01) as address:
-        source = open_source(f"http://user:secret@{address}/cam?token=secret")
+        once = SourceSettings(patience=Patience(give_up=0))
+        source = open_source(f"http://user:secret@{address}/cam?token=secret", once)
         frames = []
         with pytest.raises(SourceError, match="lost after 20 frames") as caught:
             frames.extend(source)  # what came before the error stays in the list
@@ -268,7 +290,7 @@ def test_a_slow_reader_of_a_stream_gets_the_latest_frame_and_the_rest_is_counted
 
 
 def test_stop_wakes_a_reader_that_waits_for_a_silent_stream(monkeypatch):
-    monkeypatch.setattr(capture, "READ_TIMEOUT_MS", 3000)  # for which `close` waits
+    monkeypatch.setattr(streams, "READ_TIMEOUT_MS", 3000)  # for which `close` waits
     with (
         mjpeg_server([grey(9)] * 3, pause=0.01, then="hang") as address,
         open_source(f"http://{address}/cam") as source,
@@ -286,8 +308,8 @@ def test_python_does_not_end_under_a_reading_thread_of_a_source_that_nobody_clos
             f"""
             import atexit, threading
             atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))  # the last to run
-            from iern.runtime import capture
-            capture.READ_TIMEOUT_MS = 1000
+            from iern.runtime import capture, streams
+            streams.READ_TIMEOUT_MS = 1000
             print(next(iter(capture.open_source("http://{address}/cam"))).name)
             """
         )
@@ -309,7 +331,7 @@ def test_closing_a_stream_ends_its_thread():
 
 
 def test_a_server_that_never_answers_is_given_up_in_time(monkeypatch):
-    monkeypatch.setattr(capture, "OPEN_TIMEOUT_MS", 500)
+    monkeypatch.setattr(streams, "OPEN_TIMEOUT_MS", 500)
     with socket.create_server(("127.0.0.1", 0)) as server:
         start = time.monotonic()
         with pytest.raises(SourceError, match=r"no picture within 0\.5 s") as caught:
@@ -353,3 +375,48 @@ def test_the_options_for_ffmpeg_leave_the_environment_as_it_was(monkeypatch, own
     with mjpeg_server([grey(9)] * 3, pause=0.01) as address:
         open_source(f"http://{address}/cam").close()
     assert os.environ.get(key) == own
+
+
+def test_sizes_that_are_mixed_in_a_folder_all_come_as_they_are_each_in_its_own_segment(tmp_path):
+    sizes = [(321, 241), (1, 1), (1, 1), (4096, 17)]
+    for index, (width, height) in enumerate(sizes):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), grey(100, width, height))
+    frames = list(open_source(tmp_path))
+    assert [frame.image.shape[1::-1] for frame in frames] == sizes
+    assert [frame.segment for frame in frames] == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("positions", "times", "segments"),
+    [
+        ([0, 100, 200, 300], [0, 0.1, 0.2, 0.3], [0, 0, 0, 0]),
+        ([0, 100, 90, 200], [0, 0.1, 0.1, 0.2], [0, 0, 0, 0]),
+        ([90_000, 90_100, 10, 110], [90, 90.1, 90.1 + 1 / 30, 90.2 + 1 / 30], [0, 0, 1, 1]),
+        ([100, 200, 7_200_000, 7_200_100], [0.1, 0.2, 0.2 + 1 / 30, 0.3 + 1 / 30], [0, 0, 1, 1]),
+    ],
+    ids=["steady", "a little back", "set back", "hours ahead"],
+)
+def test_a_clock_that_leaps_goes_on_in_a_new_segment(positions, times, segments):
+    capture = ScriptedCapture(noise(4), positions=positions)
+    opened = with_first_frame(capture)
+    assert opened
+    frames = list(VideoFile(opened, "film"))
+    assert [frame.time for frame in frames] == pytest.approx(times)
+    assert [frame.segment for frame in frames] == segments
+
+
+def test_a_decoder_that_gives_up_in_a_file_ends_it_with_the_cause():
+    capture = ScriptedCapture([*noise(3), cv2.error("OpenCV: bad slice"), *noise(3)])
+    opened = with_first_frame(capture)
+    assert opened
+    with VideoFile(opened, "film") as source:
+        assert len(list(source)) == 3
+        assert source.state == "ended"
+    assert source.note == "film: ended after 3 frames: the decoder gave up (error: OpenCV: bad slice)"
+
+
+def test_a_file_says_what_reads_it(tmp_path):
+    with open_source(write_video(tmp_path / "clip.avi", [grey(9)] * 3)) as source:
+        assert source.details == "64x48, 10 fps, MJPG, read by FFmpeg"
+        assert source.state == "live"
+    assert source.state == "ended"

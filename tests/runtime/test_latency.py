@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -22,12 +23,13 @@ def test_the_summary_tells_the_percentiles_of_each_stage():
     tally = Tally()
     for row in rows:
         tally.add(Latency(*row), faces=2)
+        tally.shown(row[3] + 5)
     lines = tally.summary("cpu", live=True)
     assert lines[0].startswith("500 frames, 1000 faces, ")
     assert lines[0].endswith(" frames/s, cpu")
     assert lines[1].split() == ["latency,", "ms", "p50", "p90", "p99"]
-    columns = [*rows.T[:3], rows[:, :3].sum(axis=1), rows[:, 3]]
-    names = ["detect", "preprocess", "infer", "total", "age"]
+    columns = [*rows.T[:3], rows[:, :3].sum(axis=1), rows[:, 3], rows[:, 3] + 5]
+    names = ["detect", "preprocess", "infer", "total", "age", "shown"]
     for name, column in zip(names, columns, strict=True):
         assert figures(lines)[name] == pytest.approx(np.percentile(column, (50, 90, 99)), abs=0.051)
 
@@ -69,6 +71,19 @@ def test_memory_is_bounded_over_a_long_run(monkeypatch):
         tally.add(Latency(milliseconds, 0, 0, 0), faces=1)
     assert figures(tally.summary("cpu", live=False))["detect"] == [1, 1, 1]
     assert tally.frames == 60
+
+
+def test_the_memory_for_latencies_is_all_taken_at_the_start():
+    tally = Tally()
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            tally.add(Latency(1, 2, 3, 4), faces=1)
+            tally.shown(5)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 50_000
 
 
 def test_a_stopwatch_tells_each_lap_on_its_own():

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from itertools import groupby
+
 import cv2
 import numpy as np
 import pytest
 
 from iern.runtime.detect import Detection
-from iern.runtime.overlay import PALETTE, WHITE, draw
+from iern.runtime.lettering import WHITE, panel, write
+from iern.runtime.overlay import PALETTE, draw, place_labels
 from iern.runtime.results import Face
 
 EXPRESSIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger")
 STATUS = "24.3 fps   31 ms   2 faces   cpu"
+LONG_STATUS = "24.3 fps   31 ms   age 245 ms   12345 dropped   3 failed   16 faces   tensorrt"
 
 
 def face(x: float, y: float, width: float, height: float, likeliest: int = 1, uncertain: bool = False) -> Face:
     probabilities = dict.fromkeys(EXPRESSIONS, 0.02)
     probabilities[EXPRESSIONS[likeliest]] = 0.88
     return Face(Detection(x, y, width, height, np.zeros((5, 2)), 0.9), probabilities, 0.1, uncertain)
+
+
+@dataclass(frozen=True)
+class WithStrata(Face):
+    stratum_probabilities: np.ndarray | None = field(default=None, compare=False)
+
+
+def in_strata(x: float, y: float, width: float, height: float, strata: int) -> Face:
+    """A face that each stratum sees otherwise."""
+    answers = np.random.default_rng(strata).dirichlet(np.ones(len(EXPRESSIONS)), strata)
+    answers[:, 1] = np.linspace(0.2, 0.9, strata)
+    means = dict(zip(EXPRESSIONS, answers.mean(axis=0), strict=True))
+    box = Detection(x, y, width, height, np.zeros((5, 2)), 0.9)
+    return WithStrata(box, means, 0.3, stratum_probabilities=answers)
 
 
 def noise(width: int, height: int) -> np.ndarray:
@@ -113,6 +132,98 @@ def test_a_frame_of_any_size_and_a_box_beyond_its_edges_can_be_drawn(shape):
     ]
     drawn = draw(frame, [face(*box) for box in boxes], STATUS)
     assert drawn.shape == frame.shape
+
+
+@pytest.mark.parametrize(("width", "height"), [(321, 241), (1, 1), (4096, 17), (17, 4096)])
+@pytest.mark.parametrize("count", [0, 1, 16])
+@pytest.mark.parametrize("strata", [False, True])
+def test_odd_sizes_can_be_drawn_with_any_number_of_faces(width, height, count, strata):
+    random = np.random.default_rng(count)
+    faces = [in_strata(*(random.random(4) * (width, height, width, height)), strata=3) for _ in range(count)]
+    drawn = draw(noise(width, height), faces, LONG_STATUS, strata)
+    assert drawn.shape == (height, width, 3)
+    panel(drawn, ["h  these keys", "q, Esc  leave"])
+    assert drawn.shape == (height, width, 3)
+
+
+@pytest.mark.parametrize("shade", [0, 40, 128, 215, 255])
+def test_words_stand_out_from_what_they_are_written_on(shade):
+    """WCAG 2 asks of text a contrast of 4.5 to its background, which here is the outline that letters bring along."""
+    for colour in (WHITE, *PALETTE):
+        canvas = np.full((120, 400, 3), shade, np.uint8)
+        write(canvas, "IIIII happy 92%", 20, 80, 40, colour)
+        letters = np.all(np.abs(canvas.astype(int) - colour) < 12, axis=2)
+        around = cv2.dilate(letters.astype(np.uint8), np.ones((9, 9))).astype(bool) & ~letters
+        darkest = min(luminance(pixel) for pixel in canvas[around])
+        assert letters.sum() > 100
+        assert (luminance(colour) + 0.05) / (darkest + 0.05) > 4.5
+
+
+def luminance(colour) -> float:
+    """Relative luminance of WCAG 2 of a BGR colour."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in np.asarray(colour) / 255]
+    return float(np.dot(linear, (0.0722, 0.7152, 0.2126)))
+
+
+@pytest.mark.parametrize("shape", [(240, 320), (480, 640), (1080, 1920)])
+def test_a_status_too_long_for_its_frame_goes_on_in_a_second_line(shape):
+    frame = np.zeros((*shape, 3), np.uint8)
+    whole, first = draw(frame, [], LONG_STATUS), draw(frame, [], LONG_STATUS.rpartition("   ")[0])
+    assert changed(whole, first).any(), "its last part is there"
+    pixels = changed(frame, whole)
+    assert not pixels[:, -2:].any(), "and not cut off at the edge"
+    assert np.flatnonzero(pixels.any(axis=1)).max() < 0.15 * shape[0]
+
+
+@pytest.mark.parametrize("shape", [(241, 321), (480, 640), (1080, 1920)])
+def test_the_words_of_faces_are_inside_the_frame_and_off_each_other(shape):
+    """Sixteen faces, some at the edges and some near each other: as many as there is room for."""
+    height, wide = shape
+    step, tall = wide / 4, height / 4
+    crowd = [face(step * (i % 4), tall * (i // 4), step / 4, tall / 2) for i in range(16)]
+    places = place_labels(np.zeros((*shape, 3), np.uint8), crowd)
+    drawn = draw(np.zeros((*shape, 3), np.uint8), crowd, "")
+    for number, (left, top, right, bottom) in enumerate(places):
+        assert 0 <= left < right <= wide and 0 <= top < bottom <= height
+        assert drawn[top:bottom, left:right].max() > 150, "the letters are there"
+        for other in places[number + 1 :]:
+            assert left >= other[2] or right <= other[0] or top >= other[3] or bottom <= other[1]
+
+
+@pytest.mark.parametrize("corner", [(8, 8), (572, 8), (8, 412), (572, 412)])
+def test_the_words_of_a_face_in_a_corner_are_as_whole_as_in_the_middle(corner):
+    black = np.zeros((480, 640, 3), np.uint8)
+    drawn = [draw(black, [face(*place, 60, 60, likeliest=4)], "") for place in (corner, (300, 200))]
+    counts = [int(np.all(picture == PALETTE[4], axis=2).sum()) for picture in drawn]
+    assert counts[0] == counts[1] > 0
+
+
+def test_in_a_crowd_bars_that_would_hide_a_neighbour_are_left_out():
+    crowd = [face(10 + 78 * column, 40 + 105 * row, 70, 80) for row in range(4) for column in range(8)]
+    frame = noise(640, 480)
+    drawn = draw(frame, crowd, STATUS)
+    for one in crowd:
+        x, y = round(one.detection.x), round(one.detection.y)
+        assert not changed(frame, drawn)[y + 20 : y + 60, x + 8 : x + 62].any()
+
+
+def test_the_strata_stand_beside_the_mean_each_as_long_as_its_answer():
+    one = in_strata(200, 200, 40, 40, strata=3)  # so small that no name covers its bars
+    mean, both = (draw(np.zeros((480, 640, 3), np.uint8), [one], "", strata) for strata in (False, True))
+    lengths = [bar_lengths(picture[195:, 244:], PALETTE[1]) for picture in (mean, both)]
+    values = [one.probabilities["happy"], *one.stratum_probabilities[:, 1]]
+    assert len(lengths[0]) == 1
+    assert len(lengths[1]) == 4
+    track = lengths[0][0] / values[0]
+    assert lengths[1] == pytest.approx([track * value for value in values], abs=1.5)
+
+
+def bar_lengths(picture: np.ndarray, colour: tuple[int, int, int]) -> list[int]:
+    """Lengths of the bars of that colour, from above."""
+    right = [np.flatnonzero(row)[-1] + 1 if row.any() else 0 for row in np.all(picture == colour, axis=2)]
+    bars = [next(iter(group)) for length, group in groupby(right) if length]
+    left = np.flatnonzero(np.all(picture == colour, axis=2).any(axis=0))[0]
+    return [int(bar - left) for bar in bars]
 
 
 def test_names_outside_ascii_and_more_expressions_than_colours_can_be_drawn():

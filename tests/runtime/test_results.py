@@ -12,7 +12,7 @@ from iern.runtime.artifact import Artifact
 from iern.runtime.detect import Detection
 from iern.runtime.latency import Latency
 from iern.runtime.preprocess import InputSpec
-from iern.runtime.results import judged_faces, record, stratum_disagreement
+from iern.runtime.results import Face, judged_faces, record, stratum_disagreement
 from iern.runtime.session import Answer
 from iern.runtime.sources import Frame
 
@@ -108,20 +108,42 @@ def test_the_record_is_plain_json_with_boxes_answers_and_times():
     frame = Frame(np.zeros((8, 8, 3), np.uint8), 1.25, 7, "clip.mp4", 0.0)
     found = json.loads(json.dumps(record(frame, faces, Latency(1.5, 0.25, 2.0, 5.0)), allow_nan=False))
     assert found == {
-        "schema": 1,
+        "schema": 2,
         "frame": 7,
         "time": 1.25,
         "name": "clip.mp4",
+        "segment": 0,
         "faces": [
             {
+                "track": None,
                 "box": [10.0, 20.0, 30.0, 40.0],
                 "score": 0.9,
                 "expression": "fröhlich",
                 "probability": 0.75,
                 "uncertain": True,
                 "probabilities": {"trist": 0.25, "fröhlich": 0.75},
+                "raw_probabilities": {"trist": 0.25, "fröhlich": 0.75},
                 "disagreement": 0.0,
             }
         ],
         "latency_ms": {"detect": 1.5, "preprocess": 0.25, "infer": 2.0, "total": 3.75, "age": 5.0},
     }
+
+
+def test_a_face_over_time_tells_its_track_its_name_and_what_the_frame_alone_says():
+    face = Face(detection(), {"sad": 0.45, "happy": 0.55}, 0.1, False, 3, "sad", {"sad": 0.2, "happy": 0.8})
+    assert (face.expression, face.probability) == ("sad", 0.45)
+    frame = Frame(np.zeros((8, 8, 3), np.uint8), 1.25, 7, "clip.mp4", 0.0)
+    (found,) = record(frame, [face], Latency(1, 1, 1, 1))["faces"]
+    assert (found["track"], found["expression"], found["probability"]) == (3, "sad", 0.45)
+    assert found["raw_probabilities"] == {"sad": 0.2, "happy": 0.8}
+
+
+def test_each_face_carries_its_answers_under_the_strata():
+    strata = np.array([[[2, 0, 1], [-1, 3, 0]], [[0, 0, 0], [5, 0, 0]]], np.float32)
+    answer = Answer(np.full((2, 3), 1 / 3, np.float32), strata.mean(axis=1), strata)
+    faces = judged_faces([detection(), detection()], answer, model("sad", "happy", "fear", temperature=2.0))
+    for face, logits in zip(faces, strata, strict=True):
+        powers = np.exp(logits.astype(np.float64) / 2)
+        np.testing.assert_allclose(face.stratum_probabilities, powers / powers.sum(-1, keepdims=True), rtol=1e-5)
+    assert faces[0] == faces[0] and faces[0] != faces[1], "comparing them does not stumble over the array"

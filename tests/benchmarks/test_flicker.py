@@ -1,0 +1,127 @@
+"""Flicker and delay are counted as one would by hand, and the command runs to its end. What it finds is not said."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from iern.runtime.errors import DataError
+from repository import ROOT
+from tiny_artifact import tiny_model
+
+sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
+
+import flicker
+from flicker_report import markdown
+from flicker_sequence import Change, agreement, changes_of, delay, known, label_changes, noisy, read_truth, stills_of
+
+PHOTO = Path(__file__).parents[1] / "data" / "photos" / "astronaut.jpg"
+TRUTH = [("sad",), ("sad",), ("happy",), ("happy",), ("happy", "sad"), ("happy", "sad"), ("sad", "sad")]
+
+
+def table(path: Path, rows: list[str]) -> Path:
+    path.write_text("\n".join(["frame,left,strength,right", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_the_truth_is_read_face_by_face_from_left_to_right(tmp_path):
+    rows = ["0,sad,1.0,", "1,happy,0.5,", "2,happy,1.0,neutral"]
+    assert read_truth(table(tmp_path / "t.csv", rows)) == [("sad",), ("happy",), ("happy", "neutral")]
+
+
+@pytest.mark.parametrize("rows", [[], ["1,sad,1.0,"], ["0,sad,1.0,", "2,sad,1.0,"]])
+def test_a_table_without_every_frame_is_refused(tmp_path, rows):
+    with pytest.raises(DataError, match="expected rows of frame"):
+        read_truth(table(tmp_path / "t.csv", rows))
+
+
+def test_changes_are_those_of_faces_that_stay():
+    assert changes_of(TRUTH) == [Change(0, 2, 6, "happy"), Change(0, 6, 7, "sad")]
+
+
+def test_stills_are_the_first_and_the_middle_frame_of_every_stretch():
+    assert stills_of(TRUTH) == [0, 1, 2, 3, 4, 5, 6]
+    assert stills_of([("sad",)] * 10 + [("happy",)] * 11) == [0, 5, 10, 15]
+
+
+def test_label_changes_are_counted_by_face():
+    assert label_changes([("a",), ("a",), ("b",), ("uncertain",)]) == 2
+    assert label_changes([("a", "b"), ("b", "a"), ("b",), ("a", "a")]) == 2, "faces that come and go change no label"
+
+
+def test_the_delay_runs_from_the_true_change_to_the_first_frame_that_says_so():
+    change, seconds = Change(0, 2, 5, "happy"), [0.0, 0.1, 0.3, 0.4, 0.7, 0.8]
+    assert delay([("happy",)] * 6, seconds, change) == 0
+    assert delay([("sad",)] * 4 + [("happy",)] * 2, seconds, change) == pytest.approx(0.4)
+    assert delay([("sad",)] * 5 + [("happy",)], seconds, change) is None, "too late: it changed again"
+
+
+def test_a_change_is_known_that_is_called_rightly_in_most_frames_until_the_next():
+    labels = [("sad", "x"), ("happy", "x"), ("sad", "x"), ("happy", "x"), ("happy",), ("sad",)]
+    assert known(labels, Change(0, 0, 5, "happy"))
+    assert not known(labels, Change(0, 0, 6, "happy")), "half is not most"
+    assert not known(labels, Change(1, 0, 6, "happy"))
+
+
+def test_agreement_counts_every_true_face_once():
+    found = [("sad",), ("happy",), ("uncertain",), (), ("happy", "sad"), ("happy",), ("sad", "happy")]
+    assert agreement(found, TRUTH) == {"right": 5 / 10, "wrong": 2 / 10, "uncertain": 1 / 10, "missed": 2 / 10}
+
+
+def test_a_noisy_still_differs_from_frame_to_frame_and_is_the_same_in_every_run():
+    image = np.full((48, 64, 3), 128, np.uint8)
+    first, second = (list(noisy(image, 3, seed=5)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert (first[0] != first[1]).mean() > 0.5
+    assert first[0].std() == pytest.approx(15, rel=0.1)
+
+
+def test_the_setting_with_the_fewest_changes_that_follows_in_time_is_chosen():
+    def row(half_life: float, flicker: float, delays: list[float | None], margin: float = 0.1) -> dict:
+        known = [True, True, False]  # the third was called so by chance only
+        return {"half_life": half_life, "margin": margin, "flicker": flicker, "delays": delays, "known": known}
+
+    rows = [
+        row(0.0, 5.0, [0.1, 0.0, 0.3]),
+        row(0.1, 2.0, [0.14, 0.04, None]),
+        row(0.2, 1.0, [0.18, 0.08, None]),
+        row(0.2, 0.98, [0.18, 0.08, None], margin=0.2),
+        row(0.3, 0.5, [0.3, 0.2, 0.3]),
+        row(0.4, 0.0, [0.1, None, None]),
+    ]
+    assert flicker._chosen(rows) is rows[2], "not the next one, for whose wider margin there is hardly a reason"
+    assert [r["added_delay"] for r in rows] == pytest.approx([0, 0.04, 0.08, 0.08, 0.2, 0])
+    assert [r["followed"] for r in rows] == [2, 2, 2, 2, 2, 1]
+
+
+@pytest.mark.slow
+def test_the_command_measures_a_film_and_writes_its_page(tmp_path):
+    picture = cv2.resize(cv2.imread(str(PHOTO)), (320, 320))
+    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, (320, 320))
+    for index in range(6):
+        writer.write(picture if index < 3 else np.minimum(picture, np.array([255, 60, 60], np.uint8)))
+    writer.release()
+    truth = table(tmp_path / "t.csv", [f"{i},{'happy' if i < 3 else 'sad'},1.0," for i in range(6)])
+    (tmp_path / "tiny.onnx").write_bytes(tiny_model())
+    files = ["--video", str(tmp_path / "film.avi"), "--truth", str(truth), "--model", str(tmp_path / "tiny.onnx")]
+    assert flicker.main([*files, "--still-frames", "3", "--json", str(tmp_path / "out.json")]) == 0
+    record = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert (record["film"]["frames"], record["film"]["changes"], record["stills"]["count"]) == (6, 1, 4)
+    assert record["sweep"][0]["added_delay"] in (0, None)
+    page = (tmp_path / "out.md").read_text(encoding="utf-8")
+    assert page == markdown(record)
+    assert "| **" in page
+
+
+def test_a_table_of_another_film_is_refused(tmp_path, capsys):
+    (tmp_path / "tiny.onnx").write_bytes(tiny_model())
+    truth = table(tmp_path / "t.csv", ["0,sad,1.0,", "1,sad,1.0,"])
+    files = ["--video", str(PHOTO), "--truth", str(truth), "--model", str(tmp_path / "tiny.onnx")]
+    assert flicker.main([*files, "--json", str(tmp_path / "out.json")]) == 1
+    assert "has 1 frames, t.csv has 2" in capsys.readouterr().err
+    assert not (tmp_path / "out.json").exists()

@@ -1,0 +1,119 @@
+"""The soak benchmark: it notices what it is there to notice, and its camera fails as it says."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+
+import cv2
+import pytest
+
+from repository import ROOT
+
+sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
+
+import soak
+import soak_camera
+import soak_report
+
+
+def healthy(minutes: float = 60) -> dict:
+    """What a run without fault leaves: a look each second, and 20 frames a second."""
+    end = 60 * minutes
+    samples = [{"seconds": s, "memory": 200 + s % 3 / 10, "threads": 9, "handles": 12} for s in range(int(end))]
+    answers = [{"seconds": s / 20, "total": 20 + s % 7, "age": 40, "faces": s % 5} for s in range(int(20 * end))]
+    return {
+        "minutes": minutes,
+        "seconds_a_round": 60,
+        "recorded_megabytes": 5,
+        "ending": {"early": False, "status": 0, "said": ["done"]},
+        "machine": {"cores": 2, "system": "Linux", "python": "3.11"},
+        "measured": "2026-11-25",
+        **soak_report.figures(samples, answers),
+    }
+
+
+def test_a_healthy_run_breaks_no_limit_and_its_page_says_so():
+    record = {**healthy(), "broken": []}
+    assert soak_report.broken_limits(record) == []
+    page = soak_report.markdown(record)
+    assert "No limit is broken" in page
+    assert "| threads (fewest) | 9 | 9 |" in page
+    assert "Too short" not in page
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("last", "memory_mb"), 202.5, "memory grew by 1.2%"),
+        (("last", "threads"), 10, "threads grew from 9 to 10"),
+        (("last", "handles"), 13, "handles grew from 12 to 13"),
+        (("last", "latency_ms", "p99"), 40, "p99 grew to 1.54 times"),
+        (("last", "age_ms", "p99"), 1500, "frames grew 1500 ms old"),
+        (("last", "frames"), 0, "0 in the last"),
+        (("longest_gap_seconds",), 100, "no frame was answered for 100 s"),
+        (("recorded_megabytes",), 0, "no recording"),
+        (("ending", "status"), None, "status None after SIGTERM"),
+        (("ending", "early"), True, "before its time"),
+    ],
+)
+def test_each_limit_is_noticed_alone(path, value, words):
+    record = copy.deepcopy(healthy())
+    inner = record
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    (broken,) = soak_report.broken_limits(record)
+    assert words in broken
+
+
+def test_memory_that_climbs_slowly_is_noticed_and_peaks_are_not():
+    looks = [{"seconds": s, "memory": 200.0, "threads": 9, "handles": 12} for s in range(3600)]
+    peaks = [
+        {**look, "memory": 260, "threads": 30, "handles": 40} if i % 10 == 0 else look for i, look in enumerate(looks)
+    ]
+    climbing = [{**look, "memory": 200 + look["seconds"] / 1000} for look in looks]
+    answers = [{"seconds": s, "total": 20, "age": 40, "faces": 1} for s in range(3600)]
+    steady, slow = (
+        soak_report.broken_limits({**healthy(), **soak_report.figures(samples, answers)})
+        for samples in (peaks, climbing)
+    )
+    assert steady == []
+    assert [limit.partition(" by ")[0] for limit in slow] == ["memory grew"]
+
+
+def test_a_short_run_is_not_judged_by_what_needs_long_and_says_so():
+    record = healthy(minutes=2)
+    record["last"]["memory_mb"] *= 2
+    assert soak_report.broken_limits(record) == []
+    assert "Too short" in soak_report.markdown({**record, "broken": []})
+
+
+def test_a_run_that_ended_before_it_began_has_a_page_too():
+    record = {**healthy(), **soak_report.figures([], [])}
+    record["ending"] = {"early": True, "status": 1, "said": ["error: no model"]}
+    record["broken"] = soak_report.broken_limits(record)
+    assert "error: no model" in record["broken"][0]
+    assert "| none | none |" in soak_report.markdown(record)
+
+
+def test_the_camera_can_be_watched_fails_in_every_way_and_comes_back():
+    seen = set()
+    camera = soak_camera.Camera(seconds=2)
+    deadline = time.monotonic() + 60
+    while len(seen) < 3 + len(soak_camera.ROUND) and time.monotonic() < deadline:
+        what, size = camera.now()
+        seen |= {what, size}
+        time.sleep(0.01)
+    assert seen == {what for what, _ in soak_camera.ROUND} | set(soak_camera.SIZES)
+    assert sum(share for _, share in soak_camera.ROUND) == pytest.approx(1)
+
+
+def test_a_real_client_gets_the_cameras_pictures():
+    with soak.camera(600) as url:
+        capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG)
+        delivered, image = capture.read()
+        capture.release()
+    assert delivered
+    assert image.shape[1::-1] == soak_camera.SIZES[0]

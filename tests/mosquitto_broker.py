@@ -1,0 +1,46 @@
+"""A real MQTT broker for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PROGRAM = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+INSTALL = "needs a broker: apt-get install mosquitto"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def mosquitto(folder: Path, port: int, passwords: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """Run mosquitto on that local port; with lines of user:password in `passwords`, it lets nobody else in."""
+    assert PROGRAM
+    access = "allow_anonymous true\n"
+    if passwords:
+        file = folder / "passwords"
+        file.write_text(passwords, encoding="utf-8")
+        subprocess.run(["mosquitto_passwd", "-U", file], check=True)
+        file.chmod(0o644)
+        access = f"allow_anonymous false\npassword_file {file}\n"
+    config = folder / f"mosquitto.{port}.conf"
+    config.write_text(f"listener {port} 127.0.0.1\npersistence false\nuser root\n{access}", encoding="utf-8")
+    process = subprocess.Popen([PROGRAM, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,98 @@
+"""A real RTSP server that is killed, restarted with another picture size, stopped, and frozen: the source goes on."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import threading
+import time
+
+import pytest
+
+from iern.runtime.capture import open_source
+from iern.runtime.errors import SourceError
+from iern.runtime.source_settings import Patience, SourceSettings
+from rtsp_server import free_port, rtsp_problem, rtsp_server
+
+pytestmark = [pytest.mark.skipif(bool(rtsp_problem()), reason=rtsp_problem() or "-"), pytest.mark.slow]
+
+LONG = 120.0
+"""Seconds within which a slow machine gets anything here done."""
+
+
+def wait_for(condition, what: str) -> None:
+    deadline = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def test_a_killed_server_that_comes_back_with_another_size_is_found_again_without_a_word_of_its_password(caplog):
+    port, user, password = free_port(), "user", "s3cr3t"
+    with rtsp_server(port, user=user, password=password):
+        source = open_source(f"rtsp://{user}:{password}@127.0.0.1:{port}/cam")
+        frames = list(itertools.islice(source, 10))
+    with source:
+        wait_for(lambda: source.state == "reconnecting", "the loss was not noticed")
+        time.sleep(1.0)
+        assert source.state == "reconnecting"
+        with rtsp_server(port, size="640x360", user=user, password=password):
+            frames += [next(frame for frame in source if frame.segment > 0)]
+            frames += list(itertools.islice(source, 10))
+            assert (source.state, source.reconnects) == ("live", 1)
+            names = [thread.name for thread in threading.enumerate()]
+    assert [frame.image.shape[:2] for frame in frames] == [(240, 320)] * 10 + [(360, 640)] * 11
+    assert all(earlier.time < later.time for earlier, later in itertools.pairwise(frames))
+    said = " ".join([caplog.text, source.note, source.name, source.details, source.trouble, *names])
+    assert password not in said
+    assert f"rtsp://127.0.0.1:{port}/cam: is back after " in caplog.text
+    assert "FFmpeg" in source.details or "GStreamer" in source.details
+
+
+def test_a_server_that_stops_answering_is_stalled_and_then_found_again(caplog):
+    port = free_port()
+    before = threading.active_count()
+    with rtsp_server(port) as server, open_source(f"rtsp://127.0.0.1:{port}/cam") as source:
+        list(itertools.islice(source, 5))
+        server.send_signal(signal.SIGSTOP)
+        wait_for(lambda: source.state == "stalled", "the stall was not noticed")
+        wait_for(lambda: source.state == "reconnecting", "nothing was done about it")
+        assert threading.active_count() <= before + 3
+        server.send_signal(signal.SIGCONT)
+        assert next(frame for frame in source if frame.segment > 0).image.shape == (240, 320, 3)
+        wait_for(lambda: source.state == "live", "it is well again")
+    assert "no frames for 4 s" in caplog.text
+    wait_for(lambda: threading.active_count() <= before, "a thread goes on")
+
+
+@pytest.mark.parametrize(("pattern", "state"), [("black", "black"), ("green", "stalled")])
+def test_a_server_with_a_dead_picture_is_told_and_opened_anew(pattern, state):
+    port, states = free_port(), set()
+    settings = SourceSettings(patience=Patience(same=1.0))
+    with rtsp_server(port, pattern), open_source(f"rtsp://127.0.0.1:{port}/cam", settings) as source:
+        for frame in source:
+            states.add(source.state)
+            if frame.segment > 0:
+                break
+        assert source.repeated > 3
+    assert state in states
+
+
+def test_a_server_that_stays_away_is_given_up_where_that_is_wanted():
+    port = free_port()
+    settings = SourceSettings(patience=Patience(give_up=3.0))
+    with rtsp_server(port):
+        source = open_source(f"rtsp://user:secret@127.0.0.1:{port}/cam", settings)
+    with source, pytest.raises(SourceError, match="not back within 3 s") as caught:
+        list(source)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_wrong_password_is_refused_at_the_start_without_being_shown():
+    port = free_port()
+    with (
+        rtsp_server(port, user="user", password="right"),
+        pytest.raises(SourceError, match="check the address, user and password") as caught,
+    ):
+        open_source(f"rtsp://user:secret@127.0.0.1:{port}/cam")
+    assert "secret" not in str(caught.value)

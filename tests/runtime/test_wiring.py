@@ -1,0 +1,208 @@
+"""The parts of the loop together, in the real command: page, choice of sources, smoothing, blur, failing outputs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
+pytest.importorskip("prometheus_client", reason="pip install 'iern[serve]'")
+
+import aiohttp
+
+from iern.runtime.detect import FaceDetector
+from iern.runtime.options import DEMO_CLIP
+from iern.runtime.webcam import main
+from made_up_view import played
+from mjpeg_server import mjpeg_server
+from page_client import fetch, read_message, until
+from tiny_artifact import tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    path.write_bytes(tiny_model())
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def clip() -> list[np.ndarray]:
+    """Frames of the demo clip with a face in each."""
+    capture, images = cv2.VideoCapture(str(DEMO_CLIP)), []
+    while len(images) < 100 and (read := capture.read())[0]:
+        images.append(cv2.resize(read[1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    capture.release()
+    detector = FaceDetector()
+    return [image for image in images[::5] if detector(image)]
+
+
+@pytest.fixture
+def camera(clip) -> Iterator[str]:
+    """The clip over and over; its URL has a password."""
+    with mjpeg_server(clip, pause=0.05, then="repeat") as address:
+        yield f"http://user:secret@{address}/cam"
+
+
+class Loop(NamedTuple):
+    process: subprocess.Popen[str]
+    url: str
+
+    def state(self) -> dict:
+        return json.loads(fetch(f"{self.url}state").text)
+
+    def post(self, address: str, **value: object):
+        return fetch(self.url + address, "POST", json=value)
+
+
+@contextlib.contextmanager
+def serving_loop(folder: Path, arguments: Sequence[str]) -> Iterator[Loop]:
+    """The command with a page, in that folder, once frames come; SIGTERM ends it with status 0 and whole files."""
+    command = [sys.executable, "-m", "iern.runtime.webcam", "--headless", "--serve", "0", *arguments]
+    with open(folder / "said", "w+", encoding="utf-8") as said:
+        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.STDOUT, encoding="utf-8")
+        try:
+            assert until(lambda: "the page is at " in words(folder)), words(folder)
+            url = words(folder).partition("the page is at ")[2].split()[0]
+            assert until(lambda: fetch(f"{url}healthz").status == 200)
+            yield Loop(process, url)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) == 0, words(folder)
+        finally:
+            process.kill()
+            process.wait()
+    assert "secret" not in words(folder)
+
+
+def words(folder: Path) -> str:
+    """What the loop has said until now."""
+    return (folder / "said").read_text(encoding="utf-8")
+
+
+def picture(url: str) -> np.ndarray:
+    """What the page shows now."""
+
+    async def read() -> np.ndarray | None:
+        async with aiohttp.ClientSession() as session, session.get(f"{url}stream") as reply:
+            return (await asyncio.wait_for(read_message(reply.content), 60))[1]
+
+    shown = asyncio.run(read())
+    assert shown is not None
+    return shown
+
+
+def records(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_recording_is_started_and_stopped_on_the_page_and_plays(tmp_path, model, camera):
+    arguments = ["--source", camera, "--model", model, "--jsonl", "log.jsonl"]
+    with serving_loop(tmp_path, arguments) as loop:
+        assert picture(loop.url).shape[2] == 3
+        assert loop.state()["controls"] == {"recording": False, "sources": [], "source": "", "log": True}
+        assert loop.post("recording", on=True).status == 204
+        assert loop.state()["controls"]["recording"]
+        (video,) = tmp_path.glob("iern_*.webm") if until(lambda: list(tmp_path.glob("iern_*.webm"))) else [None]
+        assert until(lambda: len(played(video)) > 3), "it plays while it grows"
+        assert loop.post("recording", on=False).status == 204
+        assert not loop.state()["controls"]["recording"]
+        whole = len(played(video))
+        assert fetch(f"{loop.url}log").text.splitlines()
+    assert len(played(video)) == whole > 3
+    assert f"wrote {video.name}" in words(tmp_path)
+    assert records(tmp_path / "log.jsonl")[0]["faces"]
+
+
+def test_a_recording_that_cannot_begin_is_told_to_the_page_and_the_loop_goes_on(tmp_path, model, camera):
+    """The folder of the recordings disappears, and a file takes its name, while the loop runs."""
+    arguments = ["--source", camera, "--model", model, "--record", "films/first.avi"]
+    with serving_loop(tmp_path, arguments) as loop:
+        assert loop.state()["controls"]["recording"]
+        assert loop.post("recording", on=False).status == 204
+        assert len(played(tmp_path / "films" / "first.avi")) > 0
+        (tmp_path / "films").rename(tmp_path / "elsewhere")
+        (tmp_path / "films").write_bytes(b"")
+        refused = loop.post("recording", on=True)
+        assert refused.status == 409
+        assert "films" in refused.text
+        assert fetch(f"{loop.url}healthz").status == 200
+        assert not loop.state()["controls"]["recording"]
+        loop.process.send_signal(signal.SIGTERM)
+        assert loop.process.wait(timeout=60) == 1, "something that was asked for was not written"
+        loop.process.returncode = 0  # seen to
+
+
+def test_another_source_is_chosen_on_the_page_and_time_goes_on(tmp_path, model, camera):
+    grey = [np.full((120, 160, 3), level, np.uint8) for level in (90, 100, 110, 120)]
+    with mjpeg_server(grey, pause=0.05, then="repeat") as address:
+        other = f"http://user:secret@{address}/grey"
+        allowed = ["--allow-source", other, "--allow-source", "nowhere.mp4", "--allow-source", str(DEMO_CLIP)]
+        arguments = ["--source", camera, "--model", model, "--jsonl", "log.jsonl", *allowed]
+        with serving_loop(tmp_path, arguments) as loop:
+            first, second, absent, film = loop.state()["controls"]["sources"]
+            assert (second, absent, film) == (f"http://{address}/grey", "nowhere.mp4", str(DEMO_CLIP))
+            refused = loop.post("source", name=absent)
+            assert (refused.status, loop.state()["controls"]["source"]) == (409, first)
+            assert "nowhere.mp4: no such file" in refused.text
+            assert loop.post("source", name="/etc/passwd").status == 404
+            assert loop.post("source", name=second).status == 204
+            assert loop.state()["controls"]["source"] == second
+            assert until(lambda: picture(loop.url).shape[:2] == (120, 160))
+            assert loop.post("source", name=film).status == 204
+            assert until(lambda: records(tmp_path / "log.jsonl")[-1]["name"] == DEMO_CLIP.name)
+            assert loop.post("source", name=first).status == 204
+            assert until(lambda: records(tmp_path / "log.jsonl")[-1]["segment"] == 3)
+    found = records(tmp_path / "log.jsonl")
+    names = list(dict.fromkeys((record["segment"], record["name"]) for record in found))
+    assert names == [(0, first), (1, second), (2, DEMO_CLIP.name), (3, first)]
+    for key in ("time", "frame"):
+        assert all(a[key] < b[key] for a, b in itertools.pairwise(found))
+    tracks = [{face["track"] for r in found if r["segment"] == segment for face in r["faces"]} for segment in (0, 3)]
+    assert tracks[0] and tracks[1] and not tracks[0] & tracks[1], "another source shows other people"
+
+
+@pytest.mark.parametrize("more", [[], ["--blur-faces"]])
+def test_faces_are_blurred_on_the_page_where_that_is_asked_for(tmp_path, model, camera, more):
+    with serving_loop(tmp_path, ["--source", camera, "--model", model, *more]) as loop:
+        shown = picture(loop.url)
+    assert bool(FaceDetector()(shown)) != bool(more)
+
+
+def test_the_half_life_reaches_the_smoothing(tmp_path, model):
+    for seconds in ("0", "5"):
+        arguments = ["--headless", "--source", str(DEMO_CLIP), "--model", model, "--max-frames", "20"]
+        arguments += ["--half-life", seconds, "--jsonl", str(tmp_path / seconds)]
+        assert main(arguments) == 0
+    faces = {name: [face for r in records(tmp_path / name) for face in r["faces"]] for name in ("0", "5")}
+    assert all(face["probabilities"] == face["raw_probabilities"] for face in faces["0"])
+    assert any(face["probabilities"] != face["raw_probabilities"] for face in faces["5"])
+    assert {face["track"] for face in faces["5"]} >= {1}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux' /dev/full")
+@pytest.mark.parametrize("option", ["--record", "--jsonl", "--csv"])
+def test_a_full_disk_ends_one_output_and_not_the_loop_but_the_status_is_1(tmp_path, capsys, model, option):
+    full, lines = tmp_path / f"full{'.mp4' if option == '--record' else ''}", tmp_path / "out.jsonl"
+    full.symlink_to("/dev/full")
+    whole = ["--csv" if option == "--jsonl" else "--jsonl", str(lines)]
+    arguments = ["--headless", "--source", str(DEMO_CLIP), "--model", model, "--max-frames", "8", option, str(full)]
+    assert main([*arguments, *whole]) == 1
+    said, error = capsys.readouterr()
+    assert len(lines.read_text(encoding="utf-8").splitlines()) >= 8
+    assert f"warning: {full}: No space left on device; the loop goes on without it" in error
+    assert error.splitlines()[-1] == f"error: {full}: No space left on device"
+    assert f"wrote {lines}" in said
+    assert f"wrote {full}" not in said
