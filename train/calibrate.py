@@ -81,8 +81,8 @@ def calibrate(
     labels = torch.tensor([record.expression for record in records])
     unadjusted = _stratum_logits(checkpoint, records, console)
     average = checkpoint.config.answer
-    log_prior = _log_prior(labels, checkpoint.config.expressions)
-    by_stratum = unadjusted - adjustment * log_prior
+    log_prior = _log_prior(labels, checkpoint.config.expressions) if adjustment else None
+    by_stratum = unadjusted if log_prior is None else unadjusted - adjustment * log_prior
     temperature = fit_temperature(by_stratum, labels, average)
     before, after = answer(by_stratum, average), answer(by_stratum / temperature, average)
     curve = risk_coverage(after.numpy(), labels.numpy())
@@ -95,11 +95,12 @@ def calibrate(
         "target_risk": risk,
         "logit_adjustment": adjustment,
         "own_bias": bias.tolist(),
-        "adjustments": _adjustments(unadjusted, log_prior, labels, average),
+        "adjustments": _adjustments(unadjusted, labels, average),
         **_compared(before, after, labels, threshold, drawn_units(records)),
     }
     # The logits of all strata pass through this bias: what it gains, the answer gains, whichever way it averages.
-    checkpoint.weights[BIAS] = (bias.double() - adjustment * log_prior).to(bias.dtype)
+    if log_prior is not None:
+        checkpoint.weights[BIAS] = (bias.double() - adjustment * log_prior).to(bias.dtype)
     metrics = {**checkpoint.metrics, "calibration": figures}
     save_checkpoint(
         dataclasses.replace(checkpoint, temperature=temperature, threshold=threshold, metrics=metrics), path
@@ -121,16 +122,17 @@ def _log_prior(labels: Tensor, expressions: Sequence[str]) -> Tensor:
     if absent:
         raise DataError(
             f"none of the {len(labels)} faces shows {', '.join(absent)}, so that it cannot be said how common that is; "
-            "calibrate on faces of every expression"
+            "leave --logit-adjustment out, or calibrate on faces of every expression"
         )
     return (count.double() / len(labels)).log()
 
 
-def _adjustments(by_stratum: Tensor, log_prior: Tensor, labels: Tensor, average: str) -> list[dict[str, float]]:
-    """What each of ADJUSTMENTS would make of accuracy and mean recall."""
+def _adjustments(by_stratum: Tensor, labels: Tensor, average: str) -> list[dict[str, float]]:
+    """What each of ADJUSTMENTS would make of accuracy and mean recall; nothing where an expression has no face."""
+    shares = torch.bincount(labels, minlength=by_stratum.shape[-1]).double() / len(labels)
     found = []
-    for tau in ADJUSTMENTS:
-        accuracy, mean_recall, *_ = rates(answer(by_stratum - tau * log_prior, average).numpy(), labels.numpy())
+    for tau in ADJUSTMENTS if shares.all() else ():
+        accuracy, mean_recall, *_ = rates(answer(by_stratum - tau * shares.log(), average).numpy(), labels.numpy())
         found.append({"logit_adjustment": tau, "accuracy": accuracy, "mean_recall": mean_recall})
     return found
 
@@ -188,7 +190,8 @@ def print_figures(figures: dict[str, Any], curve: Curve, console: Console) -> No
         share, lowest = curve.answered[place] / total, curve.lowest[place]
         shown.add_row(f"{share:.1%}", f"{lowest:.3f}", f"{curve.risk[place]:.1%}")
     console.print(shown)
-    console.print(_adjustment_table(figures))
+    if figures["adjustments"]:
+        console.print(_adjustment_table(figures))
     console.print(
         f"temperature {figures['temperature']:.3f}, on {figures['n']} faces:",
         f"  ECE {_percent(figures, 'ece_before')} before, {_percent(figures, 'ece_after')} after",
@@ -235,8 +238,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(cpu_budget())
     console = Console(soft_wrap=True)
     try:
-        told = (options.checkpoint, options.data, options.split, options.risk, console, options.logit_adjustment)
-        found = calibrate(*told)
+        found = calibrate(
+            options.checkpoint, options.data, options.split, options.risk, console, options.logit_adjustment
+        )
         print_figures(*found, console)
         console.print(f"wrote {options.checkpoint}", highlight=False)
     except (IernError, OSError) as error:

@@ -165,7 +165,9 @@ def test_an_expression_without_a_face_has_no_prior(case, tmp_path, capsys):
     kept = [line for line in lines if f",{EXPRESSIONS[2]}," not in line]
     (root / "manifest.csv").write_text("".join(kept), encoding="utf-8")
     path = case.save(tmp_path / "ckpt.pt")
-    assert f"shows {EXPRESSIONS[2]}" in refused(capsys, path, "--data", root, "--risk", "1")
+    arguments = [path, "--data", root, "--risk", "1"]
+    assert f"shows {EXPRESSIONS[2]}" in refused(capsys, *arguments, "--logit-adjustment", "0.5")
+    assert main([str(argument) for argument in arguments]) == 0, "without an adjustment no prior is needed"
 
 
 def test_evaluation_of_checkpoint_and_exported_file_says_the_same_and_the_runtime_is_uncertain_of_the_rest(
