@@ -28,7 +28,7 @@ sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
 import conditions
 import confounded
 import confounded_protocols as protocols
-from confounded_methods import BATCH, COMMON, METHODS, method_recipe, trained_parameters
+from confounded_methods import BATCH, COMMON, METHODS, STRATA_OF, method_recipe, trained_parameters
 from confounded_report import accuracy, face_scores, held_rows, rows, spread_rows
 from intervals import balanced_interval, interval
 
@@ -246,7 +246,16 @@ def test_a_continued_comparison_equals_one_that_was_never_stopped(root, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("input", "iern")])
+@pytest.mark.parametrize("method", STRATA_OF)
+def test_every_answer_to_what_the_strata_are_runs(method, root):
+    protocol = protocols.make_protocol("camera", root, "blur", "valid", 48)
+    figures = confounded.run(protocol, method, 0, epochs=1)
+    assert len(figures["answers"]) == len(protocol.questions())
+    assert figures["faces_shown"] == 48
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("input", "iern", *STRATA_OF)])
 def test_every_method_runs(method, root):
     try:
         method_recipe(method, root, root, EXPRESSIONS, 3, 0)
