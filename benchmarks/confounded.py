@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from confounded_methods import BATCH, INTERVENED, METHODS, SIZE, STRATA_OF, method_recipe, trained_parameters
-from confounded_protocols import PROTOCOLS, Conditions, Protocol, make_protocol, write_faces
+from confounded_protocols import LEAVE_ONE_OUT, PROTOCOLS, Conditions, Protocol, make_protocol, write_faces
 from confounded_report import write_report
 from continued import continued
 from lightning_fabric import Fabric
@@ -188,7 +188,7 @@ def _check(options: argparse.Namespace, methods: Sequence[str]) -> None:
     faces, epochs, strata = options.faces, options.epochs, len(Conditions.strata)
     if min(options.seeds) < 0:
         raise IernError(f"found the seed {min(options.seeds)}, expected 0 or more")
-    if options.protocol in ("origin", "camera"):
+    if options.protocol in LEAVE_ONE_OUT:
         if not set(INTERVENED).isdisjoint(methods):
             raise IernError(f"{' and '.join(INTERVENED)} need conditions: a face cannot be put under another origin")
         if faces < BATCH or epochs < 1:

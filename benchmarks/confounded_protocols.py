@@ -149,7 +149,8 @@ class LeaveOneOut:
 
 
 Protocol = Conditions | LeaveOneOut
-PROTOCOLS = ("table1", "table3", "origin", "camera")
+LEAVE_ONE_OUT = ("origin", "camera")
+PROTOCOLS = ("table1", "table3", *LEAVE_ONE_OUT)
 
 STRATA: dict[str, Callable[[Placed], str]] = {
     "place": lambda placed: placed.stratum,
@@ -168,7 +169,7 @@ def make_protocol(name: str, root: Path, origin: str, split: str, number: int, r
     known = sorted({record.confounder for record in data.records})
     if origin not in known:
         raise DataError(f"{root}: no faces of the origin {origin!r}; found {', '.join(known)}")
-    if name in ("origin", "camera"):
+    if name in LEAVE_ONE_OUT:
         expressions = tuple(sorted(SEVEN_EXPRESSIONS))
         training, tested = (_faces(data, part, expressions, known) for part in ("train", split))
         if len(known) < 3:

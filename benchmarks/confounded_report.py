@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from confounded_methods import METHODS
+from confounded_protocols import LEAVE_ONE_OUT
 from intervals import Interval, balanced_interval, interval
 from numpy.typing import NDArray
 from result_tables import markdown_table, print_table
@@ -174,7 +175,7 @@ def _tables(content: Content) -> Iterator[tuple[str, Sequence[str], list[tuple[s
     yield "Accuracy", HEAD, rows(content)
     yield "Mean recall", HEAD, rows(content, recall=True)
     # Of an origin left out every expression is held out, and all answers name one.
-    columns = 2 if content["configuration"]["protocol"] in ("origin", "camera") else 3
+    columns = 2 if content["configuration"]["protocol"] in LEAVE_ONE_OUT else 3
     yield "Seed by seed", SPREAD_HEAD[:columns], [row[:columns] for row in spread_rows(content)]
     yield f"Linear probes on frozen features, interval over seeds (chance: {chance})", PROBE_HEAD, probe_rows(content)
 

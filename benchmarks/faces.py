@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from latency import cpu_model
+from processor import cpu_model
 from result_tables import markdown_table
-from turns import in_turns
+from turns import elapsed, in_turns
 
 from iern.runtime.arguments import positive
 from iern.runtime.errors import IernError, report
@@ -45,16 +45,10 @@ def measure(session: Session, numbers: Sequence[int], repeats: int) -> list[dict
         together, singly = session(faces).logits, np.concatenate([session(face[None]).logits for face in faces])
         if not np.allclose(together, singly, rtol=0, atol=1e-3 * np.ptp(singly)):
             raise IernError(f"{number} faces in one call are answered otherwise than one by one: nothing was timed")
-        named[f"{number} batched"] = lambda faces=faces: _milliseconds(lambda: session(faces))
-        named[f"{number} singly"] = lambda faces=faces: _milliseconds(lambda: [session(face[None]) for face in faces])
+        named[f"{number} batched"] = lambda faces=faces: elapsed(lambda: session(faces))
+        named[f"{number} singly"] = lambda faces=faces: elapsed(lambda: [session(face[None]) for face in faces])
     samples = in_turns(named, repeats)
     return [{"faces": n, "batched": samples[f"{n} batched"], "singly": samples[f"{n} singly"]} for n in numbers]
-
-
-def _milliseconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return 1000 * (time.perf_counter() - start)
 
 
 def rows(measured: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:

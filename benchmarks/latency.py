@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from latency_report import write_report
 from macs import macs_of_graph, macs_of_network
+from processor import cpu_model
 from ways import check_agreement, export, faces, in_turns, network, sgemm_peak, ways
 
 from iern.runtime.errors import IernError
@@ -118,15 +119,6 @@ def _configuration(preset: str, strata: int, repeats: int, threads: int, width: 
         "macs": {"naive": macs_of_network(model), "graph": macs_of_graph(content)},
         "milliseconds": samples,
     }
-
-
-def cpu_model() -> str:
-    """The processor's name as its maker gives it, or the architecture where the system does not tell."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        found = None
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -10,6 +11,13 @@ Sample = TypeVar("Sample")
 
 TURN = 4
 """measured calls a turn"""
+
+
+def elapsed(call: Callable[[], object]) -> float:
+    """Milliseconds that a call takes."""
+    start = time.perf_counter()
+    call()
+    return 1000 * (time.perf_counter() - start)
 
 
 def in_turns(

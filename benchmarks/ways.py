@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -94,7 +93,7 @@ def sgemm_peak(size: int, repeats: int) -> float:
     left, right = torch.rand(size, size), torch.rand(size, size)
     product = torch.empty(size, size)
     torch.mm(left, right, out=product)
-    return 2 * size**3 / 1e6 / min(_elapsed(lambda: torch.mm(left, right, out=product)) for _ in range(repeats))
+    return 2 * size**3 / 1e6 / min(turns.elapsed(lambda: torch.mm(left, right, out=product)) for _ in range(repeats))
 
 
 def faces(config: ModelConfig, batch: int = 1) -> Faces:
@@ -103,13 +102,7 @@ def faces(config: ModelConfig, batch: int = 1) -> Faces:
 
 
 def _milliseconds(way: Way, face: Faces) -> float:
-    return _elapsed(lambda: way(face))
-
-
-def _elapsed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return 1000 * (time.perf_counter() - start)
+    return turns.elapsed(lambda: way(face))
 
 
 def _torch_way(model: IERN, run: Callable[[IERN, Tensor], Tensor], layout: torch.memory_format) -> Way:

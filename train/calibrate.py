@@ -81,8 +81,9 @@ def calibrate(
     labels = torch.tensor([record.expression for record in records])
     unadjusted = _stratum_logits(checkpoint, records, console)
     average = checkpoint.config.answer
-    log_prior = _log_prior(labels, checkpoint.config.expressions) if adjustment else None
-    by_stratum = unadjusted if log_prior is None else unadjusted - adjustment * log_prior
+    shares = torch.bincount(labels, minlength=len(checkpoint.config.expressions)).double() / len(labels)
+    taken = adjustment * _log_prior(shares, checkpoint.config.expressions) if adjustment else torch.zeros_like(shares)
+    by_stratum = unadjusted - taken
     temperature = fit_temperature(by_stratum, labels, average)
     before, after = answer(by_stratum, average), answer(by_stratum / temperature, average)
     curve = risk_coverage(after.numpy(), labels.numpy())
@@ -95,12 +96,11 @@ def calibrate(
         "target_risk": risk,
         "logit_adjustment": adjustment,
         "own_bias": bias.tolist(),
-        "adjustments": _adjustments(unadjusted, labels, average),
+        "adjustments": _adjustments(unadjusted, labels, shares, average),
         **_compared(before, after, labels, threshold, drawn_units(records)),
     }
     # The logits of all strata pass through this bias: what it gains, the answer gains, whichever way it averages.
-    if log_prior is not None:
-        checkpoint.weights[BIAS] = (bias.double() - adjustment * log_prior).to(bias.dtype)
+    checkpoint.weights[BIAS] = (bias.double() - taken).to(bias.dtype)
     metrics = {**checkpoint.metrics, "calibration": figures}
     save_checkpoint(
         dataclasses.replace(checkpoint, temperature=temperature, threshold=threshold, metrics=metrics), path
@@ -115,21 +115,19 @@ def _own_bias(checkpoint: Checkpoint) -> Tensor:
     return bias if earlier is None else torch.tensor(earlier, dtype=bias.dtype)
 
 
-def _log_prior(labels: Tensor, expressions: Sequence[str]) -> Tensor:
-    """(n,) labels -> (E,) float64 log shares. Raises DataError where an expression has no face."""
-    count = torch.bincount(labels, minlength=len(expressions))
-    absent = [name for name, number in zip(expressions, count.tolist(), strict=True) if not number]
+def _log_prior(shares: Tensor, expressions: Sequence[str]) -> Tensor:
+    """(E,) shares of the expressions -> their logarithms. Raises DataError where an expression has no face."""
+    absent = [name for name, share in zip(expressions, shares.tolist(), strict=True) if not share]
     if absent:
         raise DataError(
-            f"none of the {len(labels)} faces shows {', '.join(absent)}, so that it cannot be said how common that is; "
+            f"none of the faces shows {', '.join(absent)}, so that it cannot be said how common that is; "
             "leave --logit-adjustment out, or calibrate on faces of every expression"
         )
-    return (count.double() / len(labels)).log()
+    return shares.log()
 
 
-def _adjustments(by_stratum: Tensor, labels: Tensor, average: str) -> list[dict[str, float]]:
+def _adjustments(by_stratum: Tensor, labels: Tensor, shares: Tensor, average: str) -> list[dict[str, float]]:
     """What each of ADJUSTMENTS would make of accuracy and mean recall; nothing where an expression has no face."""
-    shares = torch.bincount(labels, minlength=by_stratum.shape[-1]).double() / len(labels)
     found = []
     for tau in ADJUSTMENTS if shares.all() else ():
         accuracy, mean_recall, *_ = rates(answer(by_stratum - tau * shares.log(), average).numpy(), labels.numpy())

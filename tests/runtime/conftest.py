@@ -28,6 +28,16 @@ def engine_on_doubles(tmp_path_factory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def model(tmp_path_factory) -> str:
+    """The file of a tiny artifact."""
+    from tiny_artifact import tiny_model  # late: it needs onnx
+
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    path.write_bytes(tiny_model())
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def run_on_doubles() -> Callable[..., str]:
     """A program with its arguments -> what it prints. It ends well, and says nothing on stderr.
 

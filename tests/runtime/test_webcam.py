@@ -21,16 +21,9 @@ from iern.runtime import sources
 from iern.runtime.session import OnnxSession
 from iern.runtime.webcam import main
 from mjpeg_server import mjpeg_server
-from tiny_artifact import EXPRESSIONS, tiny_model
+from tiny_artifact import EXPRESSIONS
 
 PHOTOS = Path(__file__).parents[1] / "data" / "photos"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    path.write_bytes(tiny_model())
-    return str(path)
 
 
 @pytest.fixture(scope="module")

@@ -29,14 +29,6 @@ from iern.runtime.webcam import main
 from made_up_view import played
 from mjpeg_server import mjpeg_server
 from page_client import fetch, read_message, until
-from tiny_artifact import tiny_model
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    path.write_bytes(tiny_model())
-    return str(path)
 
 
 @pytest.fixture(scope="module")
