@@ -48,7 +48,13 @@ STRATA_OF = {"by_origin": "origin", "by_condition": "place", "by_both": "both"}
 """what a training face's confounder is for a method, of confounded_protocols.STRATA; for others its place"""
 METHODS |= dict.fromkeys(STRATA_OF, METHODS["mended"])
 COMMON: dict[str, Any] = {
-    "model": {"preset": "edge", "image_size": SIZE, "width": WIDTH, "weights": "imagenet"},
+    "model": {
+        "preset": "edge",
+        "backbone": "tf_efficientnet_lite0",
+        "image_size": SIZE,
+        "width": WIDTH,
+        "weights": "imagenet",
+    },
     "algorithm": {"lr": 1e-3, "backbone_lr": 1e-3, "betas": [0.9, 0.999]},
     "augment": "paper",
     "batch_size": BATCH,

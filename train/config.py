@@ -68,8 +68,8 @@ class ModelConfig:
 PRESETS: dict[str, dict[str, Any]] = {
     # The paper's network: 7x7 maps of 512 channels.
     "paper": {"backbone": "resnet50.tv_in1k", "stride": 32, "image_size": 224, "width": 512},
-    # For webcams on small machines: again 7x7 maps, from the first five stages of EfficientNet-Lite0.
-    "edge": {"backbone": "tf_efficientnet_lite0", "stride": 16, "image_size": 112, "width": 128},
+    # For webcams on small machines: again 7x7 maps, from MobileNet without its last two blocks.
+    "edge": {"backbone": "mobilenetv1_100", "stride": 16, "image_size": 112, "width": 104},
 }
 
 

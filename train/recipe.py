@@ -18,7 +18,7 @@ class ModelRecipe:
     """The network: a preset, and what differs from it."""
 
     preset: Literal["paper", "edge"] = "edge"
-    """`paper`: ResNet-50, 224 px, d 512. `edge`: EfficientNet-Lite0 to stride 16, 112 px, d 128"""
+    """`paper`: ResNet-50, 224 px, d 512. `edge`: MobileNet to stride 16, 112 px, d 104"""
     method: Method = "iern"
     """`iern`, or an ablation of the paper's Table 2: `disentanglement`, `baseline`"""
     weights: str = "imagenet"
