@@ -137,7 +137,7 @@ def settle(network: nn.Module, images: Tensor) -> None:
         mean, variance = inputs[0].mean(dim=(0, 2, 3)), inputs[0].var(dim=(0, 2, 3), unbiased=False)
         assert norm.running_mean is not None and norm.running_var is not None
         before = norm.weight / (norm.running_var + norm.eps).sqrt()
-        norm.bias += before * (mean - norm.running_mean)
+        norm.bias.add_(before * (mean - norm.running_mean))
         norm.weight.copy_(before * (variance + norm.eps).sqrt())
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
