@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from iern.runtime.background import Background
-from iern.runtime.errors import IernError, in_short, one_line
+from iern.runtime.errors import IernError, in_short
 from iern.runtime.view import View
 
 Open = Callable[[Path], contextlib.AbstractContextManager[Background]]
@@ -83,10 +83,7 @@ class RecordSwitch:
         self.path = None  # last: who waits for the end reads the rest then
 
     def _fail(self, error: Exception) -> None:
-        said = (
-            in_short(error) if isinstance(error, (IernError, OSError)) else f"{type(error).__name__}: {one_line(error)}"
-        )
-        self.wanted, self.failure = False, said
+        self.wanted, self.failure = False, in_short(error) or type(error).__name__
         print(f"warning: {self.failure}; the loop goes on without this recording", file=sys.stderr, flush=True)
 
     def __enter__(self) -> RecordSwitch:

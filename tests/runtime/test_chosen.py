@@ -100,7 +100,7 @@ def test_what_is_chosen_while_the_first_source_is_opened_again_is_watched(long_a
         monkeypatch.setattr(chosen, "open_source", opened)
         choosing_short = threading.Thread(target=source.choose, args=(short,))
         seen = []
-        for frame in source:
+        for _ in source:
             if not seen:
                 choosing_short.start()
             if not seen or seen[-1] != source.name:
