@@ -169,10 +169,13 @@ def test_another_source_is_chosen_on_the_page_and_time_goes_on(tmp_path, model, 
 
 
 @pytest.mark.parametrize("more", [[], ["--blur-faces"]])
-def test_faces_are_blurred_on_the_page_where_that_is_asked_for(tmp_path, model, camera, more):
-    with serving_loop(tmp_path, ["--source", camera, "--model", model, *more]) as loop:
+def test_faces_are_blurred_on_the_page_and_in_files_where_that_is_asked_for(tmp_path, model, camera, more):
+    outputs = ["--record", "out.mp4", "--still", "out.png"]
+    with serving_loop(tmp_path, ["--source", camera, "--model", model, *outputs, *more]) as loop:
         shown = picture(loop.url)
-    assert bool(FaceDetector()(shown)) != bool(more)
+        assert until(lambda: len(played(tmp_path / "out.mp4")) > 3)
+    detector, pictures = FaceDetector(), [shown, cv2.imread(str(tmp_path / "out.png")), *played(tmp_path / "out.mp4")]
+    assert {bool(detector(each)) for each in pictures} == {not more}
 
 
 def held(process: int) -> tuple[int, int]:
