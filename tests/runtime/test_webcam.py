@@ -277,6 +277,15 @@ def test_a_window_without_a_display_is_refused_before_qt_aborts_the_process(monk
     assert sys.platform != "linux" or expected in error
 
 
+def test_an_opencv_without_windows_is_refused_with_both_remedies(monkeypatch, capsys, model, clip):
+    """Whichever of the two is installed here: what opencv-python-headless says of itself."""
+    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "")
+    monkeypatch.setenv("DISPLAY", ":0")
+    error = refused(capsys, "--source", clip, "--model", model)
+    assert "pip install opencv-python in place of opencv-python-headless" in error
+    assert "use --headless, with --serve to watch" in error
+
+
 @pytest.mark.skipif(not cv2.currentUIFramework(), reason="this OpenCV has no windows")
 @pytest.mark.skipif(sys.platform != "linux", reason="displays have names on Linux only")
 def test_a_display_that_is_named_but_not_there_is_refused_too(monkeypatch, capsys, model, clip):
