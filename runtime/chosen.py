@@ -12,7 +12,7 @@ from iern.runtime.capture import open_source
 from iern.runtime.errors import IernError
 from iern.runtime.source_settings import SourceSettings
 from iern.runtime.sources import Frame, Source, State
-from iern.runtime.streams import without_credentials
+from iern.runtime.streams import shown
 
 GLANCE = 0.05
 """Seconds between two looks whether a film is still wanted."""
@@ -165,10 +165,10 @@ def named(specs: Sequence[str]) -> dict[str, str]:
     """Names that may be shown -> the sources; where credentials or queries alone tell two apart, they are counted."""
     names: dict[str, str] = {}
     for spec in dict.fromkeys(specs):
-        shown = f"camera {int(spec)}" if spec.isdecimal() else without_credentials(spec) if "://" in spec else spec
-        name, number = shown, 1
+        once = f"camera {int(spec)}" if spec.isdecimal() else shown(spec)
+        name, number = once, 1
         while name in names:
             number += 1
-            name = f"{shown} ({number})"
+            name = f"{once} ({number})"
         names[name] = spec
     return names

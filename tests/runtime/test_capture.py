@@ -259,6 +259,15 @@ def test_credentials_are_cut_out_of_what_is_shown(url, shown):
     assert without_credentials(url) == shown
 
 
+@pytest.mark.parametrize(
+    "spec", ["user:secret@host/stream", "rtsp:/user:secret@host/stream", "rtsp//user:se/secret@host"]
+)
+def test_a_url_without_its_scheme_is_refused_without_its_password(spec):
+    with pytest.raises(SourceError, match=r"^\.\.\.host.*: no such file.*--source") as caught:
+        open_source(spec)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_stream_that_breaks_off_ends_with_an_error_that_names_it_without_its_password():
     with mjpeg_server([grey(level) for level in range(0, 200, 10)], pause=0.01) as address:
         once = SourceSettings(patience=Patience(give_up=0))

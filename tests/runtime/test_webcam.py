@@ -246,6 +246,13 @@ def test_wrong_usage_ends_with_status_2_and_says_what_is_allowed(capsys, argv, m
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("argv", [["rtsp://me:secret@cam/1"], ["--fps", "rtsp://me:secret@cam/1"]])
+def test_wrong_usage_repeats_no_url_that_may_hold_a_password(capsys, argv):
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert "secret" not in capsys.readouterr().err
+
+
 def test_a_name_with_the_time_in_it_is_another_at_each_start(tmp_path, model, clip):
     before = time.strftime("%Y")
     arguments = ["--headless", "--source", clip, "--model", model, "--max-frames", "1"]
