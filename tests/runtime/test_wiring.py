@@ -168,6 +168,22 @@ def test_another_source_is_chosen_on_the_page_and_time_goes_on(tmp_path, model, 
     assert tracks[0] and tracks[1] and not tracks[0] & tracks[1], "another source shows other people"
 
 
+def test_the_end_of_a_film_that_was_chosen_on_the_page_is_not_the_end_of_the_loop(tmp_path, model, clip, camera):
+    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, clip[0].shape[1::-1])
+    for image in clip[:5]:
+        writer.write(image)
+    writer.release()
+    arguments = ["--source", camera, "--model", model, "--jsonl", "log.jsonl", "--allow-source", "film.avi"]
+    with serving_loop(tmp_path, arguments) as loop:
+        first, film = loop.state()["controls"]["sources"]
+        assert loop.post("source", name=film).status == 204
+        assert until(lambda: records(tmp_path / "log.jsonl")[-1]["segment"] == 2)
+        assert loop.state()["controls"]["source"] == first
+    assert f"film.avi: has ended; back to {first}" in words(tmp_path)
+    names = dict.fromkeys((record["segment"], record["name"]) for record in records(tmp_path / "log.jsonl"))
+    assert list(names) == [(0, first), (1, "film.avi"), (2, first)]
+
+
 @pytest.mark.parametrize("more", [[], ["--blur-faces"]])
 def test_faces_are_blurred_on_the_page_and_in_files_where_that_is_asked_for(tmp_path, model, camera, more):
     outputs = ["--record", "out.mp4", "--still", "out.png"]
