@@ -25,7 +25,7 @@ pytest.importorskip("prometheus_client", reason="pip install 'iern[serve]'")
 
 import aiohttp
 
-from iern.runtime.detect import FaceDetector
+from iern.runtime.detect import Detection, FaceDetector
 from iern.runtime.options import DEMO_CLIP
 from iern.runtime.webcam import main
 from made_up_view import played
@@ -184,14 +184,23 @@ def test_the_end_of_a_film_that_was_chosen_on_the_page_is_not_the_end_of_the_loo
     assert list(names) == [(0, first), (1, "film.avi"), (2, first)]
 
 
+def alike(a: Detection, b: Detection) -> bool:
+    """Whether two boxes are of about the same place and size."""
+    centres = abs(a.x + a.width / 2 - b.x - b.width / 2), abs(a.y + a.height / 2 - b.y - b.height / 2)
+    return max(centres) < 0.5 * b.width and 0.5 < a.width / b.width < 2
+
+
 @pytest.mark.parametrize("more", [[], ["--blur-faces"]])
-def test_faces_are_blurred_on_the_page_and_in_files_where_that_is_asked_for(tmp_path, model, camera, more):
+def test_faces_are_blurred_on_the_page_and_in_files_where_that_is_asked_for(tmp_path, model, clip, camera, more):
     outputs = ["--record", "out.mp4", "--still", "out.png"]
     with serving_loop(tmp_path, ["--source", camera, "--model", model, *outputs, *more]) as loop:
         shown = picture(loop.url)
         assert until(lambda: len(played(tmp_path / "out.mp4")) > 3)
     detector, pictures = FaceDetector(), [shown, cv2.imread(str(tmp_path / "out.png")), *played(tmp_path / "out.mp4")]
-    assert {bool(detector(each)) for each in pictures} == {not more}
+    known = [face for image in clip for face in detector(image)]
+    # A head without a face, with its shoulders, may be taken for a large face: that one is nobody's.
+    faces = [[face for face in detector(each) if any(alike(face, one) for one in known)] for each in pictures]
+    assert {bool(found) for found in faces} == {not more}
 
 
 def held(process: int) -> tuple[int, int]:
