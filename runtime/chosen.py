@@ -41,7 +41,7 @@ class Chosen(Source):
         self._settings = settings
         self._current = self._following = first
         self._opened = {first: self._home}
-        self._change = threading.Lock()  # of `_following`, which is chosen in one thread and falls back in another
+        self._change = threading.Lock()  # two threads may want to open the same camera, which opens once only
 
     @property
     def names(self) -> list[str]:
@@ -52,19 +52,16 @@ class Chosen(Source):
         """Watch that one of `names`; one thread at a time may ask. Raises SourceError, and changes nothing, where it
         does not open.
         """
-        before = self.chosen
-        if name == before:
-            return
-        self.chosen = name
-        try:
-            new = open_source(self._specs[name], self._settings)
-        except BaseException:
-            with self._change:
-                self.chosen = self._opened[self._following]
-            raise
         with self._change:
-            old = self._current
-            self._follow(new, name)
+            before, old = self.chosen, self._current
+            if name == before:
+                return
+            self.chosen = name
+            try:
+                new = self._open(name)
+            except BaseException:
+                self.chosen = before
+                raise
         old.stop()
         end = time.monotonic() + LETTING_GO
         while self._current is old and not (self._stopped or self._finished) and time.monotonic() < end:
@@ -74,9 +71,12 @@ class Chosen(Source):
         elif self._stopped or self._finished:
             new.close()
 
-    def _follow(self, new: Source, name: str) -> None:
-        self._opened[new] = name
-        self._following, self.chosen = new, name
+    def _open(self, name: str) -> Source:
+        """The source of that name, which is to follow."""
+        source = open_source(self._specs[name], self._settings)
+        self._opened[source] = name
+        self._following, self.chosen = source, name
+        return source
 
     def _close(self, old: Source) -> None:
         del self._opened[old]
@@ -111,29 +111,18 @@ class Chosen(Source):
                 raise
 
     def _moved_on(self) -> bool:
-        """Whether another source takes its place: one that was chosen, or after one that was, the first."""
-        ended = self._current
-        if self._following is ended and self._opened[ended] != self._home and not self._stopped:
-            self._return(ended)
+        """Whether another source takes its place: one that was chosen or, after one that was, the first."""
         with self._change:
+            ended = self._current
+            if self._following is ended and self._opened[ended] != self._home and not self._stopped:
+                home = self._open(self._home)
+                logger.warning("%s: has ended; back to %s", ended.name, home.name)
+                self._close(ended)
             if self._stopped or self._following is ended:
                 self._finished, self.note = True, ended.note
                 return False
             self._current, self.name = self._following, self._following.name
             return True
-
-    def _return(self, ended: Source) -> None:
-        """Open the first source again, to follow that one unless another has been chosen meanwhile."""
-        home = open_source(self._specs[self._home], self._settings)
-        with self._change:
-            wanted = self._following is ended
-            if wanted:
-                self._follow(home, self._home)
-        if wanted:
-            logger.warning("%s: has ended; back to %s", ended.name, home.name)
-            self._close(ended)
-        else:
-            home.close()
 
     @property
     def state(self) -> State:

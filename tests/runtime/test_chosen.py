@@ -80,38 +80,33 @@ def test_after_the_end_of_a_chosen_film_the_first_source_takes_over_again_and_it
     assert "short.avi: has ended; back to first.avi" in caplog.text
 
 
-def test_what_is_chosen_while_the_first_source_is_opened_again_is_watched(long_and_short, monkeypatch):
-    """The film has ended, its successor is about to be opened, and then somebody chooses another."""
+def test_a_source_is_opened_once_though_it_is_chosen_while_it_takes_over_again(long_and_short, monkeypatch):
+    """As a person does who sees that the film has ended. A camera can be opened once only."""
     long, short = long_and_short
-    with Chosen(open_source(long), long, [short, "cam"], SourceSettings()) as source:
-        opening = []
+    opened, others = [], []
 
-        def opened(spec: str, settings: SourceSettings):
-            if spec == long:
-                choosing = threading.Thread(target=source.choose, args=("cam",))
-                choosing.start()
-                while source._following.name != "cam":
-                    time.sleep(0.01)
-                opening.append(choosing)
-            new = open_source(long if spec == "cam" else spec, settings)
-            new.name = spec if spec == "cam" else new.name
-            return new
+    def slowly(spec: str, settings: SourceSettings):
+        opened.append(spec)
+        if spec == long:
+            others.append(threading.Thread(target=source.choose, args=(long,)))
+            others[0].start()
+            time.sleep(0.3)
+        return open_source(spec, settings)
 
-        monkeypatch.setattr(chosen, "open_source", opened)
-        choosing_short = threading.Thread(target=source.choose, args=(short,))
-        seen = []
-        for _ in source:
-            if not seen:
-                choosing_short.start()
-            if not seen or seen[-1] != source.name:
-                seen.append(source.name)
-            if source.name == "cam":
+    with Chosen(open_source(long), long, [short], SourceSettings()) as source:
+        monkeypatch.setattr(chosen, "open_source", slowly)
+        others_short = threading.Thread(target=source.choose, args=(short,))
+        segments = []
+        for frame in source:
+            if not segments:
+                others_short.start()
+            segments.append((frame.segment, frame.name))
+            if segments.count((2, "long.avi")) == 3:
                 break
-        assert seen == ["long.avi", "short.avi", "cam"]
-        assert source.chosen == "cam"
-        for thread in (choosing_short, *opening):
+        for thread in (others_short, *others):
             thread.join()
-        assert [each.name for each in source._opened] == ["cam"]
+        assert (opened, source.chosen, len(source._opened)) == ([short, long], long, 1)
+    assert list(dict.fromkeys(segments)) == [(0, "long.avi"), (1, "short.avi"), (2, "long.avi")]
 
 
 def test_where_the_first_source_does_not_open_again_the_end_has_its_cause(long_and_short):
