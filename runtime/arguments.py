@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 
 SHORTEST_TOKEN = 8
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that repeats no URL: it may hold a password, and what a service says is kept."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(re.sub(r"\w+://[^\s[]\S*", "...", message))
 
 
 def value_of(parse: Callable[[str], T]) -> Callable[[str], T]:

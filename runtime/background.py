@@ -52,6 +52,8 @@ class Background:
                 return
             except queue.Full:
                 if self._live:
+                    if not self.dropped:
+                        print(f"note: {self.what}: cannot keep up; frames are left out", flush=True)
                     break
         self.dropped += 1
 

@@ -17,7 +17,7 @@ from iern.runtime.live import LiveSource
 from iern.runtime.raw_frames import RawFrames
 from iern.runtime.source_settings import SourceSettings
 from iern.runtime.sources import Frame, ImageFiles, Opened, Source, VideoFile, described, with_first_frame
-from iern.runtime.streams import connect_stream, scheme_of, without_credentials
+from iern.runtime.streams import connect_stream, scheme_of, shown, without_credentials
 
 __all__ = ["Frame", "Source", "open_source"]
 
@@ -47,7 +47,7 @@ def open_source(spec: str | int | Path, settings: SourceSettings | None = None) 
     if path.is_dir():
         return _open_folder(path)
     if not path.exists():
-        raise SourceError(f"{text}: no such file, folder or device; check --source")
+        raise SourceError(f"{shown(text)}: no such file, folder or device; check --source")
     if path.is_file() and path.stat().st_size == 0:
         raise SourceError(f"{text}: the file is empty (0 bytes); an image or a video was expected")
     if path.suffix.lower() in IMAGE_SUFFIXES:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -10,19 +12,21 @@ from iern.runtime.capture import open_source
 from iern.runtime.errors import IernError
 from iern.runtime.source_settings import SourceSettings
 from iern.runtime.sources import Frame, Source, State
-from iern.runtime.streams import without_credentials
+from iern.runtime.streams import shown
 
 GLANCE = 0.05
 """Seconds between two looks whether a film is still wanted."""
 LETTING_GO = 30.0
 """Seconds for which is waited until a source that nobody wants any more has given its last frame."""
 
+logger = logging.getLogger(__name__)
+
 
 class Chosen(Source):
     """A live source that is one of several: time and index go on where another takes over, in a new segment.
 
-    It is live whatever it is made of, and a film plays no faster than at its own speed. The end of the one that is
-    watched is its end.
+    It is live whatever it is made of, and a film plays no faster than at its own speed. Where one that was chosen comes
+    to its end, the first one takes over again; the end of that is its end.
     """
 
     live = True
@@ -32,11 +36,12 @@ class Chosen(Source):
         super().__init__(first.name, fps=0.0)
         self.details = first.details
         self._specs = named([spec, *others])
-        self.chosen = next(iter(self._specs))
-        """the one of `names` that is watched, or being opened"""
+        self._home = self.chosen = next(iter(self._specs))
+        """`chosen`: the one of `names` that is watched, or being opened"""
         self._settings = settings
         self._current = self._following = first
-        self._opened = [first]
+        self._opened = {first: self._home}
+        self._change = threading.Lock()  # two threads may want to open the same camera, which opens once only
 
     @property
     def names(self) -> list[str]:
@@ -47,26 +52,35 @@ class Chosen(Source):
         """Watch that one of `names`; one thread at a time may ask. Raises SourceError, and changes nothing, where it
         does not open.
         """
-        before, old = self.chosen, self._current
-        if name == before:
-            return
-        self.chosen = name
-        try:
-            new = open_source(self._specs[name], self._settings)
-        except BaseException:
-            self.chosen = before
-            raise
-        self._opened.append(new)
-        self._following = new
+        with self._change:
+            before, old = self.chosen, self._current
+            if name == before:
+                return
+            self.chosen = name
+            try:
+                new = self._open(name)
+            except BaseException:
+                self.chosen = before
+                raise
         old.stop()
         end = time.monotonic() + LETTING_GO
         while self._current is old and not (self._stopped or self._finished) and time.monotonic() < end:
             time.sleep(GLANCE)
-        if self._current is new:  # only now: the loop's thread may have been reading until then
-            self._opened.remove(old)
-            old.close()
+        if self._current is not old:  # only now: the loop's thread may have been reading until then
+            self._close(old)
         elif self._stopped or self._finished:
             new.close()
+
+    def _open(self, name: str) -> Source:
+        """The source of that name, which is to follow."""
+        source = open_source(self._specs[name], self._settings)
+        self._opened[source] = name
+        self._following, self.chosen = source, name
+        return source
+
+    def _close(self, old: Source) -> None:
+        del self._opened[old]
+        old.close()
 
     def __iter__(self) -> Iterator[Frame]:
         index = segment = dropped = reconnects = 0
@@ -97,13 +111,18 @@ class Chosen(Source):
                 raise
 
     def _moved_on(self) -> bool:
-        """Whether another source was chosen; it takes its place."""
-        following = self._following
-        if self._stopped or following is self._current:
-            self._finished, self.note = True, self._current.note
-            return False
-        self._current, self.name = following, following.name
-        return True
+        """Whether another source takes its place: one that was chosen or, after one that was, the first."""
+        with self._change:
+            ended = self._current
+            if self._following is ended and self._opened[ended] != self._home and not self._stopped:
+                home = self._open(self._home)
+                logger.warning("%s: has ended; back to %s", ended.name, home.name)
+                self._close(ended)
+            if self._stopped or self._following is ended:
+                self._finished, self.note = True, ended.note
+                return False
+            self._current, self.name = self._following, self._following.name
+            return True
 
     @property
     def state(self) -> State:
@@ -135,10 +154,10 @@ def named(specs: Sequence[str]) -> dict[str, str]:
     """Names that may be shown -> the sources; where credentials or queries alone tell two apart, they are counted."""
     names: dict[str, str] = {}
     for spec in dict.fromkeys(specs):
-        shown = f"camera {int(spec)}" if spec.isdecimal() else without_credentials(spec) if "://" in spec else spec
-        name, number = shown, 1
+        once = f"camera {int(spec)}" if spec.isdecimal() else shown(spec)
+        name, number = once, 1
         while name in names:
             number += 1
-            name = f"{shown} ({number})"
+            name = f"{once} ({number})"
         names[name] = spec
     return names

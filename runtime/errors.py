@@ -68,7 +68,7 @@ def report(error: IernError | OSError) -> int:
     return 1
 
 
-def in_short(error: IernError | OSError) -> str:
+def in_short(error: Exception) -> str:
     """What to say of it, on one line: of an error of the system, the file and what is wrong with it."""
     text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
     return " ".join(text.split())

@@ -47,6 +47,8 @@ def mqtt_records(broker: Broker) -> Iterator[Sink]:
         nonlocal taken, refused
         answer = client.publish(broker.topic, json_line(make(view)), qos=1)
         if answer.rc == paho.MQTT_ERR_QUEUE_SIZE:
+            if not refused:
+                print(f"note: {broker}: {QUEUED} records wait; what comes on top is dropped", flush=True)
             refused += 1
         else:
             taken += 1

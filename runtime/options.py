@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iern.runtime.arguments import dated_path, fourcc, number, path_with, positive, token, value_of
+from iern.runtime.arguments import Parser, dated_path, fourcc, number, path_with, positive, token, value_of
 from iern.runtime.broker import Broker, parse_broker
 from iern.runtime.serve.address import Address, parse_address
 from iern.runtime.source_settings import Patience, RawFormat, SourceSettings, parse_raw_format, parse_size
@@ -112,7 +112,7 @@ class Options:
 
 def parse(argv: Sequence[str] | None = None) -> Options:
     """Arguments (default: the process's own) -> options. Leaves with status 2 and a usage line where they are wrong."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="webcam.py",
         description="Find the faces of every frame and name their expressions, live.",
         epilog=EXAMPLES,

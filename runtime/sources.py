@@ -23,7 +23,8 @@ FAR_SHORT = 0.9
 """A video that delivers less than this part of the frames it announces is reported as cut off or damaged."""
 
 DEFAULT_FPS = 25.0
-"""Frames a second where a video file does not say, or says nonsense."""
+"""Frames a second where a video file does not say, or says nonsense: 0, or its clock's 90,000 ticks."""
+HIGHEST_FPS = 1000.0
 
 LEAP, LEAP_BACK = 3600.0, 1.0
 """Seconds: the clock of a video that goes so far ahead, or back, was set anew, and what records it begins anew too."""
@@ -158,8 +159,8 @@ class VideoFile(Source):
 
     def __init__(self, opened: Opened, name: str) -> None:
         self._capture, self._first = opened
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        super().__init__(name, fps if math.isfinite(fps) and 0 < fps <= 1000 else DEFAULT_FPS)
+        self._stated = self._capture.get(cv2.CAP_PROP_FPS)
+        super().__init__(name, self._stated if 0 < self._stated <= HIGHEST_FPS else DEFAULT_FPS)
         self._clock = self._told = self._ahead = 0.0
         self._reading = threading.Lock()  # OpenCV may hang where one thread releases what another reads
 
@@ -192,9 +193,10 @@ class VideoFile(Source):
         return self._told
 
     def _position(self, index: int) -> float:
-        """The file's own seconds of the frame just read; some containers keep no clock, all frames stand at 0."""
-        milliseconds = self._told_by_file(cv2.CAP_PROP_POS_MSEC)
-        return milliseconds / 1000 if math.isfinite(milliseconds) and milliseconds > 0 else index / self.fps
+        """The file's own seconds of the frame just read; some keep no clock, or merely count at a rate of nonsense."""
+        seconds = self._told_by_file(cv2.CAP_PROP_POS_MSEC) / 1000
+        counts = self._stated > HIGHEST_FPS and abs(self._stated * seconds - index) < 1
+        return seconds if math.isfinite(seconds) and seconds > 0 and not counts else index / self.fps
 
     def _shortfall(self, delivered: int) -> str:
         announced = self._told_by_file(cv2.CAP_PROP_FRAME_COUNT)  # a guess: huge, negative or half is possible

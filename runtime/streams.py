@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 
@@ -33,6 +34,11 @@ def without_credentials(url: str) -> str:
     shown = rest.partition("?")[0].partition("#")[0]
     segments = ["..." if "=" in segment else segment for segment in shown.split("/")]
     return f"{scheme}://{'/'.join(segments)}"
+
+
+def shown(spec: str) -> str:
+    """What may be shown of the word for a source, also where it is a URL that lacks its scheme."""
+    return without_credentials(spec) if "://" in spec else re.sub(r".*:.*@", "...", spec)
 
 
 def scheme_of(url: str) -> str:

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 import cv2
@@ -130,6 +132,30 @@ def watch(url: str, sink: Sink, views: Sequence[View], enough: Callable[[list], 
                 await asyncio.sleep(0.05)
 
     return asyncio.run(read())
+
+
+def open_stream(url: str, receive: int | None = None) -> socket.socket:
+    """A viewer that has asked for the stream and reads nothing yet."""
+    place = urlsplit(url)
+    line = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if receive is not None:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+    line.settimeout(30)
+    line.connect((place.hostname, place.port))
+    line.sendall(f"GET /stream HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode())
+    return line
+
+
+def reset(line: socket.socket) -> None:
+    """Leave as a machine does that is switched off and on again: with a reset."""
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    line.close()
+
+
+def viewers(url: str) -> int:
+    """How many the server counts."""
+    (line,) = [line for line in fetch(f"{url}metrics").text.splitlines() if line.startswith("iern_viewers ")]
+    return int(float(line.split()[1]))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,9 @@ Step = np.ndarray | Exception | Callable[[], None] | None
 class ScriptedCapture:
     """Does one step a read; after the last one every read says False, as OpenCV does after a loss."""
 
-    def __init__(self, steps: Iterable[Step], pause: float = 0.005, positions: Iterable[float] = ()) -> None:
+    def __init__(
+        self, steps: Iterable[Step], pause: float = 0.005, positions: Iterable[float] = (), fps: float = 30.0
+    ) -> None:
         """`pause`: seconds a read takes; `positions`: what CAP_PROP_POS_MSEC says after each picture."""
         self.released = threading.Event()
         self.read_in: set[threading.Thread] = set()
@@ -24,6 +26,7 @@ class ScriptedCapture:
         self._positions = iter(positions)
         self._position = 0.0
         self._pause = pause
+        self._fps = fps
 
     def isOpened(self) -> bool:
         return not self.released.is_set()
@@ -44,7 +47,7 @@ class ScriptedCapture:
         return False, None
 
     def get(self, what: int) -> float:
-        return {cv2.CAP_PROP_FPS: 30.0, cv2.CAP_PROP_POS_MSEC: self._position}.get(what, 0.0)
+        return {cv2.CAP_PROP_FPS: self._fps, cv2.CAP_PROP_POS_MSEC: self._position}.get(what, 0.0)
 
     def set(self, what: int, value: float) -> bool:
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import sys
 import time
 
@@ -10,6 +11,7 @@ import cv2
 import pytest
 
 from repository import ROOT
+from tiny_artifact import tiny_model
 
 sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
 
@@ -117,3 +119,22 @@ def test_a_real_client_gets_the_cameras_pictures():
         capture.release()
     assert delivered
     assert image.shape[1::-1] == soak_camera.SIZES[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at the process in Linux's /proc")
+def test_the_command_watches_a_real_loop_to_its_end_and_writes_its_page(tmp_path):
+    """What it finds is not said: a minute is too short, and the machine may be busy."""
+    (tmp_path / "tiny.onnx").write_bytes(tiny_model())
+    arguments = ["--minutes", "0.9", "--round", "40", "--json", str(tmp_path / "soak.json")]
+    assert soak.main([*arguments, "--", "--model", str(tmp_path / "tiny.onnx")]) in (0, 1)
+    record = json.loads((tmp_path / "soak.json").read_text(encoding="utf-8"))
+    assert (record["ending"]["early"], record["ending"]["status"]) == (False, 0), record["ending"]["said"]
+    assert record["frames"] > 20
+    assert record["recorded_megabytes"] > 0
+    assert min(len(record["samples"]), *(record["samples"][-1][what] for what in ("memory", "threads", "handles"))) > 3
+    for tenth in (record["first"], record["last"]):
+        assert {"memory_mb", "threads", "handles", "latency_ms", "age_ms"} <= set(tenth)
+    page = (tmp_path / "soak.md").read_text(encoding="utf-8")
+    assert page == soak_report.markdown(record)
+    assert "Too short a run to judge memory and drift" in page

@@ -12,7 +12,7 @@ from iern.runtime.view import View
 from made_up_view import view
 
 
-def test_a_slow_output_of_a_live_source_loses_frames_and_counts_them_but_the_loop_does_not_wait():
+def test_a_slow_output_of_a_live_source_loses_frames_says_so_and_counts_them_but_the_loop_does_not_wait(capsys):
     release, got = threading.Event(), []
 
     def slow(each: View) -> None:
@@ -24,6 +24,8 @@ def test_a_slow_output_of_a_live_source_loses_frames_and_counts_them_but_the_loo
         for index in range(100):
             output(view(index))
         assert time.monotonic() - start < 10, "the sink alone would hold the first frame for 30 s"
+        said = capsys.readouterr().out
+        assert said == "note: out.mp4: cannot keep up; frames are left out\n", "once, and when it begins"
         release.set()
     assert len(got) + output.dropped == 100
     assert len(got) in (PICTURES, PICTURES + 1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.server
 import itertools
+import math
 import os
 import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -21,9 +24,11 @@ import pytest
 from iern.runtime import streams
 from iern.runtime.capture import open_source
 from iern.runtime.errors import SourceError
+from iern.runtime.recording import recording
 from iern.runtime.source_settings import Patience, SourceSettings
 from iern.runtime.sources import VideoFile, with_first_frame
 from iern.runtime.streams import without_credentials
+from made_up_view import times, view
 from mjpeg_server import mjpeg_server, serving
 from scripted_capture import ScriptedCapture, noise
 
@@ -254,6 +259,15 @@ def test_credentials_are_cut_out_of_what_is_shown(url, shown):
     assert without_credentials(url) == shown
 
 
+@pytest.mark.parametrize(
+    "spec", ["user:secret@host/stream", "rtsp:/user:secret@host/stream", "rtsp//user:se/secret@host"]
+)
+def test_a_url_without_its_scheme_is_refused_without_its_password(spec):
+    with pytest.raises(SourceError, match=r"^\.\.\.host.*: no such file.*--source") as caught:
+        open_source(spec)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_stream_that_breaks_off_ends_with_an_error_that_names_it_without_its_password():
     with mjpeg_server([grey(level) for level in range(0, 200, 10)], pause=0.01) as address:
         once = SourceSettings(patience=Patience(give_up=0))
@@ -403,6 +417,29 @@ def test_a_clock_that_leaps_goes_on_in_a_new_segment(positions, times, segments)
     frames = list(VideoFile(opened, "film"))
     assert [frame.time for frame in frames] == pytest.approx(times)
     assert [frame.segment for frame in frames] == segments
+
+
+@pytest.mark.parametrize("stated", [0.0, 90_000.0, 1e6, math.nan, math.inf, -25.0])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_rate_of_nonsense_is_not_believed_and_a_clock_that_makes_sense_is(stated, own):
+    clock = [0, 50, 100, 150] if own else [0, 0, 0, 0]
+    opened = with_first_frame(ScriptedCapture(noise(4), positions=clock, fps=stated))
+    assert opened
+    source = VideoFile(opened, "film")
+    assert source.fps == 25
+    assert [frame.time for frame in source] == pytest.approx([index / (20 if own else 25) for index in range(4)])
+
+
+def test_a_film_that_counts_its_frames_at_90_000_a_second_plays_and_is_recorded_at_a_usual_rate(tmp_path):
+    """The rate of an AVI stands 20 bytes into the content of its `strh`, after its scale."""
+    whole = write_video(tmp_path / "film.avi", [grey(20 * level) for level in range(10)]).read_bytes()
+    at = whole.index(b"strh") + 8 + 20
+    (tmp_path / "nonsense.avi").write_bytes(whole[:at] + struct.pack("<II", 1, 90_000) + whole[at + 8 :])
+    assert cv2.VideoCapture(str(tmp_path / "nonsense.avi")).get(cv2.CAP_PROP_FPS) == 90_000
+    with open_source(tmp_path / "nonsense.avi") as source, recording(tmp_path / "out.webm", source.fps) as write:
+        for frame in source:
+            write(dataclasses.replace(view(0), frame=frame))
+    assert times(tmp_path / "out.webm") == pytest.approx([index / 25 for index in range(10)], abs=0.002)
 
 
 def test_a_decoder_that_gives_up_in_a_file_ends_it_with_the_cause():

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from iern.runtime import chosen
 from iern.runtime.capture import open_source
 from iern.runtime.chosen import Chosen, named
 from iern.runtime.errors import SourceError
@@ -38,23 +39,90 @@ def test_names_tell_sources_apart_and_no_secret():
     assert list(names.values()) == [*specs[:3], "film.mp4"]
 
 
-def test_another_source_takes_over_and_the_clock_goes_on_until_its_end(long_and_short):
+def test_another_source_takes_over_and_the_clock_goes_on(long_and_short):
     long, short = long_and_short
     frames = []
-    with Chosen(open_source(long), long, [short], SourceSettings()) as source:
-        asking = threading.Thread(target=source.choose, args=(short,))
+    with Chosen(open_source(short), short, [long], SourceSettings()) as source:
+        asking = threading.Thread(target=source.choose, args=(long,))
         for frame in source:
             frames.append(frame)
             if len(frames) == 3:
                 asking.start()
+            if frame.name == "long.avi" and frame.index > 12:
+                assert (source.name, source.chosen, source.state) == ("long.avi", long, "live")
+                break
         asking.join()
-        assert (source.name, source.chosen, source.state) == ("short.avi", short, "ended")
-    assert [name for name, _ in itertools.groupby(frame.name for frame in frames)] == ["long.avi", "short.avi"]
-    assert {(frame.name, frame.segment) for frame in frames} == {("long.avi", 0), ("short.avi", 1)}
+    assert {(frame.name, frame.segment) for frame in frames} == {("short.avi", 0), ("long.avi", 1)}
     assert all(a.time < b.time and a.index < b.index for a, b in itertools.pairwise(frames))
     last = [frame.time for frame in frames if frame.segment == 1]
-    assert len(last) == 6
-    assert last[-1] - last[0] > 0.4, "a film plays at its own speed, which is half a second here"
+    assert last[-1] - last[0] > 0.4, "a film plays at its own speed"
+
+
+def test_after_the_end_of_a_chosen_film_the_first_source_takes_over_again_and_its_end_is_the_end(
+    long_and_short, tmp_path, caplog
+):
+    first, (_, short) = film(tmp_path / "first.avi", 10), long_and_short
+    frames = []
+    with Chosen(open_source(first), first, [short], SourceSettings()) as source:
+        asking = threading.Thread(target=source.choose, args=(short,))
+        for frame in source:
+            if not frames:
+                asking.start()
+            frames.append(frame)
+            if frame.segment == 2:
+                assert (source.name, source.chosen) == ("first.avi", first)
+        asking.join()
+        assert (source.state, len(source._opened)) == ("ended", 1), "what has ended is closed"
+    found = {segment: [frame.name for frame in frames if frame.segment == segment] for segment in (0, 1, 2)}
+    assert len(found[0]) < 10, "it was left"
+    assert (found[1], found[2]) == (["short.avi"] * 6, ["first.avi"] * 10)
+    assert all(a.time < b.time and a.index < b.index for a, b in itertools.pairwise(frames))
+    assert "short.avi: has ended; back to first.avi" in caplog.text
+
+
+def test_a_source_is_opened_once_though_it_is_chosen_while_it_takes_over_again(long_and_short, monkeypatch):
+    """As a person does who sees that the film has ended. A camera can be opened once only."""
+    long, short = long_and_short
+    opened, others = [], []
+
+    def slowly(spec: str, settings: SourceSettings):
+        opened.append(spec)
+        if spec == long:
+            others.append(threading.Thread(target=source.choose, args=(long,)))
+            others[0].start()
+            time.sleep(0.3)
+        return open_source(spec, settings)
+
+    with Chosen(open_source(long), long, [short], SourceSettings()) as source:
+        monkeypatch.setattr(chosen, "open_source", slowly)
+        others_short = threading.Thread(target=source.choose, args=(short,))
+        segments = []
+        for frame in source:
+            if not segments:
+                others_short.start()
+            segments.append((frame.segment, frame.name))
+            if segments.count((2, "long.avi")) == 3:
+                break
+        for thread in (others_short, *others):
+            thread.join()
+        assert (opened, source.chosen, len(source._opened)) == ([short, long], long, 1)
+    assert list(dict.fromkeys(segments)) == [(0, "long.avi"), (1, "short.avi"), (2, "long.avi")]
+
+
+def test_where_the_first_source_does_not_open_again_the_end_has_its_cause(long_and_short):
+    long, short = long_and_short
+    with Chosen(open_source(long), long, [short], SourceSettings()) as source:
+        asking = threading.Thread(target=source.choose, args=(short,))
+        names = []
+        with pytest.raises(SourceError, match=r"long\.avi: no such file"):
+            for frame in source:
+                if not names:
+                    asking.start()
+                names.append(frame.name)
+                if frame.name == "short.avi":
+                    Path(long).unlink(missing_ok=True)
+        asking.join()
+    assert names[-1] == "short.avi"
 
 
 def test_a_source_that_does_not_open_changes_nothing(long_and_short):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,6 +16,7 @@ import pytest
 from iern.runtime.capture import open_source
 from iern.runtime.errors import SourceError
 from iern.runtime.source_settings import Patience, SourceSettings
+from made_up_view import played
 from rtsp_server import free_port, rtsp_problem, rtsp_server
 
 pytestmark = [pytest.mark.skipif(bool(rtsp_problem()), reason=rtsp_problem() or "-"), pytest.mark.slow]
@@ -47,6 +52,37 @@ def test_a_killed_server_that_comes_back_with_another_size_is_found_again_withou
     assert password not in said
     assert f"rtsp://127.0.0.1:{port}/cam: is back after " in caplog.text
     assert "FFmpeg" in source.details or "GStreamer" in source.details
+
+
+def test_the_whole_loop_outlives_its_server_and_its_recording_goes_on_in_another_file(tmp_path, model):
+    """Killed, away, and back with another size; then SIGTERM. Nothing that was said or written has the password."""
+    port, user, password = free_port(), "user", "s3cr3t"
+    lines, said = tmp_path / "out.jsonl", tmp_path / "said"
+    command = [sys.executable, "-m", "iern.runtime.webcam", "--headless", "--model", model]
+    command += ["--source", f"rtsp://{user}:{password}@127.0.0.1:{port}/cam"]
+    command += ["--record", str(tmp_path / "out.mp4"), "--jsonl", str(lines), "--csv", str(tmp_path / "out.csv")]
+
+    def answered(segment: int) -> bool:
+        records = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+        return len([record for record in records if record["segment"] == segment]) > 10
+
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(rtsp_server(port, user=user, password=password))
+        words = stack.enter_context(open(said, "w", encoding="utf-8"))
+        process = stack.enter_context(subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT))
+        stack.callback(process.kill)
+        wait_for(lambda: lines.exists() and answered(0), "no frame came")
+        first.kill()
+        wait_for(lambda: "the connection broke off" in said.read_text(encoding="utf-8"), "the loss was not noticed")
+        stack.enter_context(rtsp_server(port, size="640x360", user=user, password=password))
+        wait_for(lambda: answered(1), "it did not come back")
+        process.terminate()
+        assert process.wait(LONG) == 0, said.read_text(encoding="utf-8")
+    shapes = [{image.shape[:2] for image in played(tmp_path / name)} for name in ("out.mp4", "out-001.mp4")]
+    assert shapes == [{(240, 320)}, {(360, 640)}]
+    assert sorted(path.name for path in tmp_path.glob("out*.mp4")) == ["out-001.mp4", "out.mp4"]
+    assert "the recording goes on in" in said.read_text(encoding="utf-8")
+    assert not [path.name for path in tmp_path.iterdir() if password.encode() in path.read_bytes()]
 
 
 def test_a_server_that_stops_answering_is_stalled_and_then_found_again(caplog):

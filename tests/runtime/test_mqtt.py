@@ -114,6 +114,7 @@ def test_records_for_a_broker_that_never_comes_are_bounded_and_counted(capfd, mo
     assert time.monotonic() - start < 20
     said = capfd.readouterr()
     assert "100 records did not reach the broker" in said.err
+    assert said.out.count("10 records wait; what comes on top is dropped") == 1
     assert "secret" not in said.out + said.err
     assert "user" not in said.out + said.err
 

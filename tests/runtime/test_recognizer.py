@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ import pytest
 from iern.runtime import ExpressionRecognizer, Face
 from iern.runtime.capture import open_source
 from iern.runtime.errors import ArtifactError, ImageError, SessionError, SourceError
+from repository import ROOT
 from tiny_artifact import EXPRESSIONS, STRATA, tiny_model
 
 PHOTOS = Path(__file__).parents[1] / "data" / "photos"
@@ -97,6 +100,19 @@ def test_a_recognizer_that_was_closed_says_so(picture):
         pass
     with pytest.raises(SessionError, match="closed"):
         recognizer(picture)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/library.md"])
+def test_the_lines_on_the_page_work_as_they_are(tmp_path, page):
+    """With the bundled model, on a photograph of that name."""
+    text = (ROOT / page).read_text(encoding="utf-8").partition("# As a library")[2]
+    program = textwrap.dedent(re.search(r"(?:^(?: {4}.*)?\n)+", text.lstrip("\n"), re.MULTILINE)[0])
+    assert len([line for line in program.splitlines() if line]) <= 5
+    cv2.imwrite(str(tmp_path / "photo.jpg"), cv2.imread(str(PHOTOS / "astronaut.jpg")))
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.search(r"happiness\W+0\.\d", result.stdout)
 
 
 def test_importing_the_package_alone_loads_neither_opencv_nor_onnxruntime():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def frames_in(path: Path) -> int:
     return sum(1 for _ in iter(lambda: capture.read()[0], False))
 
 
+def finish(switch: RecordSwitch) -> None:
+    """Let the loop turn until the recording is finished."""
+    deadline = time.monotonic() + 60
+    while switch.path is not None:
+        switch.turn()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_what_is_asked_for_from_the_start_begins_at_once_and_later_ones_have_files_of_their_own(tmp_path, capsys):
     first = tmp_path / "first.avi"
     with RecordSwitch(opened, tmp_path, first) as switch:
@@ -47,7 +57,7 @@ def test_what_is_asked_for_from_the_start_begins_at_once_and_later_ones_have_fil
         thread.join()
         for index in range(5, 10):
             switch(view(index))
-        assert switch.path is None
+        finish(switch)
         assert frames_in(first) == 5, "it is whole once it is off"
         switch.wanted = True
         for index in range(10, 13):
@@ -95,11 +105,10 @@ def test_a_recording_that_fails_on_the_way_is_off_and_another_can_begin(tmp_path
         return failing(path) if path.name == "first.avi" else opened(path)
 
     with RecordSwitch(first_failing, tmp_path, tmp_path / "first.avi") as switch:
-        for index in range(1000):
+        for index in range(20):
             switch(view(index))
-            if not switch.wanted:
-                break
-        assert (switch.wanted, switch.path) == (False, None)
+        finish(switch)
+        assert not switch.wanted
         assert switch.failure == f"{tmp_path / 'first.avi'}: No space left on device"
         switch.wanted = True
         switch(view(1000))
@@ -109,14 +118,62 @@ def test_a_recording_that_fails_on_the_way_is_off_and_another_can_begin(tmp_path
     assert f"wrote {second}" in capsys.readouterr().out
 
 
+def test_the_loop_does_not_wait_for_a_slow_disk_at_the_end_of_a_recording_and_the_next_begins_after_it(
+    tmp_path, capsys
+):
+    """The disk holds up the first recording until the loop has seen five more frames."""
+    disk, asked = threading.Event(), []
+
+    @contextlib.contextmanager
+    def on_a_slow_disk(path: Path) -> Iterator[Background]:
+        asked.append(path)
+        with in_background(lambda _: disk.wait(30), str(path), live=True, pictures=True) as output:
+            yield output
+
+    with RecordSwitch(on_a_slow_disk, tmp_path, tmp_path / "first.avi") as switch:
+        for index in range(5):
+            switch(view(index))
+        began, switch.wanted = time.monotonic(), False
+        for index in range(5, 10):
+            switch(view(index))
+        switch.wanted = True
+        switch.turn()
+        assert time.monotonic() - began < 10, "the loop waited"
+        assert switch.path == tmp_path / "first.avi", "it is not finished yet"
+        disk.set()
+        deadline = time.monotonic() + 60
+        while len(asked) < 2 and time.monotonic() < deadline:
+            switch.turn()
+            time.sleep(0.01)
+        assert switch.path == asked[1]
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'first.avi'}\n"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("of some kind")])
+def test_an_end_that_fails_is_said_and_the_loop_goes_on(tmp_path, capsys, error):
+    @contextlib.contextmanager
+    def failing_at_its_end(path: Path) -> Iterator[Background]:
+        with in_background(lambda _: None, str(path), live=True, pictures=True) as output:
+            yield output
+        raise error
+
+    with RecordSwitch(failing_at_its_end, tmp_path, tmp_path / "first.avi") as switch:
+        switch(view(0))
+        switch.wanted = False
+        finish(switch)
+        assert str(error) in switch.failure
+    said = capsys.readouterr()
+    assert said.err.count("the loop goes on without this recording") == 1
+    assert "wrote" not in said.out
+
+
 def test_it_begins_and_ends_while_no_frames_come(tmp_path, capsys):
     with RecordSwitch(opened, tmp_path) as switch:
         switch.wanted = True
         switch.turn()
         assert switch.path is not None
         switch.wanted = False
-        switch.turn()
-        assert switch.path is None
+        finish(switch)
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().out == ""
 

@@ -5,45 +5,20 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import socket
 import statistics
 import struct
 import threading
 import time
-from urllib.parse import urlsplit
 
 import pytest
 
 pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
 
 from iern.runtime.serve import routes
-from page_client import fetch, page, until, view
+from page_client import fetch, open_stream, page, reset, until, view, viewers
 
 PERIOD = 1 / 30
 """seconds between the views of the loop below"""
-
-
-def open_stream(url: str, receive: int | None = None) -> socket.socket:
-    """A viewer that has asked for the stream and reads nothing yet."""
-    place = urlsplit(url)
-    line = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    if receive is not None:
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
-    line.settimeout(30)
-    line.connect((place.hostname, place.port))
-    line.sendall(f"GET /stream HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode())
-    return line
-
-
-def reset(line: socket.socket) -> None:
-    """Leave as a machine does that is switched off and on again: with a reset."""
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    line.close()
-
-
-def viewers(url: str) -> int:
-    (line,) = [line for line in fetch(f"{url}metrics").text.splitlines() if line.startswith("iern_viewers ")]
-    return int(float(line.split()[1]))
 
 
 def handles() -> int:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from iern.runtime import options
+from iern.runtime.judge import STUCK
 from iern.runtime.service import READY, heartbeat, notify
 from iern.runtime.webcam import main
 from mjpeg_server import mjpeg_server
@@ -126,6 +127,14 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path):
     command = ["systemd-analyze", "verify", "--man=no", tmp_path / UNIT.name]
     result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_unit_starts_at_boot_starts_anew_whatever_happened_and_has_a_watchdog_that_the_loop_outpaces():
+    text = UNIT.read_text(encoding="utf-8")
+    unit = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    assert (unit["WantedBy"], unit["Restart"], unit["StartLimitIntervalSec"]) == ("multi-user.target", "always", "0")
+    assert unit["Type"] == "notify", "systemd hears the watchdog of such services alone"
+    assert int(unit["WatchdogSec"]) > STUCK, "a model that does not come back is noticed by the loop first"
 
 
 def test_the_units_command_is_one_that_the_loop_takes(monkeypatch):

@@ -246,6 +246,13 @@ def test_wrong_usage_ends_with_status_2_and_says_what_is_allowed(capsys, argv, m
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("argv", [["rtsp://me:secret@cam/1"], ["--fps", "rtsp://me:secret@cam/1"]])
+def test_wrong_usage_repeats_no_url_that_may_hold_a_password(capsys, argv):
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert "secret" not in capsys.readouterr().err
+
+
 def test_a_name_with_the_time_in_it_is_another_at_each_start(tmp_path, model, clip):
     before = time.strftime("%Y")
     arguments = ["--headless", "--source", clip, "--model", model, "--max-frames", "1"]
@@ -275,6 +282,15 @@ def test_a_window_without_a_display_is_refused_before_qt_aborts_the_process(monk
     assert "use --headless" in error
     expected = "no display" if cv2.currentUIFramework() else "pip install opencv-python"
     assert sys.platform != "linux" or expected in error
+
+
+def test_an_opencv_without_windows_is_refused_with_both_remedies(monkeypatch, capsys, model, clip):
+    """Whichever of the two is installed here: what opencv-python-headless says of itself."""
+    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "")
+    monkeypatch.setenv("DISPLAY", ":0")
+    error = refused(capsys, "--source", clip, "--model", model)
+    assert "pip install opencv-python in place of opencv-python-headless" in error
+    assert "use --headless, with --serve to watch" in error
 
 
 @pytest.mark.skipif(not cv2.currentUIFramework(), reason="this OpenCV has no windows")

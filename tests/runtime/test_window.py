@@ -171,6 +171,18 @@ def test_a_snapshot_is_what_is_shown_with_and_without_the_overlay(tmp_path, phot
 
 
 @pytest.mark.slow
+def test_c_shows_the_answer_under_each_context_beside_the_mean_and_takes_it_away(tmp_path, photo, watching, screen):
+    process = watching(photo)
+    before = settled(screen)
+    press("c")
+    until(lambda: not np.array_equal(screen(), before))
+    press("c")
+    until(lambda: np.array_equal(screen(), before))
+    press("q")
+    left(process, tmp_path)
+
+
+@pytest.mark.slow
 def test_h_shows_the_keys_over_the_picture_and_takes_them_away(tmp_path, photo, watching, screen):
     process = watching(photo)
     before = settled(screen)
