@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iern.export.fold import fold_batch_norms, fold_pixel_scale
+from iern.export.round_kernels import round_kernels
 from iern.train.model import IERN, Baseline, Classifier, Disentanglement, PublishedBlock, Reconstruction
 
 
@@ -38,8 +39,8 @@ def deconfound(
     """A model of any method -> the same function of pixels in eval mode, folded in float64 and cast to `dtype`.
 
     `temperature` divides the logits of `probabilities` only. `trunk`, where it is another type than `dtype`, is that of
-    everything before the tail: float16 for GPUs, whose sums over maps and logits stay in `dtype`. The model given is
-    not changed.
+    everything before the tail: float16 for GPUs, whose sums over maps and logits stay in `dtype`, and whose kernels are
+    rounded with their sums kept. The model given is not changed.
     """
     trunk = trunk or dtype
     config = model.config
@@ -61,6 +62,8 @@ def deconfound(
         temperature=temperature,
     ).to(dtype)
     for part in (network.backbone, network.generator, network.head):
+        if trunk != dtype:
+            round_kernels(part, trunk)
         part.to(trunk)
     return network
 
