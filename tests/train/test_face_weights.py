@@ -46,9 +46,10 @@ class Archive:
             "modelTopology": {"node": self.nodes},
             "weightsManifest": [{"paths": ["faceres.bin"], "weights": self.entries}],
         }
-        self.sha256 = sha256(self.content.getvalue()).hexdigest()
+        members = {"json": json.dumps(graph).encode(), "bin": self.content.getvalue()}
+        self.sha256 = sha256(b"".join(members.values())).hexdigest()
         with tarfile.open(self.path, "w:gz") as package:
-            for name, content in (("json", json.dumps(graph).encode()), ("bin", self.content.getvalue())):
+            for name, content in members.items():
                 member = tarfile.TarInfo(f"package/models/faceres.{name}")
                 member.size = len(content)
                 package.addfile(member, io.BytesIO(content))
@@ -146,7 +147,7 @@ def test_settled_statistics_are_those_of_the_pictures(archive):
 
 
 def test_other_weights_than_the_known_ones_are_refused(archive):
-    with pytest.raises(CheckpointError, match=r"faceres\.bin is not the one expected; take version 3\.0\.4"):
+    with pytest.raises(CheckpointError, match=r"faceres is not the one expected; take version 3\.0\.4"):
         read_layers(archive.path, SHA256)
 
 
