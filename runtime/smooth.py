@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from iern.runtime.artifact import Artifact
     from iern.runtime.session import Answer
 
-MARGIN = 0.2
+MARGIN = 0.1
 """Probability by which another expression must lead to take over the name, or a name may fall below the threshold.
 
 Chosen, with the half-life, by benchmarks/flicker.py.
