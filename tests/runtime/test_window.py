@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from iern.runtime.window import NOTICE_S
 from tiny_artifact import tiny_model
 
 PHOTOS = Path(__file__).parents[1] / "data" / "photos"
@@ -118,11 +119,11 @@ def press_until(key: str, true: Callable[[], object]) -> None:
 
 
 def settled(screen: Callable[[], np.ndarray]) -> np.ndarray:
-    """The screen once nothing has moved on it for a while."""
+    """The screen once nothing has moved on it for longer than a notice stands there."""
     before = np.zeros(0, np.uint8)
     while not np.array_equal(before, after := screen()):
         before = after
-        time.sleep(1)
+        time.sleep(NOTICE_S + 1)
     return before
 
 
