@@ -106,18 +106,6 @@ def press(key: str) -> None:
     subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True)
 
 
-def press_until(key: str, true: Callable[[], object]) -> None:
-    """Press a key, and again where nothing comes of it: on a busy machine Qt may miss the first after a focus."""
-    for _ in range(3):
-        press(key)
-        deadline = time.monotonic() + PATIENCE / 6
-        while time.monotonic() < deadline:
-            if true():
-                return
-            time.sleep(0.05)
-    raise AssertionError(f"{key} was pressed three times, and it never came true")
-
-
 def settled(screen: Callable[[], np.ndarray]) -> np.ndarray:
     """The screen once nothing has moved on it for longer than a notice stands there."""
     before = np.zeros(0, np.uint8)
@@ -187,8 +175,10 @@ def test_a_snapshot_is_what_is_shown_with_and_without_the_overlay(tmp_path, phot
 def test_c_shows_the_answer_under_each_context_beside_the_mean_and_takes_it_away(tmp_path, photo, watching, screen):
     process = watching(photo)
     before = settled(screen)
-    press_until("c", lambda: not np.array_equal(screen(), before))
-    press_until("c", lambda: np.array_equal(screen(), before))
+    press("c")
+    until(lambda: not np.array_equal(screen(), before))
+    press("c")
+    until(lambda: np.array_equal(screen(), before))
     press("q")
     left(process, tmp_path)
 
@@ -197,10 +187,12 @@ def test_c_shows_the_answer_under_each_context_beside_the_mean_and_takes_it_away
 def test_h_shows_the_keys_over_the_picture_and_takes_them_away(tmp_path, photo, watching, screen):
     process = watching(photo)
     before = settled(screen)
-    press_until("h", lambda: not np.array_equal(screen(), before))
+    press("h")
+    until(lambda: not np.array_equal(screen(), before))
     shown = settled(screen)
     assert shown.mean() < before.mean(), "the ground is darkened"
-    press_until("h", lambda: np.array_equal(screen(), before))
+    press("h")
+    until(lambda: np.array_equal(screen(), before))
     press("q")
     left(process, tmp_path)
 
