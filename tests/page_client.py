@@ -152,6 +152,31 @@ def reset(line: socket.socket) -> None:
     line.close()
 
 
+@contextlib.contextmanager
+def thirty_viewers(url: str) -> Iterator[tuple[list[socket.socket], Callable[[float], list[int]]]]:
+    """Twenty viewers who stop reading, five who have left with a reset, and five who read when they are asked to.
+
+    Yields those who stopped, and what reads for so many seconds: the bytes that came to each of the five.
+    """
+    with contextlib.ExitStack() as stack:
+        stuck = [stack.enter_context(open_stream(url, receive=4096)) for _ in range(20)]
+        leaving = [open_stream(url) for _ in range(5)]
+        reading = [stack.enter_context(open_stream(url)) for _ in range(5)]
+        assert until(lambda: viewers(url) == 30)
+        for line in leaving:
+            assert line.recv(1)
+            reset(line)
+
+        def read(seconds: float) -> list[int]:
+            end, received = time.monotonic() + seconds, [0] * len(reading)
+            while time.monotonic() < end:
+                for number, line in enumerate(reading):
+                    received[number] += len(line.recv(1 << 20))
+            return received
+
+        yield stuck, read
+
+
 def viewers(url: str) -> int:
     """How many the server counts."""
     (line,) = [line for line in fetch(f"{url}metrics").text.splitlines() if line.startswith("iern_viewers ")]

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
 
 from iern.runtime.serve import routes
-from page_client import fetch, open_stream, page, reset, until, view, viewers
+from page_client import fetch, open_stream, page, thirty_viewers, until, view, viewers
 
 PERIOD = 1 / 30
 """seconds between the views of the loop below"""
@@ -51,19 +51,9 @@ def looping(sink, size=(480, 640)):
 def test_thirty_viewers_of_whom_most_are_stuck_or_gone_cost_the_loop_nothing_and_leave_nothing(capsys, monkeypatch):
     monkeypatch.setattr(routes, "PATIENCE", 3.0)
     threads, files = threading.active_count(), handles()
-    with page(capsys) as (sink, url), looping(sink) as took, contextlib.ExitStack() as stack:
-        stuck = [stack.enter_context(open_stream(url, receive=4096)) for _ in range(20)]
-        leaving = [open_stream(url) for _ in range(5)]
-        reading = [stack.enter_context(open_stream(url)) for _ in range(5)]
-        assert until(lambda: viewers(url) == 30)
-        for line in leaving:
-            assert line.recv(1)
-            reset(line)
+    with page(capsys) as (sink, url), looping(sink) as took, thirty_viewers(url) as (stuck, read):
         del took[:]
-        end, received = time.monotonic() + 6, [0] * len(reading)
-        while time.monotonic() < end:
-            for index, line in enumerate(reading):
-                received[index] += len(line.recv(1 << 20))
+        received = read(6)
         assert statistics.median(took) < 0.05 * PERIOD
         assert min(received) > 100_000
         assert until(lambda: viewers(url) <= 5), "the stuck and the gone are still held"
