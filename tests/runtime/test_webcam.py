@@ -358,21 +358,27 @@ def test_signal_handlers_are_put_back(model, clip):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_recording(tmp_path, monkeypatch, model, clip):
-    """Two signals within one frame: the second ends the command at once, and nothing half-written stays.
+def test_a_second_ctrl_c_does_not_wait_for_the_source(tmp_path, monkeypatch, model, clip):
+    """Two signals while a frame is read: the second ends the command at once, and what was recorded by then plays.
 
     Frames are read by a thread, and signals go to the main one, which takes two that come at once for one.
     """
+    recording = tmp_path / "out.mp4"
     read, reads = sources.read, [True, False]
 
     def interrupted(capture):
         if not reads.pop():  # the first read belongs to the opening
             return read(capture)
+        deadline = time.monotonic() + 60
+        while not recording.exists():  # once it does, its frame is being written
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
         os.kill(os.getpid(), signal.SIGINT)
         return read(capture)
 
     monkeypatch.setattr(sources, "read", interrupted)
-    assert main(["--headless", "--source", clip, "--model", model, "--record", str(tmp_path / "out.mp4")]) == 130
-    assert os.listdir(tmp_path) == []
+    assert main(["--headless", "--source", clip, "--model", model, "--record", str(recording)]) == 130
+    assert os.listdir(tmp_path) == [recording.name]
+    assert frames_in(recording) == 1
