@@ -26,6 +26,8 @@ MANIFEST = "manifest.csv"
 REQUIRED_COLUMNS = ("path", "expression", "confounder")
 FOLDER_TEST_SHARE = 0.2
 """Without a manifest this share of the images, chosen by a hash of their paths, is the test split."""
+NO_EXPRESSIONS = ("contempt", "unknown", "NF")
+"""What the annotators of FER+ could vote for besides the seven expressions."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Record:
     confounder: str
     split: str
     subject: str = ""
+    confirmed: bool | None = None
+    """whether most voters are for its expression, see `_confirmed`; none where nobody voted"""
 
 
 @dataclass(frozen=True)
@@ -262,7 +266,8 @@ def _record(root: Path, where: str, row: dict[str, str], expressions: tuple[str,
             f"{where}: {row['path']} has the expression {row['expression']!r}, the model knows {', '.join(expressions)}"
         )
     expression = expressions.index(row["expression"])
-    target = _votes(where, row, expressions) if votes else None
+    counts = _votes(where, row if votes else {}, expressions)
+    target = _distribution(counts, expressions)
     one_hot = tuple(float(i == expression) for i in range(len(expressions)))
     return Record(
         path=root / row["path"],
@@ -271,19 +276,36 @@ def _record(root: Path, where: str, row: dict[str, str], expressions: tuple[str,
         confounder=row["confounder"],
         split=row.get("split") or "train",
         subject=row.get("subject") or "",
+        confirmed=_confirmed(counts, row["expression"]),
     )
 
 
-def _votes(where: str, row: dict[str, str], expressions: tuple[str, ...]) -> tuple[float, ...] | None:
-    """The row's votes as a distribution over the model's expressions; none where it has none for them."""
+def _votes(where: str, row: dict[str, str], expressions: tuple[str, ...]) -> dict[str, float]:
+    """The row's count of votes by what they are for, the model's expressions or none of them."""
     try:
-        counts = [float(row.get(name) or 0) for name in expressions]
+        counts = {name: float(row.get(name) or 0) for name in (*expressions, *NO_EXPRESSIONS)}
     except ValueError as error:
         raise DataError(f"{where}: vote counts must be numbers with a decimal point ({error})") from error
-    if not all(0 <= count < math.inf for count in counts):
+    if not all(0 <= count < math.inf for count in counts.values()):
         raise DataError(f"{where}: vote counts must be finite and not negative, found {counts}")
-    total = sum(counts)
-    return tuple(count / total for count in counts) if total > 0 else None
+    return counts
+
+
+def _distribution(counts: dict[str, float], expressions: tuple[str, ...]) -> tuple[float, ...] | None:
+    """The votes over the model's expressions, summing to 1; none where it has none for them."""
+    total = sum(counts[name] for name in expressions)
+    return tuple(counts[name] / total for name in expressions) if total > 0 else None
+
+
+def _confirmed(counts: dict[str, float], expression: str) -> bool | None:
+    """Whether more than half of the votes are for the expression, those that stand alone left out.
+
+    The rule by which FER+ keeps a face ("majority", Barsoum et al. 2016), where its label is what most voted for.
+    """
+    if not any(counts.values()):
+        return None
+    shared = sum(count for count in counts.values() if count > 1)
+    return counts[expression] > 1 and counts[expression] > shared / 2
 
 
 def _group(record: Record, root: Path) -> str:

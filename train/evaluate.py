@@ -59,6 +59,9 @@ Keys of the JSON file, shares from 0 to 1:
   recall, counts       by expression: the rate, and [right, all]
   intervals            [low, high] under the same names; null where there are too few faces
   strata               the same of each stratum
+  confirmed            the same of the faces for whose label more than half of the voters are, votes
+                       that stand alone left out: of FER+'s faces those that most publications count
+                       ("majority"); null where nobody voted
   confusion            rows: true, columns: answered; both in the order of
   expressions
 """
@@ -135,6 +138,7 @@ def evaluate(model: Path, data: Path, split: str, console: Console) -> dict[str,
         labels=np.array([record.expression for record in records]),
         strata=np.array([record.confounder for record in records]),
         units=np.array(drawn_units(records)),
+        confirmed=np.array([bool(record.confirmed) for record in records]),
     )
     return measure(judged, recogniser.expressions, recogniser.threshold)
 
@@ -146,7 +150,9 @@ def print_figures(figures: dict[str, Any], console: Console) -> None:
         confusion.add_column(heading, justify="right")
     for name, row in zip(figures["expressions"], figures["confusion"], strict=True):
         confusion.add_row(name, *map(str, row), str(sum(row)))
-    parts = {"all": figures, **figures["strata"]}
+    parts = {"all": figures, **figures["strata"]} | (
+        {"confirmed": figures["confirmed"]} if figures["confirmed"] else {}
+    )
     rates = Table(title=f"percent with 95 % intervals; under {FEW} faces, counts")
     for heading in ("", *parts):
         rates.add_column(heading, justify="right")

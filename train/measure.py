@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,13 +32,12 @@ class Judged:
     """(n,) the confounder's value"""
     units: NDArray[np.str_]
     """(n,) whose face it is, or where that is not known its own name: what the bootstrap draws"""
+    confirmed: NDArray[np.bool_]
+    """(n,) whether most voters are for the label, see `iern.train.data.Record.confirmed`; false where nobody voted"""
 
-    def of(self, stratum: str) -> Judged:
-        """Those of one stratum."""
-        own = self.strata == stratum
-        return Judged(
-            self.probabilities[own], self.disagreement[own], self.labels[own], self.strata[own], self.units[own]
-        )
+    def of(self, own: NDArray[np.bool_]) -> Judged:
+        """Those for which `own` (n,) is true."""
+        return Judged(**{field.name: getattr(self, field.name)[own] for field in dataclasses.fields(self)})
 
 
 class Figures(NamedTuple):
@@ -64,8 +64,12 @@ def measure(judged: Judged, expressions: Sequence[str], threshold: float = 0.0) 
         **_measured(judged, expressions, threshold),
         "threshold": threshold,
         "strata": {
-            name: _measured(judged.of(name), expressions, threshold) for name in sorted(set(judged.strata.tolist()))
+            name: _measured(judged.of(judged.strata == name), expressions, threshold)
+            for name in sorted(set(judged.strata.tolist()))
         },
+        "confirmed": (
+            _measured(judged.of(judged.confirmed), expressions, threshold) if judged.confirmed.any() else None
+        ),
         "confusion": confusion(judged.probabilities, judged.labels),
         "expressions": list(expressions),
     }

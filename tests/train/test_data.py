@@ -105,6 +105,27 @@ def test_votes_can_be_left_aside(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("votes", "confirmed"),
+    [
+        ({"happy": "6", "sad": "4"}, True),
+        ({"happy": "5", "sad": "5"}, False),
+        ({"happy": "4", "sad": "3", "neutral": "2"}, False),
+        ({"happy": "4", "sad": "3", "neutral": "1", "contempt": "1", "unknown": "1"}, True),
+        ({"happy": "4", "unknown": "5"}, False),
+        ({"happy": "4", "NF": "4"}, False),
+        ({"happy": "1", "sad": "9"}, False),
+        ({"happy": "1", "sad": "1"}, False),
+        ({"happy": "", "sad": "0"}, None),
+    ],
+)
+def test_a_label_is_confirmed_by_more_than_half_of_the_votes_that_do_not_stand_alone(tmp_path, votes, confirmed):
+    columns = dict.fromkeys(("happy", "sad", "neutral", "contempt", "unknown", "NF"), "0")
+    root = folder(tmp_path, {**columns, **votes})
+    assert load_data(root, ["happy", "neutral", "sad"]).records[0].confirmed is confirmed
+    assert load_data(root, ["happy", "neutral", "sad"], votes=False).records[0].confirmed is None
+
+
 @pytest.mark.parametrize("votes", ["0,5", "a few", "-1", "nan", "inf"])
 def test_votes_that_are_no_count_are_refused_with_their_line(tmp_path, votes):
     root = folder(tmp_path, {"happy": "1"}, {"happy": votes})

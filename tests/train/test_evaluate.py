@@ -26,7 +26,19 @@ from tiny_network import sequential_logits, tiny_config, tiny_network
 
 TRAINING, TESTING = 6, 41
 SINGLE = ("accuracy", "mean_recall", "ece", "coverage", "risk", "auroc_disagreement", "auroc_improbability")
-KEYS = {"n", "units", *SINGLE, "recall", "counts", "intervals", "threshold", "strata", "confusion", "expressions"}
+KEYS = {
+    "n",
+    "units",
+    *SINGLE,
+    "recall",
+    "counts",
+    "intervals",
+    "threshold",
+    "strata",
+    "confirmed",
+    "confusion",
+    "expressions",
+}
 TEMPERATURE, THRESHOLD = 1.7, 0.55
 
 
@@ -163,6 +175,20 @@ def test_the_tables_show_rates_with_intervals_and_counts_where_faces_are_few(mod
     assert float(found[2]) < float(found[1]) < float(found[3])
     assert re.search(r"recall, happy │ +\d+/1\d │", said), "14 faces are no rate"
     assert f"uncertain below {THRESHOLD:.3f}" in said
+
+
+def test_faces_whose_label_most_voters_confirm_have_a_column_of_their_own(models, tmp_path, capsys):
+    rows = []
+    for i in range(12):
+        write_image(tmp_path / f"{i}.png", i)
+        row = {"path": f"{i}.png", "expression": EXPRESSIONS[i % 3], "confounder": "web", "split": "test"}
+        rows.append({**dict.fromkeys(EXPRESSIONS, 0), **row, EXPRESSIONS[i % 3]: 6 if i < 5 else 4, "unknown": 4})
+    found = figures(models[".onnx"], write_manifest(tmp_path, rows), tmp_path)
+    assert (found["n"], found["confirmed"]["n"]) == (12, 5)
+    rows = [{**row, "split": "test" if i < 5 else "train"} for i, row in enumerate(rows)]
+    alone = figures(models[".onnx"], write_manifest(tmp_path, rows), tmp_path)
+    assert {name: found["confirmed"][name] for name in SINGLE} == {name: alone[name] for name in SINGLE}
+    assert "confirmed" in capsys.readouterr().out
 
 
 def test_other_splits_are_other_faces(models, faces, tmp_path):

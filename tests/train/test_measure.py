@@ -28,6 +28,7 @@ def judged(count: int = 400, seed: int = 0) -> Judged:
         labels=labels,
         strata=random.choice(["x", "y"], count),
         units=np.array([f"image {i}" for i in range(count)]),
+        confirmed=random.random(count) < 0.8,
     )
 
 
@@ -71,7 +72,10 @@ def test_every_figure_lies_in_its_interval_and_a_stratums_intervals_are_wider(me
 
 
 def test_an_expression_of_few_faces_is_counted_and_has_no_interval(drawn, measured):
-    for part, own in ((measured, drawn), *((measured["strata"][name], drawn.of(name)) for name in "xy")):
+    for part, own in (
+        (measured, drawn),
+        *((measured["strata"][name], drawn.of(drawn.strata == name)) for name in "xy"),
+    ):
         recalls = recall_score(own.labels, own.probabilities.argmax(1), average=None)
         for i, name in enumerate(NAMES):
             right, total = part["counts"][name]
@@ -79,6 +83,14 @@ def test_an_expression_of_few_faces_is_counted_and_has_no_interval(drawn, measur
             assert right / total == pytest.approx(recalls[i]) == pytest.approx(part["recall"][name])
             assert (part["intervals"]["recall"][name] is None) == (total < FEW)
     assert measured["counts"]["happiness"][1] < FEW < measured["counts"]["fear"][1]
+
+
+def test_confirmed_faces_are_measured_for_themselves(drawn, measured):
+    own = drawn.confirmed
+    right = drawn.probabilities.argmax(1) == drawn.labels
+    assert measured["confirmed"]["n"] == own.sum()
+    assert measured["confirmed"]["accuracy"] == pytest.approx(right[own].mean())
+    assert measure(dataclasses.replace(drawn, confirmed=np.zeros(400, bool)), NAMES)["confirmed"] is None
 
 
 def test_a_weight_counts_a_face_as_often_as_if_it_stood_there_so_often(drawn):
