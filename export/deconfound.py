@@ -58,6 +58,7 @@ def deconfound(
         tail=tail,
         mean=255 * torch.tensor(config.mean[::-1], dtype=torch.float64).view(1, 3, 1, 1),
         scale=None if of_pixels is None else of_pixels.view(1, 3, 1, 1),
+        mirrored=config.mirrored,
         average=config.answer,
         temperature=temperature,
     ).to(dtype)
@@ -82,6 +83,7 @@ class Deconfounded(nn.Module):
         tail: nn.Module,
         mean: Tensor,
         scale: Tensor | None,
+        mirrored: bool,
         average: str,
         temperature: float,
     ) -> None:
@@ -90,6 +92,7 @@ class Deconfounded(nn.Module):
         self.generator = generator
         self.head = head
         self.tail = tail
+        self.mirrored = mirrored
         self.average = average
         self.temperature = temperature
         # (1, 3, 1, 1) blue, green, red in 0..255; subtracted before the backbone pads with zeros
@@ -105,11 +108,17 @@ class Deconfounded(nn.Module):
         if self.scale is not None:
             pixels = pixels * self.scale
         trunk = next(self.backbone.parameters()).dtype
-        stratum_logits = self.tail(*self.head(self.generator(self.backbone(pixels.to(trunk)))))
+        stratum_logits = self.tail(*self.head(self._emotion(pixels.to(trunk))))
         logits = stratum_logits.mean(dim=1)
         if self.average == "probabilities":
             return (stratum_logits / self.temperature).softmax(dim=-1).mean(dim=1), logits, stratum_logits
         return (logits / self.temperature).softmax(dim=-1), logits, stratum_logits
+
+    def _emotion(self, pixels: Tensor) -> Tensor:
+        if not self.mirrored:
+            return self.generator(self.backbone(pixels))
+        own, other = self.generator(self.backbone(torch.cat([pixels, pixels.flip(3)]))).unflatten(0, (2, -1))
+        return (own + other.flip(3)) / 2
 
 
 class StrataEntry(nn.Module):
@@ -237,7 +246,7 @@ def _behind_the_backbone(model: Baseline, feature: Tensor) -> tuple[nn.Module, n
     if isinstance(model, IERN):
         return generator, *deconfounded_head(model.reconstruction, model.confounders, model.classifier)
     *others, last = generator
-    if not isinstance(last, PublishedBlock):
+    if model.config.mirrored or not isinstance(last, PublishedBlock):  # only whole maps can be mirrored back
         return generator, WholeMap(), PooledTail(model.classifier, strata=1)
     enter, leave = _convolutions(last)
     tail = WindowSumTail(leave, model.classifier, (feature.shape[2], feature.shape[3]), strata=1)

@@ -76,11 +76,12 @@ def sequential_logits(model: Baseline, faces: NDArray[np.uint8]) -> Tensor:
     rgb = torch.from_numpy(faces[..., ::-1].copy()).double() / 255
     deviation = torch.tensor(config.std, dtype=torch.float64)
     image = ((rgb - torch.tensor(config.mean, dtype=torch.float64)) / deviation).permute(0, 3, 1, 2)
-    feature = model.backbone(image)
-    if config.method == "baseline":
-        return model.classifier(feature)[:, None]
-    emotion = model.emotion_generator(feature)
-    if config.method == "disentanglement":
+    generator = nn.Identity() if config.method == "baseline" else model.emotion_generator
+    emotion = generator(model.backbone(image))
+    if config.mirrored:
+        other = generator(model.backbone(image[..., list(range(image.shape[-1]))[::-1]]))
+        emotion = emotion / 2 + other[..., list(range(other.shape[-1]))[::-1]] / 2
+    if config.method != "iern":
         return model.classifier(emotion)[:, None]
     logits = []
     for centre in model.confounders:

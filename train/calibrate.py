@@ -42,6 +42,7 @@ examples:
   calibrate.py runs/iern/ckpt.pt --data ROOT --risk 0.05   fewer answers, of which fewer are wrong
   calibrate.py runs/iern/ckpt.pt --data ROOT --logit-adjustment 0.5
                                                            rare expressions are named more often
+  calibrate.py runs/iern/ckpt.pt --data ROOT --mirrored    from now on the mirror image is looked at too
 
 The faces are those that training validated on: the split `valid` of the manifest, or without one the same
 share of the training faces. The temperature is that of the greatest likelihood of their labels. The threshold
@@ -51,6 +52,9 @@ is the smallest largest probability at which at most the share --risk of the ans
 A network answers rare expressions rarely, as its labels do. --logit-adjustment TAU takes TAU log P(expression), P
 being the faces' shares here, from the classifier's bias: 1 answers as if all expressions were equally common,
 0 (default) as they come. What accuracy and mean recall would be is printed for a few TAU.
+
+--mirrored makes the model answer from the mean feature of the face and of its mirror image. It needs no training,
+since training shows it mirrored faces; backbone and emotion generator work twice.
 
 The checkpoint is replaced whole. It keeps all else, and the figures under "calibration" among its metrics,
 which the exported file carries too. Run again, it starts afresh and not from what it found before.
@@ -66,7 +70,13 @@ COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 
 def calibrate(
-    path: Path, data: Path, split: str, risk: float, console: Console, adjustment: float = 0.0
+    path: Path,
+    data: Path,
+    split: str,
+    risk: float,
+    console: Console,
+    adjustment: float = 0.0,
+    mirrored: bool = False,
 ) -> tuple[dict[str, Any], Curve]:
     """Fit on a split of `data` and write into the checkpoint `path` -> the figures and the curve. Raises IernError."""
     if split in SPENT:
@@ -75,6 +85,7 @@ def calibrate(
             "and threshold are to be fitted on other faces, as those of `valid`"
         )
     checkpoint = load_checkpoint(path)
+    checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(checkpoint.config, mirrored=mirrored))
     bias = _own_bias(checkpoint)
     checkpoint.weights[BIAS] = bias
     records = validation_faces(checkpoint, data, split)
@@ -95,6 +106,7 @@ def calibrate(
         "threshold": threshold,
         "target_risk": risk,
         "logit_adjustment": adjustment,
+        "mirrored": mirrored,
         "own_bias": bias.tolist(),
         "adjustments": _adjustments(unadjusted, labels, shares, average),
         **_compared(before, after, labels, threshold, drawn_units(records)),
@@ -232,12 +244,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--logit-adjustment", type=_share, default=0.0, metavar="TAU", help="in 0 to 1 (default 0: as they come)"
     )
+    parser.add_argument("--mirrored", action="store_true", help="answer from the face and its mirror image")
     options = parser.parse_args(arguments)
     torch.set_num_threads(cpu_budget())
     console = Console(soft_wrap=True)
     try:
         found = calibrate(
-            options.checkpoint, options.data, options.split, options.risk, console, options.logit_adjustment
+            options.checkpoint,
+            options.data,
+            options.split,
+            options.risk,
+            console,
+            options.logit_adjustment,
+            options.mirrored,
         )
         print_figures(*found, console)
         console.print(f"wrote {options.checkpoint}", highlight=False)

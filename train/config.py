@@ -39,6 +39,8 @@ class ModelConfig:
     """residual block: two convolutions without a last ReLU, or one with, as Table 5 prints it"""
     answer: Literal["logits", "probabilities"] = "logits"
     """averaged over the strata: logits (Eq. 9) or probabilities (Eq. 2)"""
+    mirrored: bool = False
+    """answer from the mean feature of the face and its mirror image; `train/calibrate.py` sets it"""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """subtracted from red, green, blue in 0..1"""
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)

@@ -148,9 +148,22 @@ class Baseline(nn.Module):
         mean, std = cast(Tensor, self.mean), cast(Tensor, self.std)
         return (faces.permute(0, 3, 1, 2).flip(1).to(mean.dtype) - mean) / std
 
+    def emotion(self, image: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, d, h, w) feature that expressions are told from: f_b(x), or where there is g_e, its own.
+
+        With `mirrored` the mean of the image's and, mirrored back, of its mirror image's.
+        """
+        if not self.config.mirrored:
+            return self._emotion(image)
+        own, other = self._emotion(torch.cat([image, image.flip(3)])).unflatten(0, (2, -1))
+        return (own + other.flip(3)) / 2
+
+    def _emotion(self, image: Tensor) -> Tensor:
+        return self.backbone(image)
+
     def stratum_logits(self, image: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, N, E) logits under each stratum; N is 1 for a method without strata."""
-        return self.classifier(self.backbone(image)).unsqueeze(1)
+        return self.classifier(self.emotion(image)).unsqueeze(1)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, E) logits, averaged over the confounder strata (Eq. 9)."""
@@ -181,13 +194,8 @@ class Disentanglement(Baseline):
         self.context_discriminator = Discriminator(width, len(config.strata), map_size).apply(_initialise)
         self.reconstruction = Reconstruction(width, config.block).apply(_initialise)
 
-    def emotion(self, image: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, d, h, w) emotion feature g_e(f_b(x))."""
+    def _emotion(self, image: Tensor) -> Tensor:
         return self.emotion_generator(self.backbone(image))
-
-    def stratum_logits(self, image: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, 1, E): there is no intervention."""
-        return self.classifier(self.emotion(image)).unsqueeze(1)
 
 
 class IERN(Disentanglement):

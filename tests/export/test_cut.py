@@ -23,6 +23,8 @@ CONFIGS = {
     "block paper": {"block": "paper"},
     "disentanglement": {"method": "disentanglement"},
     "baseline": {"method": "baseline"},
+    "mirrored": {"mirrored": True},
+    "mirrored disentanglement": {"method": "disentanglement", "mirrored": True},
 }
 FACES = random_faces(5)
 

@@ -45,6 +45,17 @@ def test_every_method_and_block_is_exact_for_every_number_of_strata(method, bloc
     torch.testing.assert_close(probabilities, expected.mean(dim=1).softmax(dim=1), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_mirror_image_is_looked_at_too_where_the_model_says_so(method, block):
+    model = tiny_network(tiny_config(method=method, block=block, mirrored=True))
+    faces = random_faces(3)
+    expected = sequential_logits(model, faces)
+    assert error(answers(model, faces)[2], expected) < EXACT
+    once = sequential_logits(tiny_network(tiny_config(method=method, block=block)), faces)
+    assert error(once, expected) > 1e-3, "the second look says something else than the first"
+
+
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_strata_and_faces_keep_their_places_in_a_batch(batch):
     model = tiny_network()

@@ -30,6 +30,7 @@ CONFIGS = {
     "paper": tiny_config(block="paper", answer="probabilities"),
     "disentanglement": tiny_config(method="disentanglement"),
     "baseline": tiny_config(method="baseline"),
+    "mirrored": tiny_config(mirrored=True),
 }
 TEMPERATURE = 1.7
 

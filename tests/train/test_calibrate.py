@@ -52,13 +52,14 @@ class Case:
         return float(np.mean(probabilities.argmax(1)[likeliest] != self.labels[likeliest])) + 0.01
 
     def save(self, path, **changes):
-        metrics = {"valid": {"n": COUNT}}
-        save_checkpoint(Checkpoint(self.model.config, self.model.state_dict(), metrics=metrics, **changes), path)
+        made = Checkpoint(self.model.config, self.model.state_dict(), metrics={"valid": {"n": COUNT}})
+        save_checkpoint(dataclasses.replace(made, **changes), path)
         return path
 
 
-def made(root, average) -> Case:
-    model = tiny_network(dataclasses.replace(tiny_config(), expressions=EXPRESSIONS, strata=STRATA, answer=average))
+def made(root, average, mirrored=False) -> Case:
+    own = {"expressions": EXPRESSIONS, "strata": STRATA, "answer": average, "mirrored": mirrored}
+    model = tiny_network(dataclasses.replace(tiny_config(), **own))
     for i in range(COUNT):
         write_image(root / f"{i}.png", i)
     faces = np.stack([resize_face(cv2.imread(str(root / f"{i}.png")), model.config.input) for i in range(COUNT)])
@@ -203,6 +204,18 @@ def test_all_else_in_the_checkpoint_stays_and_a_second_run_starts_afresh(case, t
         first.threshold,
         first.metrics,
     )
+
+
+def test_a_second_look_at_the_mirror_image_is_kept_in_the_checkpoint_until_it_is_calibrated_without(case, tmp_path):
+    seen = made(tmp_path / "faces", "logits", mirrored=True)
+    path = seen.save(tmp_path / "ckpt.pt", config=dataclasses.replace(seen.model.config, mirrored=False))
+    found = calibrated(path, seen, "--mirrored")
+    assert found.config == seen.model.config
+    probabilities = averaged(seen.stratum_logits / found.temperature, "logits")
+    expected = float(log_loss(seen.labels, probabilities, labels=range(3)))
+    assert found.metrics["calibration"]["nll_after"] == pytest.approx(expected, rel=1e-4)
+    path = case.save(tmp_path / "ckpt.pt", config=dataclasses.replace(case.model.config, mirrored=True))
+    assert calibrated(path, case).config == case.model.config
 
 
 @pytest.mark.parametrize("split", ["test", "train", "all"])
