@@ -29,7 +29,7 @@ FEW = 30
 
 def tables(heading: str, figures: Figures) -> str:
     """The figures of one evaluation as Markdown: overall and by origin, by expression, and what was taken for what."""
-    columns = {"all": figures, **figures["strata"]}
+    columns = {"all": figures, **figures["strata"], "confirmed": figures["confirmed"]}
     rates = [
         ["", *columns],
         ["faces", *(f"{part['n']:,}" for part in columns.values())],

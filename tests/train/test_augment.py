@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from iern.train.algorithm import Batch
-from iern.train.augment import PIPELINES, LowResolution, augmentation
+from iern.train.augment import PIPELINES, ColourCast, Jpeg, LowResolution, augmentation
 from iern.train.mixup import mixup
 
 SIZE = 40
@@ -70,6 +70,26 @@ def test_low_resolution_takes_detail_away_and_keeps_the_brightness():
     assert poor.shape == noise.shape
     assert poor.float().std() < 0.5 * noise.float().std()
     assert poor.float().mean() == pytest.approx(noise.float().mean(), abs=3)
+
+
+def test_a_colour_cast_is_as_strong_as_it_says_and_keeps_a_greys_brightness():
+    torch.manual_seed(0)
+    grey = torch.full((3, 2, 2), 128, dtype=torch.uint8)
+    drawn = torch.stack([ColourCast(2.0)(grey)[:, 0, 0] for _ in range(300)]).double()
+    light = (drawn / 255) ** 2.2
+    stops = torch.log2(light[:, 0] / light[:, 2])
+    assert -2.05 < stops.min() < -1.9 and 1.9 < stops.max() < 2.05 and abs(stops.mean()) < 0.2
+    assert ((drawn @ torch.tensor([0.299, 0.587, 0.114]).double()) - 128).abs().max() < 1
+
+
+def test_jpeg_keeps_colours_and_loses_more_at_a_lower_quality():
+    smooth = torch.linspace(0, 200, SIZE).view(1, 1, -1).expand(3, SIZE, -1).clone()
+    smooth[2] += 50  # blue
+    textured = (smooth + 20 * torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))).clamp(0, 255)
+    image = textured.to(torch.uint8)
+    lost = [(Jpeg(quality, quality)(image).float() - image.float()).abs().mean() for quality in (10, 50, 95)]
+    assert lost[0] > lost[1] + 1 > lost[2] + 2 > 2
+    torch.testing.assert_close(Jpeg(50, 50)(image).float().mean((1, 2)), image.float().mean((1, 2)), rtol=0, atol=3)
 
 
 def batch_of(strata):
