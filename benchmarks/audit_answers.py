@@ -109,7 +109,8 @@ def ask(
             for model, answers in zip(models, kept, strict=True):
                 answer = model.session(batches[model.session.artifact.input])
                 answers.probabilities[row, rows] = answer.probabilities
-                answers.disagreement[row, rows] = stratum_disagreement(answer.stratum_logits)
+                temperature = model.session.artifact.temperature
+                answers.disagreement[row, rows] = stratum_disagreement(answer.stratum_logits, temperature)
         on_faces(len(part))
     return kept
 

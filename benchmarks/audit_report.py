@@ -123,7 +123,7 @@ def _rows(record: Record, change: Record) -> Iterator[tuple[str, ...]]:
             cell = model["grades"][change["name"]][grade]
             yield (
                 *(amount, model["name"], _rate(cell["accuracy"]), _rate(cell["flip_rate"])),
-                *(f"{cell['shift']:.3f}", f"{cell['disagreement']:.3f}"),
+                *(f"{cell['shift']:.3f}", f"{cell['disagreement']:.4f}"),
                 *("-" if value is None else f"{value:.3f}" for value in cell["auroc"].values()),
                 *_differences(cell),
             )

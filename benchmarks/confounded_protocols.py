@@ -38,6 +38,8 @@ class Face:
     path: Path
     expression: str
     origin: str
+    subject: str = ""
+    """whose face it is, where that is known"""
 
 
 AS_TAKEN = "as taken"
@@ -184,7 +186,7 @@ def make_protocol(name: str, root: Path, origin: str, split: str, number: int, r
 
 
 def write_faces(folder: Path, placed: Sequence[Placed], split: str, size: int, strata: str = "place") -> None:
-    """The faces where they are placed, (size, size) PNG, and a manifest in which a face is a subject.
+    """The faces where they are placed, (size, size) PNG, and a manifest; of an unknown person each face is a subject.
 
     `strata`, of STRATA, says what the manifest calls a face's confounder.
     """
@@ -200,7 +202,7 @@ def write_faces(folder: Path, placed: Sequence[Placed], split: str, size: int, s
                 pixels = put_under(pixels, each.stratum, face.name)
             path = folder / f"{number:06d}.png"
             path.write_bytes(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
-            manifest.writerow((path.name, face.expression, STRATA[strata](each), split, face.name))
+            manifest.writerow((path.name, face.expression, STRATA[strata](each), split, face.subject or face.name))
 
 
 def in_drawn_order(faces: Sequence[Face], seed: int) -> list[Face]:
@@ -221,7 +223,7 @@ def _faces(data: FaceData, split: str, expressions: Sequence[str], origins: Sequ
             name = _name(record, data.root)
             expression = data.expressions[record.expression]
             if expression in expressions and record.confounder in origins:
-                yield Face(name, record.path, expression, record.confounder)
+                yield Face(name, record.path, expression, record.confounder, record.subject)
 
     return tuple(sorted(chosen(), key=lambda face: face.name))
 

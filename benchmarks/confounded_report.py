@@ -32,6 +32,18 @@ HEAD = ("method", "seeds", "parameters", *WHERE, *(f"o.o.d. minus {name}" for na
 SPREAD_HEAD = ("method", "o.o.d. by seed", "o.o.d. answers held out there")
 PROBED = ("expression", "stratum")
 PROBE_HEAD = ("method", "feature", *(f"reads the {label}" for label in PROBED))
+PAIRS = (
+    ("mended", "prior"),
+    ("mended", "frozen"),
+    ("mended", "shared"),
+    ("mended", "iern"),
+    ("mended", "resample"),
+    ("input_mended", "input"),
+    ("by_condition", "by_origin"),
+    ("by_both", "by_origin"),
+)
+"""what one part of a method is worth: with it, without it"""
+PAIR_HEAD = ("o.o.d.", "accuracy", "mean recall", "accuracy by seed")
 
 
 def seeds_of(content: Content, method: str) -> list[int]:
@@ -111,6 +123,19 @@ def spread_rows(content: Content) -> list[tuple[str, ...]]:
     return table
 
 
+def pair_rows(content: Content) -> list[tuple[str, ...]]:
+    """One row a pair of PAIRS of which both have finished: the gain, and what it was with each seed."""
+    table = []
+    for method, other in PAIRS:
+        seeds = [seed for seed in seeds_of(content, method) if seed in seeds_of(content, other)]
+        if seeds:
+            gains = [accuracy(content, method, "o.o.d.", minus=other, recall=recall) for recall in (False, True)]
+            scores = [[face_scores(content, name, "o.o.d.", [seed]) for name in (method, other)] for seed in seeds]
+            each = ", ".join(f"{np.nanmean(mine - theirs):+.1%}" for mine, theirs in scores)
+            table.append((f"{method} minus {other}", *map(str, gains), each))
+    return table
+
+
 def _names_held_out(content: Content, method: str, seed: int) -> float:
     """Share of the o.o.d. answers that are an expression held out under the question's stratum."""
     asked, found = content["questions"], content["runs"][f"{method}/{seed}"]
@@ -122,13 +147,19 @@ def _names_held_out(content: Content, method: str, seed: int) -> float:
 
 
 def probe_rows(content: Content) -> list[tuple[str, ...]]:
-    """One row a method and feature: how well a linear probe reads the expression and the stratum, over the seeds."""
+    """One row a method and feature: how well a linear probe reads the expression and the stratum, over the seeds.
+
+    The last row says how often a probe would be right that always gives the commonest label.
+    """
     table = []
     for method in _finished(content):
         probes = [content["runs"][f"{method}/{seed}"]["probes"] for seed in seeds_of(content, method)]
         for feature in probes[0]:
             read = [interval([found[feature][label]["accuracy"] for found in probes]) for label in PROBED]
             table.append((method, feature, *map(str, read)))
+    if table:
+        any_feature = next(iter(probes[0].values()))  # all are read from the same faces
+        table.append(("(always the commonest)", "", *(f"{any_feature[label]['majority']:.1%}" for label in PROBED)))
     return table
 
 
@@ -151,7 +182,8 @@ def markdown(content: Content, plot: str) -> str:
         f"Written by `python benchmarks/confounded.py --protocol {told['protocol']} --origin {told['origin']}`, whose "
         f"head says what is compared, as confounded_methods.py says what the methods are. Trained on {told['faces']:,} "
         f"faces for {told['epochs']} epochs, asked about {asked['faces']:,} faces of the split `{told['split']}`. "
-        "Intervals: 95 % bootstrap over faces, seeds averaged; what another training set would change is not in them.",
+        "Intervals: 95 % bootstrap over faces, seeds averaged. What another training would change is not in them: see "
+        "the seeds one by one.",
         f"![accuracy]({plot})",
     ]
     for title, head, body in _tables(content):
@@ -177,6 +209,8 @@ def _tables(content: Content) -> Iterator[tuple[str, Sequence[str], list[tuple[s
     # Of an origin left out every expression is held out, and all answers name one.
     columns = 2 if content["configuration"]["protocol"] in LEAVE_ONE_OUT else 3
     yield "Seed by seed", SPREAD_HEAD[:columns], [row[:columns] for row in spread_rows(content)]
+    if pairs := pair_rows(content):
+        yield "What a part is worth", PAIR_HEAD, pairs
     yield f"Linear probes on frozen features, interval over seeds (chance: {chance})", PROBE_HEAD, probe_rows(content)
 
 

@@ -82,7 +82,7 @@ def by_expression(probabilities: NDArray[np.floating], artifact: Artifact) -> di
     return dict(zip(artifact.expressions, probabilities.tolist(), strict=True))
 
 
-def stratum_disagreement(stratum_logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+def stratum_disagreement(stratum_logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
     """(B, N, E) logits -> (B,) mean over the strata of the total variation distance to the strata's mean answer.
 
     Stratum i answers as if the face had been seen in its context: p_i, the softmax of its logits over the temperature.

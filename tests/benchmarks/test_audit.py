@@ -33,8 +33,11 @@ from changes import CHANGES
 NAMED = {change.name: change for change in CHANGES}
 
 
+TEMPERATURE = 0.4
+
+
 def artifact(size: int = 32):
-    return dataclasses.replace(tiny_artifact(size), expressions=EXPRESSIONS)
+    return dataclasses.replace(tiny_artifact(size, TEMPERATURE), expressions=EXPRESSIONS)
 
 
 def blind_model() -> bytes:
@@ -142,7 +145,7 @@ def test_every_figure_is_what_a_count_by_hand_gives(tmp_path, models, drawn):
             assert found["flip_rate"]["value"] == pytest.approx(flipped.mean())
             distances = np.maximum(0, changed.probabilities - plain.probabilities.astype(float)).sum(1)
             assert found["shift"] == pytest.approx(distances.mean(), abs=1e-6)
-            disagreement = stratum_disagreement(changed.stratum_logits)
+            disagreement = stratum_disagreement(changed.stratum_logits, TEMPERATURE)
             assert found["disagreement"] == pytest.approx(disagreement.mean(), abs=1e-6)
             scores = {"disagreement": disagreement, "uncertainty": 1 - changed.probabilities.max(1)}
             for score, values in scores.items():

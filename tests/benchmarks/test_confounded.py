@@ -29,7 +29,7 @@ import conditions
 import confounded
 import confounded_protocols as protocols
 from confounded_methods import BATCH, COMMON, METHODS, STRATA_OF, method_recipe, trained_parameters
-from confounded_report import accuracy, face_scores, held_rows, rows, spread_rows
+from confounded_report import accuracy, face_scores, held_rows, pair_rows, rows, spread_rows
 from intervals import balanced_interval, interval
 
 FACES = 96
@@ -204,6 +204,16 @@ def test_gains_are_paired_by_face_and_by_the_seeds_that_both_have():
     assert table["iern"][1] == "2" and table["iern"][-1] == "" and table["baseline"][5] == ""
     # Under dim only happiness is held out, under film sadness: baseline names it once of twice.
     assert spread_rows(found)[0] == ("baseline", "50.0%", "50.0%")
+
+
+def test_what_a_part_is_worth_is_told_over_faces_and_seed_by_seed():
+    held = [["happiness", "dim"], ["sadness", "film"]]
+    answers = {"mended/0": "010101", "prior/0": "011011", "mended/1": "011011", "prior/1": "011010"}
+    ((name, accurate, recalled, seeds),) = pair_rows(content(answers, held))
+    assert name == "mended minus prior"
+    # Seed 0: happy under dim gained; seed 1: sad under film gained. Each is one of two faces.
+    assert accurate.startswith("50.0%") and recalled.startswith("50.0%")
+    assert seeds == "+50.0%, +50.0%"
 
 
 def test_intervals_over_faces_are_those_of_scipy_and_of_the_closed_form():

@@ -48,16 +48,16 @@ def test_disagreement_follows_its_definition(temperature):
 @pytest.mark.parametrize("strata", [1, 2, 3, 10])
 def test_strata_that_are_each_certain_of_another_expression_disagree_as_far_as_they_can(strata):
     logits = (CERTAIN * np.eye(strata, max(2, strata)))[None]
-    assert stratum_disagreement(logits)[0] == pytest.approx(1 - 1 / strata)
+    assert stratum_disagreement(logits, 1.0)[0] == pytest.approx(1 - 1 / strata)
 
 
 def test_strata_that_answer_alike_do_not_disagree_whatever_is_added_to_their_logits():
     alike = np.array([[1.0, -2.0, 0.5], [101.0, 98.0, 100.5]])
-    np.testing.assert_allclose(stratum_disagreement(alike[None]), 0, atol=1e-12)
+    np.testing.assert_allclose(stratum_disagreement(alike[None], 1.0), 0, atol=1e-12)
 
 
 def test_no_faces_have_no_disagreement():
-    assert stratum_disagreement(np.empty((0, 3, 7), np.float32)).shape == (0,)
+    assert stratum_disagreement(np.empty((0, 3, 7), np.float32), 1.0).shape == (0,)
 
 
 def test_each_face_gets_its_own_row_of_the_answer():
