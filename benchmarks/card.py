@@ -1,4 +1,4 @@
-"""Command: write the figures of docs/model_card.md anew, from the results of train/evaluate.py in results/."""
+"""Command: write the figures of docs/model_card.md anew, from results/ and what the bundled file says of itself."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from iern.runtime.artifact import Artifact
 from iern.runtime.errors import IernError, report
 from iern.runtime.files import write_text
+from iern.runtime.options import MODEL
+from iern.runtime.session import open_session
 
 Figures = Mapping[str, Any]
 
@@ -57,13 +60,28 @@ def tables(heading: str, figures: Figures) -> str:
     return f"### {heading}\n\n{_markdown(rates)}\n\n{_markdown(confusion)}\n"
 
 
-def page_with(page: str, results: Mapping[str, Figures]) -> str:
+def calibration(artifact: Artifact) -> str:
+    """What train/calibrate.py found on the validation faces, as it travels in the exported file."""
+    found = artifact.metrics["calibration"]
+    names = ("ece_before", "ece_after", "coverage", "risk")
+    before, after, coverage, risk = (_share(found, name) for name in names)
+    return (
+        "### Calibration\n\n"
+        f"On the {found['n']:,} validation faces: temperature {artifact.temperature:.3f}, with which the calibration "
+        f"error (ECE) falls from {before} to {after}. Below the threshold of {artifact.threshold:.3f} a face "
+        f"is uncertain: {coverage} are named, of which {risk} wrongly, chosen as at most "
+        f"{found['target_risk']:.0%}.\n"
+    )
+
+
+def page_with(page: str, results: Mapping[str, Figures], artifact: Artifact) -> str:
     """The page with the figures between its marks replaced. Raises IernError where it has no such marks."""
     before, start, rest = page.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
         raise IernError(f"{PAGE}: lacks the marks {START} and {END}, between which the figures go; put them back")
-    body = "\n".join(tables(heading, figures) for heading, figures in results.items())
+    parts = [*(tables(heading, figures) for heading, figures in results.items()), calibration(artifact)]
+    body = "\n".join(parts)
     return f"{before}{START}\n\n{body}\n{END}{after}"
 
 
@@ -72,11 +90,17 @@ def read_results(folder: Path = RESULTS) -> dict[str, Figures]:
     return {heading: json.loads((folder / name).read_text(encoding="utf-8")) for heading, name in SOURCES.items()}
 
 
+def bundled() -> Artifact:
+    """What the bundled file says of itself. Raises IernError."""
+    with open_session(MODEL, provider="cpu") as session:
+        return session.artifact
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     argparse.ArgumentParser(prog="card.py", description=__doc__).parse_args(argv)
     try:
-        write_text(PAGE, page_with(PAGE.read_text(encoding="utf-8"), read_results()))
+        write_text(PAGE, page_with(PAGE.read_text(encoding="utf-8"), read_results(), bundled()))
     except (IernError, OSError) as error:
         return report(error)
     print(f"wrote {PAGE}")

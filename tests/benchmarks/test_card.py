@@ -8,8 +8,6 @@ import sys
 import pytest
 
 from iern.runtime.errors import IernError
-from iern.runtime.options import MODEL
-from iern.runtime.session import open_session
 from repository import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
@@ -22,14 +20,14 @@ def page() -> str:
 
 
 def test_the_page_holds_the_figures_of_the_results():
-    assert card.page_with(page(), card.read_results()) == page()
+    assert card.page_with(page(), card.read_results(), card.bundled()) == page()
 
 
 def test_a_changed_figure_is_noticed():
     results = card.read_results()
     first = next(iter(results.values()))
     results[next(iter(results))] = {**first, "accuracy": first["accuracy"] + 0.01}
-    assert card.page_with(page(), results) != page()
+    assert card.page_with(page(), results, card.bundled()) != page()
 
 
 def test_few_faces_are_counts_and_many_a_share_with_its_interval():
@@ -40,12 +38,11 @@ def test_few_faces_are_counts_and_many_a_share_with_its_interval():
 
 def test_a_page_without_marks_is_refused():
     with pytest.raises(IernError, match="put them back"):
-        card.page_with("# a page", card.read_results())
+        card.page_with("# a page", card.read_results(), card.bundled())
 
 
 def test_the_results_are_of_the_model_that_the_card_describes():
-    with open_session(MODEL, provider="cpu") as session:
-        artifact = session.artifact
+    artifact = card.bundled()
     for figures in card.read_results().values():
         assert tuple(figures["expressions"]) == artifact.expressions
         assert figures["threshold"] == pytest.approx(artifact.threshold)

@@ -1,13 +1,16 @@
 """The bundled classifier, on photographs whose expression nobody doubts."""
 
+import json
+
 import numpy as np
 import pytest
 
 from iern.runtime.detect import FaceDetector
 from iern.runtime.images import read_image
-from iern.runtime.options import MODEL
+from iern.runtime.options import DEMO_CLIP, MODEL
 from iern.runtime.preprocess import crop_faces
 from iern.runtime.session import open_session
+from iern.runtime.webcam import main
 from repository import ROOT
 
 PHOTOGRAPHS = ROOT / "tests" / "data" / "photos"
@@ -48,6 +51,16 @@ def test_a_smile_stays_happiness_mirrored_grey_and_dim(session, change):
     }[change]
     (face,) = answers(session, np.ascontiguousarray(changed))
     assert face["happiness"] > 0.7
+
+
+def test_the_demos_people_smile(tmp_path):
+    records = tmp_path / "demo.jsonl"
+    assert main(["--headless", "--source", str(DEMO_CLIP), "--jsonl", str(records)]) == 0
+    frames = [json.loads(line)["faces"] for line in records.read_text(encoding="utf-8").splitlines()]
+    named = [face["expression"] for faces in frames for face in faces if not face["uncertain"]]
+    assert len(named) > 100
+    assert named.count("happiness") > 0.75 * len(named)
+    assert min(frames[-1], key=lambda face: face["box"][0])["probability"] > 0.9, "the broader smile of the two"
 
 
 def test_it_says_what_it_is(session):
