@@ -48,7 +48,7 @@ MARGINS = (0.0, 0.1, 0.2)
 """of probability"""
 ALLOWED_DELAY = 0.1
 """Seconds by which a true change may come later than without smoothing, on average: hardly noticed by who watches."""
-NEGLIGIBLE = 0.05
+NEGLIGIBLE = 0.02
 """label changes a second that are no reason for a wider margin or a longer half-life"""
 EVERY = (1, 2, 3, 5)
 """frames from one detection to the next"""
@@ -64,7 +64,7 @@ The model's answers are computed once; each setting then names the same answers.
 
 The model knows a true change if, without smoothing, the face is called rightly in most frames until
 the next. Chosen is the setting with the fewest label changes on the stills among those that follow
-every change that the model knows, later by no more than 0.1 s on average; where 0.05 a second make
+every change that the model knows, later by no more than 0.1 s on average; where 0.02 a second make
 the difference, the smaller margin, which leaves the threshold its meaning, then the shorter half-life.
 """
 

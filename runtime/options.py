@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 MODEL = HERE / "models" / "iern_edge.onnx"
 DEMO_CLIP = HERE / "media" / "demo.mp4"
 
-HALF_LIFE = 0.15
+HALF_LIFE = 0.1
 """Seconds after which an answer to a face counts half; see benchmarks/results/flicker.md."""
 
 RECORDINGS = (".mp4", ".avi", ".webm")
