@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -33,7 +34,6 @@ from iern.runtime.preprocess import InputSpec, resize_face
 from iern.runtime.session import OnnxSession, Session
 from iern.train.bootstrap import drawn_units, intervals
 from iern.train.data import Record, load_data
-from iern.train.metrics import Weights
 
 EXAMPLES = """\
 example:
@@ -126,7 +126,7 @@ def to_int8(source: Path, target: Path, data: Path, calibration: int) -> Int8Par
 
 def quantised(source: Path, faces: NDArray[np.uint8]) -> bytes:
     """The graph with its trunk in 8 bits; (n, S, S, 3) faces show the values that each layer takes. Metadata stay."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _without_advice():
         plain, small = Path(folder, "plain.onnx"), Path(folder, "small.onnx")
         quant_pre_process(str(source), str(plain), skip_symbolic_shape=True)
         graph = onnx.load(plain).graph
@@ -143,6 +143,18 @@ def quantised(source: Path, faces: NDArray[np.uint8]) -> bytes:
         made = onnx.load(small)
     onnx.helper.set_model_props(made, {entry.key: entry.value for entry in onnx.load(source).metadata_props})
     return made.SerializeToString(deterministic=True)
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Without onnxruntime's advice to pre-process, which it also gives where that was done."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 class Batches(CalibrationDataReader):
@@ -167,7 +179,7 @@ def compare(given: Session, small: Session, records: Sequence[Record]) -> Int8Pa
     labels = np.array([record.expression for record in records])
     gains = (second.logits.argmax(1) == labels).astype(float) - (first.logits.argmax(1) == labels)
 
-    def change(weights: Weights) -> list[float]:
+    def change(weights: NDArray[np.float64]) -> list[float]:
         return [float(weights @ gains / weights.sum())]
 
     parity = compare_half(first, second)
@@ -211,7 +223,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     target = options.output or options.model.with_suffix(".int8.onnx")
-    logging.getLogger().setLevel(logging.ERROR)  # onnxruntime's advice to pre-process, which is done
     try:
         found = to_int8(options.model, target, options.data, options.calibration)
         content = target.read_bytes()
