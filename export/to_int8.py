@@ -27,7 +27,7 @@ from iern.export.half_parity import compare_half
 from iern.export.to_onnx import with_metadata
 from iern.runtime.arguments import positive
 from iern.runtime.artifact import INPUT_NAME
-from iern.runtime.errors import IernError, ParityError, report
+from iern.runtime.errors import ArtifactError, IernError, ParityError, report
 from iern.runtime.files import atomic_path
 from iern.runtime.images import read_image
 from iern.runtime.preprocess import InputSpec, resize_face
@@ -109,6 +109,7 @@ def to_int8(source: Path, target: Path, data: Path, calibration: int) -> Int8Par
     not keep the limits; `target` is then left as it was.
     """
     with OnnxSession(source, provider="cpu", max_batch=BATCH) as session:
+        _check_float32(source)
         artifact = session.artifact
         faces = load_data(data, artifact.expressions)
         training, validation = faces.split("train"), faces.split("valid")
@@ -122,6 +123,13 @@ def to_int8(source: Path, target: Path, data: Path, calibration: int) -> Int8Par
     with atomic_path(target) as temporary:
         temporary.write_bytes(content)
     return found
+
+
+def _check_float32(source: Path) -> None:
+    """Raise ArtifactError for a file whose trunk is in half precision or in 8 bits already."""
+    kinds = {tensor.data_type for tensor in onnx.load(source).graph.initializer}
+    if kinds & {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8}:
+        raise ArtifactError(f"{source}: its trunk is not in float32; give the file that to_trt.py writes with fp32")
 
 
 def quantised(source: Path, faces: NDArray[np.uint8]) -> bytes:

@@ -126,6 +126,14 @@ def test_data_without_validation_faces_are_refused(model, tmp_path, capsys):
     assert "the split 'valid' has no images" in refused(capsys, model, "--data", write_manifest(tmp_path, rows))
 
 
+def test_a_trunk_that_is_not_in_float32_is_refused(model, data, tmp_path, capsys):
+    half, small = tmp_path / "half.onnx", tmp_path / "small.onnx"
+    half.write_bytes(exported_tiny(tiny_network(tiny_config()), trunk=torch.float16))
+    assert main([str(model), "--data", str(data), "-o", str(small)]) == 0
+    for path in (half, small):
+        assert "not in float32" in refused(capsys, path, "--data", data, "-o", tmp_path / "again.onnx")
+
+
 def test_a_file_that_is_no_model_is_named(data, tmp_path, capsys):
     assert "no.onnx" in refused(capsys, tmp_path / "no.onnx", "--data", data)
 
