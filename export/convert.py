@@ -55,7 +55,7 @@ def convert(
             f"{source}: the exported graph does not answer as the network does, and nothing was written; "
             + "; ".join(parity.failures)
         )
-    _write(target, graph, dataclasses.replace(artifact, parity=parity.to_dict()), say)
+    write_artifact(target, graph, dataclasses.replace(artifact, parity=parity.to_dict()), say)
     if not half:
         return [target]
     many = many_faces(artifact.input, faces)
@@ -67,7 +67,7 @@ def convert(
             f"{source}: in half precision it would not answer as the network does, and {half_path(target)} was not "
             f"written; use --precision fp32; {'; '.join(of_half.failures)}"
         )
-    _write(half_path(target), graph, dataclasses.replace(artifact, parity=of_half.to_dict()), say)
+    write_artifact(half_path(target), graph, dataclasses.replace(artifact, parity=of_half.to_dict()), say)
     return [target, half_path(target)]
 
 
@@ -76,7 +76,8 @@ def half_path(target: Path) -> Path:
     return target.with_suffix(".fp16.onnx")
 
 
-def _write(target: Path, graph: bytes, artifact: Artifact, say: Callable[[str], None]) -> None:
+def write_artifact(target: Path, graph: bytes, artifact: Artifact, say: Callable[[str], None]) -> None:
+    """Write a graph with this description, whole or not at all, and say its size and checksum."""
     content = with_metadata(onnx.load_from_string(graph), artifact).SerializeToString(deterministic=True)
     with atomic_path(target) as temporary:
         temporary.write_bytes(content)

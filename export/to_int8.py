@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import statistics
 import sys
@@ -23,12 +22,11 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from iern.export.answers import Answers, answers_of_session, three_digits
-from iern.export.half_parity import compare_half
-from iern.export.to_onnx import with_metadata
+from iern.export.convert import write_artifact
+from iern.export.half_parity import SPREAD_LIMIT, compare_half
 from iern.runtime.arguments import positive
 from iern.runtime.artifact import INPUT_NAME
 from iern.runtime.errors import ArtifactError, IernError, ParityError, report
-from iern.runtime.files import atomic_path
 from iern.runtime.images import read_image
 from iern.runtime.preprocess import InputSpec, resize_face
 from iern.runtime.session import OnnxSession, Session
@@ -54,7 +52,6 @@ otherwise, and such a file is of no use on a GPU.
 TRUNK = ("backbone", "generator")
 """modules that compute in 8 bits"""
 BATCH = 32
-SPREAD_LIMIT = 0.02
 ACCURACY_LIMIT = 0.005
 """largest loss of accuracy"""
 REPEATS = 200
@@ -102,8 +99,8 @@ class Int8Parity:
         return three_digits(asdict(self))
 
 
-def to_int8(source: Path, target: Path, data: Path, calibration: int) -> Int8Parity:
-    """Write `source` with an 8-bit trunk to `target`, calibrated on so many training faces -> what the gate found.
+def to_int8(source: Path, target: Path, data: Path, calibration: int) -> None:
+    """Write `source` with an 8-bit trunk to `target`, calibrated on so many training faces, and say what was found.
 
     Raises ArtifactError for a file that is no artifact, DataError for bad data, and ParityError where the result does
     not keep the limits; `target` is then left as it was.
@@ -118,11 +115,8 @@ def to_int8(source: Path, target: Path, data: Path, calibration: int) -> Int8Par
             found = compare(session, small, validation)
     if found.failures:
         raise ParityError(f"{target} is not written: {'; '.join(found.failures)} ({found}); use {source} as it is")
-    described = dataclasses.replace(artifact, parity=found.to_dict())
-    content = with_metadata(onnx.load_from_string(content), described).SerializeToString(deterministic=True)
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(content)
-    return found
+    print(found)
+    write_artifact(target, content, dataclasses.replace(artifact, parity=found.to_dict()), print)
 
 
 def _check_float32(source: Path) -> None:
@@ -232,14 +226,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     target = options.output or options.model.with_suffix(".int8.onnx")
     try:
-        found = to_int8(options.model, target, options.data, options.calibration)
-        content = target.read_bytes()
+        to_int8(options.model, target, options.data, options.calibration)
     except (IernError, OSError) as error:
         return report(error)
     except KeyboardInterrupt:
         return 130
-    print(found)
-    print(f"wrote {target}: {len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()}")
     return 0
 
 

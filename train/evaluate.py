@@ -60,8 +60,8 @@ Keys of the JSON file, shares from 0 to 1:
   intervals            [low, high] under the same names; null where there are too few faces
   strata               the same of each stratum
   confirmed            the same of the faces for whose label more than half of the voters are, votes
-                       that stand alone left out: of FER+'s faces those that most publications count
-                       ("majority"); null where nobody voted
+                       that stand alone left out: of FER+'s faces those that its own code keeps in its
+                       mode "majority"; null where nobody voted
   confusion            rows: true, columns: answered; both in the order of
   expressions
 """
