@@ -45,7 +45,7 @@ METHODS: dict[str, dict[str, Any]] = {
 INTERVENED = ("input", "input_mended")
 """methods that see every face under every condition"""
 STRATA_OF = {"by_origin": "origin", "by_condition": "place", "by_both": "both"}
-"""what a training face's confounder is for a method, of confounded_protocols.STRATA; for others its place"""
+"""what a training face's confounder is for a method, of confounded_protocols.CONFOUNDERS; for others its place"""
 METHODS |= dict.fromkeys(STRATA_OF, METHODS["mended"])
 COMMON: dict[str, Any] = {
     "model": {

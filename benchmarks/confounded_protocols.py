@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-from conditions import CONDITIONS, put_under
+from conditions import put_under
 
 from iern.runtime.errors import DataError
 from iern.runtime.images import read_image
 from iern.runtime.preprocess import InputSpec, resize_face
+from iern.train.conditions import CONDITIONS, STRATA
 from iern.train.config import SEVEN_EXPRESSIONS
 from iern.train.data import MANIFEST, FaceData, Record, load_data
 from iern.train.protocols import Cell, held_out
@@ -40,10 +41,6 @@ class Face:
     origin: str
     subject: str = ""
     """whose face it is, where that is known"""
-
-
-AS_TAKEN = "as taken"
-"""no condition: the face as its origin has it"""
 
 
 class Placed(NamedTuple):
@@ -142,8 +139,7 @@ class LeaveOneOut:
     def _place(self, face: Face, seed: int) -> str:
         if not self.rendered:
             return face.origin
-        places = (AS_TAKEN, *CONDITIONS)
-        return places[int(_drawn(face, f"{seed}/condition")[:8], 16) % len(places)]
+        return STRATA[int(_drawn(face, f"{seed}/condition")[:8], 16) % len(STRATA)]
 
     def questions(self) -> list[Placed]:
         """Every tested face under its own origin."""
@@ -154,7 +150,7 @@ Protocol = Conditions | LeaveOneOut
 LEAVE_ONE_OUT = ("origin", "camera")
 PROTOCOLS = ("table1", "table3", *LEAVE_ONE_OUT)
 
-STRATA: dict[str, Callable[[Placed], str]] = {
+CONFOUNDERS: dict[str, Callable[[Placed], str]] = {
     "place": lambda placed: placed.stratum,
     "origin": lambda placed: placed.face.origin,
     "both": lambda placed: f"{placed.face.origin}, {placed.stratum}",
@@ -188,7 +184,7 @@ def make_protocol(name: str, root: Path, origin: str, split: str, number: int, r
 def write_faces(folder: Path, placed: Sequence[Placed], split: str, size: int, strata: str = "place") -> None:
     """The faces where they are placed, (size, size) PNG, and a manifest; of an unknown person each face is a subject.
 
-    `strata`, of STRATA, says what the manifest calls a face's confounder.
+    `strata`, of CONFOUNDERS, says what the manifest calls a face's confounder.
     """
     folder.mkdir()
     spec = InputSpec(size=size)
@@ -202,7 +198,7 @@ def write_faces(folder: Path, placed: Sequence[Placed], split: str, size: int, s
                 pixels = put_under(pixels, each.stratum, face.name)
             path = folder / f"{number:06d}.png"
             path.write_bytes(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
-            manifest.writerow((path.name, face.expression, STRATA[strata](each), split, face.subject or face.name))
+            manifest.writerow((path.name, face.expression, CONFOUNDERS[strata](each), split, face.subject or face.name))
 
 
 def in_drawn_order(faces: Sequence[Face], seed: int) -> list[Face]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import checkout  # noqa: F401 (first: it makes `iern` importable)
 from gpu_machine import gpu_name, lacks, slug
-from gpu_plan import PARTS, QUICK, Scale, listed, plan
+from gpu_plan import PARTS, QUICK, SLOW, Scale, listed, plan
 from gpu_record import Run
 
 RESULTS = Path(__file__).parent / "results"
@@ -21,6 +21,7 @@ examples:
   gpu_check.py                  everything; an hour or two, most of it torch.compile and TensorRT's builds
   gpu_check.py --quick          does it run? minutes; its numbers mean nothing
   gpu_check.py --only heads     one part
+  gpu_check.py --without torch.compile     minutes, not an hour, where there is no TensorRT
 
 parts:
   kernel   the averaging kernel's answers against float64, built by nvcc and from a shipped image
@@ -47,7 +48,7 @@ there is no GPU; 2 for wrong usage; 130 when interrupted.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     options = _parse(argv)
-    pieces, scale = plan(options.only or ()), QUICK if options.quick else Scale()
+    pieces, scale = plan(options.only or (), options.without or ()), QUICK if options.quick else Scale()
     if options.dry_run:
         print(listed(pieces, scale))
         return 0
@@ -87,6 +88,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--dry-run", action="store_true", help="list what would run, and why each skipped part is skipped")
     add("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    add("--without", nargs="+", choices=SLOW, metavar="PIECE", help=f"of {', '.join(SLOW)} (default: none)")
     add("--json", type=_json_file, metavar="FILE", help="default: benchmarks/results/<gpu>.json")
     add("--quick", action="store_true", help="one size, few calls, into a temporary folder unless --json is given")
     return parser.parse_args(argv)

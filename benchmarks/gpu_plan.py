@@ -60,16 +60,21 @@ PIECES = (
     Piece("tests", "pytest", "the tests marked gpu", ("gpu", "pytest", "packaging", *NETWORK)),
 )
 PARTS = tuple(dict.fromkeys(piece.part for piece in PIECES))
+SLOW = ("torch.compile", "tensorrt native", "tensorrt kernel")
+"""pieces that build for minutes"""
 
 
-def plan(only: Collection[str] = ()) -> list[Piece]:
-    """Every piece, with the reasons of those that are skipped: not asked for, or all that they lack here."""
+def plan(only: Collection[str] = (), without: Collection[str] = ()) -> list[Piece]:
+    """Every piece, with the reasons of those that are skipped: not asked for, or all that they lack here.
+
+    `only` names parts, `without` pieces.
+    """
     reason_of = cache(lacks)
     # Tails and heads take the kernel from there.
     wanted = {*only, "kernel"} if {"tails", "heads"} & set(only) else set(only)
 
     def reason(piece: Piece) -> str:
-        if wanted and piece.part not in wanted:
+        if piece.name in without or (wanted and piece.part not in wanted):
             return "not asked for"
         return "; ".join(filter(None, (reason_of(need) for need in piece.needs)))
 

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from iern.runtime.errors import DataError, ImageError
 from iern.runtime.images import IMAGE_SUFFIXES, read_image
 from iern.runtime.preprocess import InputSpec, resize_face
+from iern.train.conditions import drawn_condition
 from iern.train.resample import Balance
 
 MANIFEST = "manifest.csv"
@@ -123,11 +124,15 @@ def cut_validation(data: FaceData, share: float, seed: int) -> tuple[list[Record
 
 
 def check_trainable(training: Sequence[Record], strata: Sequence[str], expressions: Sequence[str], root: Path) -> None:
-    """Raises DataError for one-stratum data, or a stratum or expression without a training image."""
-    if len(strata) < 2:
+    """Raises DataError for one-stratum data, or a stratum or expression without a training image.
+
+    `strata` are the data's own, none where training does not use them.
+    """
+    if len(strata) == 1:
         raise DataError(
             f"{root}: all training images have the confounder {strata[0]!r}, and there is nothing to adjust for with "
-            "one stratum; label the images' origin or condition, or train with --model.method baseline"
+            "one stratum; label the images' origin or condition, or train with --strata conditions, or with "
+            "--model.method baseline"
         )
     by_stratum = Counter(record.confounder for record in training)
     by_expression = Counter(record.expression for record in training)
@@ -159,7 +164,8 @@ class FaceDataset(Dataset):
 
     `augment` maps (S, S, 3) uint8 to the same; it draws from torch's generator, which is seeded by (seed, epoch,
     index) around each call, so that a sample is the same whatever the worker, the process and the point of resumption.
-    Of n records, index i + k n is the k-th repetition of face i in an epoch, augmented anew.
+    Of n records, index i + k n is the k-th repetition of face i in an epoch, augmented anew. With `under_conditions`
+    each is first put under a condition (train/conditions.py), drawn likewise: the condition is its stratum then.
     """
 
     def __init__(
@@ -169,8 +175,10 @@ class FaceDataset(Dataset):
         strata: Sequence[str],
         augment: Callable[[Tensor], Tensor] | None = None,
         seed: int = 0,
+        under_conditions: bool = False,
     ) -> None:
         self.records, self.spec, self.augment, self.seed = records, spec, augment, seed
+        self.under_conditions = under_conditions
         self.stratum = {name: i for i, name in enumerate(strata)}
         self.epoch = 0
 
@@ -184,12 +192,15 @@ class FaceDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int, int]:
         face_number = index % len(self.records)
         record = self.records[face_number]
-        face = torch.from_numpy(resize_face(read_image(record.path), self.spec))
-        if self.augment is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(_hash(f"{self.seed}/{self.epoch}/{index}")[:15], 16))
+        pixels, stratum = resize_face(read_image(record.path), self.spec), record.confounder
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(_hash(f"{self.seed}/{self.epoch}/{index}")[:15], 16))
+            if self.under_conditions:
+                pixels, stratum = drawn_condition(pixels)
+            face = torch.from_numpy(pixels)
+            if self.augment is not None:
                 face = self.augment(face)
-        return face, torch.tensor(record.target), self.stratum.get(record.confounder, -1), face_number
+        return face, torch.tensor(record.target), self.stratum.get(stratum, -1), face_number
 
 
 class EpochBatches:

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from iern.runtime.errors import IernError, TrainingError
 from iern.runtime.threads import cpu_budget
 from iern.train.cartoon_set import plan, write
+from iern.train.conditions import STRATA
 from iern.train.data import MANIFEST, check_trainable, cut_validation, load_data, verify_images
 from iern.train.model import build, count_parameters
 from iern.train.progress import Progress
@@ -59,19 +60,21 @@ def fit(recipe: Recipe) -> None:
 def _fit(recipe: Recipe, fabric: Fabric, progress: Progress) -> None:
     data = load_data(_root(recipe, fabric, progress), recipe.expressions, recipe.votes)
     training, validation = cut_validation(data, recipe.valid_share, recipe.seed)
+    strata = STRATA if recipe.strata == "conditions" else data.strata
     if recipe.model.method != "baseline":
-        check_trainable(training, data.strata, data.expressions, data.root)
+        own = data.strata if recipe.strata == "data" else ()
+        check_trainable(training, own, data.expressions, data.root)
     if recipe.verify and not recipe.resume:
         progress.say(f"reading {len(training) + len(validation)} images once")
         _in_first_process(fabric, lambda: verify_images([*training, *validation]))
     torch.manual_seed(recipe.seed)
-    model = build(recipe.model.config(data.expressions, data.strata))
+    model = build(recipe.model.config(data.expressions, strata))
     weights = "resumed" if recipe.resume else load_backbone(model, recipe.model.weights)
     model.to(fabric.device).to(memory_format=torch.channels_last)  # depthwise convolutions train faster so
     progress.say(
         f"{model.method}, preset {recipe.model.preset}: {count_parameters(model):,} parameters, backbone {weights}; "
         f"{len(training):,} training and {len(validation):,} validation faces, {len(data.expressions)} expressions, "
-        f"strata {', '.join(data.strata)}; {fabric.world_size} process(es) on {fabric.device}"
+        f"strata {', '.join(strata)}; {fabric.world_size} process(es) on {fabric.device}"
     )
     trainer = Trainer(recipe, model, data, training, validation, {"backbone": weights}, fabric, progress)
     if recipe.resume:

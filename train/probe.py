@@ -1,25 +1,47 @@
-"""Disentanglement, measured: can a fresh linear probe read a label from frozen features?
+"""Disentanglement, measured: `python train/probe.py CKPT --data ROOT` reads labels from frozen features.
 
 That d_c stands at chance on emotion features shows nothing: d_c never trains on them, so g_e may have left its domain.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader
 
-from iern.train.data import FaceDataset
+from iern.runtime.errors import DataError, IernError, report
+from iern.runtime.files import write_text
+from iern.runtime.threads import cpu_budget
+from iern.train.checkpoint import load_checkpoint
+from iern.train.conditions import STRATA
+from iern.train.data import FaceDataset, load_data
 from iern.train.model import Baseline, Disentanglement
 
+EXAMPLES = """\
+examples:
+  probe.py runs/edge/ckpt.pt --data ROOT
+  probe.py runs/edge/ckpt.pt --data ROOT --split valid --json probes.json
+
+Fresh logistic regressions learn to read, from the pooled features of the frozen network, the expression
+and the confounder of faces that it was not trained on; in five folds, with a person's faces on one side.
+A network whose strata are drawn conditions is asked about every face under one of them, drawn anew.
+Beside the accuracy stand chance (one over the number of labels) and the share of the commonest label:
+an emotion feature that holds nothing of the confounder is read no better than that.
+"""
 FOLDS = 5
 
 
@@ -59,3 +81,71 @@ def linear_probe(features: NDArray[np.float32], labels: Sequence[str], subjects:
         "chance": 1 / len(counts),
         "majority": float(counts.max() / counts.sum()),
     }
+
+
+def probe(checkpoint: Path, data: Path, split: str) -> dict[str, Any]:
+    """feature -> label -> figures of `linear_probe`, over a split of `data`.
+
+    The labels are `expression`, `confounder` (what the data gives as such), and for a network whose strata are drawn
+    conditions `condition`. Raises IernError.
+    """
+    model = load_checkpoint(checkpoint).model()
+    config = model.config
+    records = load_data(data, config.expressions).split(split)
+    drawn = config.strata == STRATA
+    faces = FaceDataset(records, config.input, config.strata, under_conditions=drawn)
+    labels = {
+        "expression": [config.expressions[record.expression] for record in records],
+        "confounder": [record.confounder for record in records],
+    }
+    if drawn:
+        labels["condition"] = [STRATA[stratum] for _, _, stratum, _ in faces]
+    subjects = [record.subject or str(record.path) for record in records]
+    try:
+        return {
+            feature: {label: linear_probe(values, found, subjects) for label, found in labels.items()}
+            for feature, values in pooled_features(model, faces).items()
+        }
+    except ValueError as error:
+        raise DataError(f"{data}: {error}") from error
+
+
+def print_probes(probes: dict[str, Any], console: Console) -> None:
+    """A row a feature and a column a label, in percent."""
+    first = next(iter(probes.values()))
+    table = Table(title=f"read by a linear probe, % of {first['expression']['n']} faces")
+    for heading in ("feature", *first):
+        table.add_column(heading, justify="right")
+    for feature, found in probes.items():
+        table.add_row(feature, *(f"{100 * each['accuracy']:.1f}" for each in found.values()))
+    for key, name in (("majority", "(commonest)"), ("chance", "(chance)")):
+        table.add_row(name, *(f"{100 * each[key]:.1f}" for each in first.values()))
+    console.print(table)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="probe.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="ckpt.pt of train/fit.py")
+    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the labelled faces")
+    parser.add_argument("--split", default="test", help="train, valid, test, or all (default %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(cpu_budget())
+    try:
+        probes = probe(options.checkpoint, options.data, options.split)
+        print_probes(probes, Console(soft_wrap=True))
+        if options.json:
+            write_text(options.json, json.dumps({"split": options.split, "probes": probes}, indent=1) + "\n")
+            print(f"wrote {options.json}")
+    except (IernError, OSError) as error:
+        return report(error)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

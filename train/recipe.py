@@ -93,6 +93,13 @@ class Recipe:
     """the model's expressions in order; none: those in the data, sorted"""
     votes: bool = True
     """use the manifest's vote counts as soft targets, where it has them"""
+    strata: Literal["data", "conditions"] = "data"
+    """the confounder: `data`: what the data gives as such; `conditions`: the capture condition that each training face
+    is put under, drawn anew an epoch: as taken, old grey film, a cold sharp camera, a dim blurred one"""
+    teachers: list[Path] = field(default_factory=list)
+    """checkpoints whose mean answer to a face and its mirror image is part of its target"""
+    teachers_share: float = 0.5
+    """which part: 0 to 1"""
     valid_share: float = 0.1
     """share of the training data held out to choose the best epoch, where the manifest has no `valid` split"""
     select: Literal["accuracy", "mean_recall"] = "accuracy"
@@ -101,7 +108,7 @@ class Recipe:
     """random changes to training faces"""
     resample: Resample = "none"
     """what is met equally often in an epoch, which stays as long: `none`: each face, once; `expression`; or `cell`: the
-    pairs of expression and confounder that there are"""
+    pairs of expression and confounder that the data has"""
     resample_strength: float = 1.0
     """below 1 the rare stay rarer: a group of c faces is drawn in proportion to c ** (1 - strength). A cell of one face
     would otherwise fill as much of the epoch as any other"""

@@ -33,6 +33,7 @@ from iern.train.predict import predict
 from iern.train.progress import Progress
 from iern.train.recipe import Recipe
 from iern.train.resample import balance, label_prior
+from iern.train.teachers import load_teachers, taught
 
 CHECK_EVERY = 10
 """iterations between looks at the losses for NaN: a look waits for the device"""
@@ -73,7 +74,12 @@ class Trainer:
         config = model.config
         self.recipe, self.model, self.fabric, self.progress = recipe, model, fabric, progress
         self.faces = FaceDataset(
-            training, config.input, config.strata, augmentation(recipe.augment, config.image_size), recipe.seed
+            training,
+            config.input,
+            config.strata,
+            augmentation(recipe.augment, config.image_size),
+            recipe.seed,
+            under_conditions=recipe.strata == "conditions",
         )
         self.held = FaceDataset(validation, config.input, config.strata)
         drawn = balance(training, recipe.resample, recipe.resample_strength)
@@ -82,8 +88,13 @@ class Trainer:
         )
         named = recipe.data_name or data.root.resolve().name
         self.provenance = {**provenance, "data": named, "images": len(training), "seed": recipe.seed}
-        priors = (torch.from_numpy(label_prior(training, drawn, strata)) for strata in (None, config.strata))
-        self.algorithm = Algorithm1(model, recipe.algorithm, fabric, *priors)
+        prior = torch.from_numpy(label_prior(training, drawn))
+        if recipe.strata == "conditions":  # drawn without a look at the face
+            by_stratum = prior.expand(len(config.strata), -1)
+        else:
+            by_stratum = torch.from_numpy(label_prior(training, drawn, config.strata))
+        self.algorithm = Algorithm1(model, recipe.algorithm, fabric, prior, by_stratum)
+        self.teachers = load_teachers(recipe.teachers, config, fabric.device)
         self.ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema > 0 else None
         self.position = Position()
 
@@ -134,6 +145,9 @@ class Trainer:
         batch = Batch(faces.to(device), expression.to(device), confounder.to(device))
         if self.recipe.mixup > 0:
             batch = mixup(batch, self.recipe.mixup)
+        if self.teachers:
+            with self.fabric.autocast():
+                batch = taught(batch, self.teachers, self.recipe.teachers_share)
         for name, loss in self.algorithm.step(batch).items():
             place.sums[name] = place.sums.get(name, torch.zeros((), device=device)) + loss
         if self.ema is not None:

@@ -18,6 +18,7 @@ from iern.runtime.errors import DataError
 from iern.train.algorithm import Algorithm1, Batch
 from iern.train.cartoon_faces import draw
 from iern.train.cartoon_set import plan, write
+from iern.train.conditions import AS_TAKEN
 from iern.train.data import EpochBatches, load_data
 from iern.train.model import build
 from iern.train.protocols import confounded as confounded_cells
@@ -115,7 +116,7 @@ def test_strata_are_compared_on_the_same_pictures_of_an_unseen_camera(root, tmp_
     protocol = protocols.make_protocol("camera", root, "blur", "valid", 60)
     placed = protocol.training(0)
     pictures = {}
-    for name in protocols.STRATA:
+    for name in protocols.CONFOUNDERS:
         protocols.write_faces(tmp_path / name, placed, "train", 32, name)
         records = load_data(tmp_path / name).records
         pictures[name] = [record.path.read_bytes() for record in records]
@@ -127,7 +128,7 @@ def test_strata_are_compared_on_the_same_pictures_of_an_unseen_camera(root, tmp_
         }[name]
         assert found == expected
     assert pictures["place"] == pictures["origin"] == pictures["both"]
-    assert {stratum for _, stratum in placed} == {protocols.AS_TAKEN, *conditions.CONDITIONS}
+    assert {stratum for _, stratum in placed} == {AS_TAKEN, *conditions.CONDITIONS}
     plain = protocols.make_protocol("origin", root, "blur", "valid", 60)
     assert {face for face, _ in placed} == {face for face, _ in plain.training(0)}
     assert protocol.questions() == plain.questions() and protocol.held(0) == plain.held(0)

@@ -22,7 +22,7 @@ import gpu_check
 import gpu_pytest
 from gpu_forms import LAYERS, WINDOWS
 from gpu_heads import configuration
-from gpu_plan import PARTS, PIECES, Scale, listed, plan
+from gpu_plan import PARTS, PIECES, SLOW, Scale, listed, plan
 from gpu_record import Run
 from gpu_report import markdown
 from gpu_run import piece_of, run_pieces
@@ -136,6 +136,13 @@ def test_only_leaves_the_other_parts_out_but_not_the_kernel_that_heads_need(monk
         **{part: {part} for part in ("kernel", "models", "tests")},
         **{part: {part, "kernel"} for part in ("tails", "heads")},
     }
+
+
+def test_what_builds_for_long_can_be_left_out(monkeypatch):
+    monkeypatch.setattr("gpu_plan.lacks", lambda need: "")
+    skipped = {(piece.part, piece.name) for piece in plan(without=["torch.compile"]) if piece.reason}
+    assert skipped == {(part, "torch.compile") for part in ("tails", "heads", "models")}
+    assert set(SLOW) <= {piece.name for piece in PIECES}
 
 
 @no_gpu

@@ -216,6 +216,7 @@ def test_corrupt_images_are_named(tmp_path):
 def test_data_of_one_stratum_is_refused_with_the_way_out():
     with pytest.raises(DataError, match=r"confounder 'web'.*--model.method baseline"):
         check_trainable([record("a"), record("b", 1)], ["web"], ["happy", "neutral"], "faces")
+    check_trainable([record("a"), record("b", 1)], [], ["happy", "neutral"], "faces")  # strata that training draws
 
 
 def test_a_stratum_or_expression_without_training_images_is_named():

@@ -1,12 +1,17 @@
 """The probe reads what is linearly there, nothing that is not, and nobody by heart."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from face_folder import write_faces
+from iern.train.checkpoint import Checkpoint, save_checkpoint
+from iern.train.conditions import STRATA
 from iern.train.data import FaceDataset, load_data
-from iern.train.probe import linear_probe, pooled_features
+from iern.train.probe import linear_probe, main, pooled_features
 from tiny_network import tiny_config, tiny_network
 
 PEOPLE, EACH, WIDTH = 30, 8, 6
@@ -70,3 +75,32 @@ def test_the_features_are_pooled_maps_of_the_network_in_order(tmp_path, method):
             if method == "iern":
                 emotion = model.emotion_generator(base)[0].mean(dim=(1, 2))
                 np.testing.assert_allclose(found["emotion"][i], emotion, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_the_command_reads_every_label_from_every_feature(tmp_path, capsys, drawn):
+    root = write_faces(tmp_path / "faces", 30, testing=40)
+    config = tiny_config(expressions=("happy", "neutral", "sad"))
+    if drawn:
+        config = dataclasses.replace(config, strata=STRATA)
+    save_checkpoint(Checkpoint(config, tiny_network(config).state_dict()), tmp_path / "ckpt.pt")
+    out = tmp_path / "probes.json"
+    assert main([str(tmp_path / "ckpt.pt"), "--data", str(root), "--json", str(out)]) == 0
+    assert "(commonest)" in capsys.readouterr().out
+    probes = json.loads(out.read_text(encoding="utf-8"))["probes"]
+    assert set(probes) == {"base", "emotion", "context"}
+    for found in probes.values():
+        assert set(found) == {"expression", "confounder"} | ({"condition"} if drawn else set())
+        assert all(each["n"] == 40 for each in found.values())
+        assert found["expression"]["chance"] == pytest.approx(1 / 3)
+        assert found["confounder"]["majority"] == pytest.approx(0.5, abs=0.05)
+    if drawn:  # colour, focus and light are easily read from random features
+        assert probes["base"]["condition"]["accuracy"] > probes["base"]["condition"]["majority"] + 0.1
+
+
+def test_a_split_that_is_too_small_is_an_error_of_the_command(tmp_path, capsys):
+    root = write_faces(tmp_path / "faces", 3, testing=1)
+    config = tiny_config(expressions=("happy", "neutral", "sad"))
+    save_checkpoint(Checkpoint(config, tiny_network(config).state_dict()), tmp_path / "ckpt.pt")
+    assert main([str(tmp_path / "ckpt.pt"), "--data", str(root)]) == 1
+    assert "a probe needs at least 2 of both" in capsys.readouterr().err
