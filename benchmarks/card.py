@@ -26,6 +26,8 @@ SOURCES = {
     "Under FER2013's own labels": "iern_edge_test_own_labels.json",
 }
 """heading -> the results below it"""
+PROBES = "iern_edge_probes.json"
+"""what train/probe.py read from the checkpoint's features"""
 START, END = "<!-- figures: python benchmarks/card.py -->", "<!-- end of the figures -->"
 FEW = 30
 """faces; below that a recall is said as counts"""
@@ -74,13 +76,34 @@ def calibration(artifact: Artifact) -> str:
     )
 
 
-def page_with(page: str, results: Mapping[str, Figures], artifact: Artifact) -> str:
+def disentanglement(found: Figures) -> str:
+    """What fresh linear probes read from the frozen features, a row a feature."""
+    probes = found["probes"]
+    first = next(iter(probes.values()))
+    rows = [
+        ["feature", *(f"reads the {label}" for label in first)],
+        *([feature, *(f"{each['accuracy']:.1%}" for each in labels.values())] for feature, labels in probes.items()),
+        ["(always the commonest)", *(f"{each['majority']:.1%}" for each in first.values())],
+        ["(chance)", *(f"{each['chance']:.1%}" for each in first.values())],
+    ]
+    return (
+        "### What the features hold\n\n"
+        f"Fresh linear probes on the frozen, pooled features of {first['expression']['n']:,} faces of the split "
+        f"`{found['split']}`, cross-validated with people apart where they are known:\n\n{_markdown(rows)}\n"
+    )
+
+
+def page_with(page: str, results: Mapping[str, Figures], probes: Figures, artifact: Artifact) -> str:
     """The page with the figures between its marks replaced. Raises IernError where it has no such marks."""
     before, start, rest = page.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
         raise IernError(f"{PAGE}: lacks the marks {START} and {END}, between which the figures go; put them back")
-    parts = [*(tables(heading, figures) for heading, figures in results.items()), calibration(artifact)]
+    parts = [
+        *(tables(heading, figures) for heading, figures in results.items()),
+        calibration(artifact),
+        disentanglement(probes),
+    ]
     body = "\n".join(parts)
     return f"{before}{START}\n\n{body}\n{END}{after}"
 
@@ -88,6 +111,11 @@ def page_with(page: str, results: Mapping[str, Figures], artifact: Artifact) -> 
 def read_results(folder: Path = RESULTS) -> dict[str, Figures]:
     """Heading -> figures. Raises OSError where a result is missing."""
     return {heading: json.loads((folder / name).read_text(encoding="utf-8")) for heading, name in SOURCES.items()}
+
+
+def read_probes(folder: Path = RESULTS) -> Figures:
+    """What train/probe.py found. Raises OSError where it is missing."""
+    return dict(json.loads((folder / PROBES).read_text(encoding="utf-8")))
 
 
 def bundled() -> Artifact:
@@ -100,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     argparse.ArgumentParser(prog="card.py", description=__doc__).parse_args(argv)
     try:
-        write_text(PAGE, page_with(PAGE.read_text(encoding="utf-8"), read_results(), bundled()))
+        write_text(PAGE, page_with(PAGE.read_text(encoding="utf-8"), read_results(), read_probes(), bundled()))
     except (IernError, OSError) as error:
         return report(error)
     print(f"wrote {PAGE}")

@@ -28,7 +28,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from confounded_methods import BATCH, INTERVENED, METHODS, SIZE, STRATA_OF, method_recipe, trained_parameters
+from confounded_methods import (
+    BATCH,
+    INTERVENED,
+    METHODS,
+    SIZE,
+    STRATA_OF,
+    TRANSFERRED,
+    method_recipe,
+    trained_parameters,
+)
 from confounded_protocols import LEAVE_ONE_OUT, PROTOCOLS, Conditions, Protocol, make_protocol, write_faces
 from confounded_report import write_report
 from continued import continued
@@ -59,7 +68,8 @@ def run(protocol: Protocol, method: str, seed: int, epochs: int) -> dict[str, An
     with tempfile.TemporaryDirectory() as folder:
         training, tests = Path(folder, "training"), Path(folder, "tests")
         if method in INTERVENED and isinstance(protocol, Conditions):
-            placed, epochs = protocol.intervened(seed), epochs // len(protocol.strata)
+            placed = protocol.transferred(seed) if method == TRANSFERRED else protocol.intervened(seed)
+            epochs //= len(protocol.strata)
         else:
             placed = protocol.training(seed)
         write_faces(training, placed, "train", SIZE, STRATA_OF.get(method, "place"))
@@ -107,8 +117,8 @@ def questions(protocol: Protocol) -> dict[str, Any]:
         "expressions": list(protocol.expressions),
         "strata": list(protocol.strata),
         "faces": len(protocol.tested_faces),
-        "labels": "".join(str(protocol.expressions.index(face.expression)) for face, _ in asked),
-        "stratum": "".join(str(protocol.strata.index(stratum)) for _, stratum in asked),
+        "labels": "".join(str(protocol.expressions.index(each.face.expression)) for each in asked),
+        "stratum": "".join(str(protocol.strata.index(each.stratum)) for each in asked),
     }
 
 

@@ -8,7 +8,9 @@ is the baseline with the same loss as `mended`, to tell what the loss does and w
 parameters as IERN: a head of convolutions (g_e) behind the backbone, wider than IERN's, trained by the classification
 alone; a wider 1x1 convolution before the pool would be linear, so no richer. `input` is the baseline, trained on
 every face under every condition, for as many iterations, and `input_mended` is `mended`, trained on the same pictures:
-what the network adds to them. `resample` draws every cell of the training data as often;
+what the network adds to them. `input_transfer` is `input` for who does not know what the conditions do to a picture, as
+one does not know an unseen camera: the look of a face that was taken under a condition is transferred (transfer.py).
+`resample` draws every cell of the training data as often;
 where the cells are equal (table1) it is the baseline in another order.
 
 `by_origin`, `by_condition` and `by_both` are `mended` with another answer to what the strata are (protocol `camera`).
@@ -33,6 +35,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "baseline": {"model": {"method": "baseline"}},
     "wide": {"model": {"method": "disentanglement", "width": WIDE}, "algorithm": {"disentangle": 0.0}},
     "input": {"model": {"method": "baseline"}},
+    "input_transfer": {"model": {"method": "baseline"}},
     "resample": {"model": {"method": "baseline"}, "resample": "cell"},
     "prior": {"model": {"method": "baseline"}, "algorithm": PRIOR},
     "disentanglement": {"model": {"method": "disentanglement"}},
@@ -42,7 +45,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "frozen": {"model": {"method": "iern"}, "algorithm": {**MENDED, "centres": "frozen"}},
     "shared": {"model": {"method": "iern"}, "algorithm": {**MENDED, "centres": "shared"}},
 }
-INTERVENED = ("input", "input_mended")
+TRANSFERRED = "input_transfer"
+INTERVENED = ("input", "input_mended", TRANSFERRED)
 """methods that see every face under every condition"""
 STRATA_OF = {"by_origin": "origin", "by_condition": "place", "by_both": "both"}
 """what a training face's confounder is for a method, of confounded_protocols.CONFOUNDERS; for others its place"""

@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import cv2
 from conditions import put_under
+from transfer import transferred
 
 from iern.runtime.errors import DataError
-from iern.runtime.images import read_image
+from iern.runtime.images import Image, read_image
 from iern.runtime.preprocess import InputSpec, resize_face
 from iern.train.conditions import CONDITIONS, STRATA
 from iern.train.config import SEVEN_EXPRESSIONS
@@ -48,6 +49,10 @@ class Placed(NamedTuple):
 
     face: Face
     stratum: str
+    taken: str = ""
+    """the condition that it was really taken under, where that is another"""
+    like: Face | None = None
+    """a face taken under the stratum, from which its look is transferred then"""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,20 @@ class Conditions:
 
     def intervened(self, seed: int) -> list[Placed]:
         """The faces of `training`, each under every condition."""
-        return [Placed(face, stratum) for face, _ in self.training(seed) for stratum in self.strata]
+        return [Placed(each.face, stratum) for each in self.training(seed) for stratum in self.strata]
+
+    def transferred(self, seed: int) -> list[Placed]:
+        """The same by transfer.py, each time from another face of `training` that was taken under the condition."""
+        training = self.training(seed)
+        under = {name: [each.face for each in training if each.stratum == name] for name in self.strata}
+
+        def placed(face: Face, taken: str, stratum: str) -> Placed:
+            if stratum == taken:
+                return Placed(face, stratum)
+            drawn = int(_drawn(face, f"{seed}/like/{stratum}")[:8], 16)
+            return Placed(face, stratum, taken, under[stratum][drawn % len(under[stratum])])
+
+        return [placed(each.face, each.stratum, stratum) for each in training for stratum in self.strata]
 
     def questions(self) -> list[Placed]:
         """All tested faces under the first condition, then all under the second, and so on."""
@@ -193,12 +211,18 @@ def write_faces(folder: Path, placed: Sequence[Placed], split: str, size: int, s
         manifest.writerow(("path", "expression", "confounder", "split", "subject"))
         for number, each in enumerate(placed):
             face = each.face
-            pixels = resize_face(read_image(face.path), spec)
-            if each.stratum in CONDITIONS:
-                pixels = put_under(pixels, each.stratum, face.name)
+            pixels = _picture(face, each.taken or each.stratum, spec)
+            if each.like is not None:
+                pixels = transferred(pixels, _picture(each.like, each.stratum, spec))
             path = folder / f"{number:06d}.png"
             path.write_bytes(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
             manifest.writerow((path.name, face.expression, CONFOUNDERS[strata](each), split, face.subject or face.name))
+
+
+def _picture(face: Face, stratum: str, spec: InputSpec) -> Image:
+    """(S, S, 3) uint8, under the stratum where that is a condition."""
+    pixels = resize_face(read_image(face.path), spec)
+    return put_under(pixels, stratum, face.name) if stratum in CONDITIONS else pixels
 
 
 def in_drawn_order(faces: Sequence[Face], seed: int) -> list[Face]:

@@ -38,6 +38,7 @@ PAIRS = (
     ("mended", "shared"),
     ("mended", "iern"),
     ("mended", "resample"),
+    ("mended", "input_transfer"),
     ("input_mended", "input"),
     ("by_condition", "by_origin"),
     ("by_both", "by_origin"),

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import scipy.stats
@@ -15,6 +16,8 @@ import torch
 from lightning_fabric import Fabric
 
 from iern.runtime.errors import DataError
+from iern.runtime.images import read_image
+from iern.runtime.preprocess import InputSpec, resize_face
 from iern.train.algorithm import Algorithm1, Batch
 from iern.train.cartoon_faces import draw
 from iern.train.cartoon_set import plan, write
@@ -32,8 +35,9 @@ import confounded_protocols as protocols
 from confounded_methods import BATCH, COMMON, METHODS, STRATA_OF, method_recipe, trained_parameters
 from confounded_report import accuracy, face_scores, held_rows, pair_rows, rows, spread_rows
 from intervals import balanced_interval, interval
+from transfer import transferred
 
-FACES = 96
+FACES, SPEC = 96, InputSpec(size=32)
 SMALL = ["--origin", "clean", "--split", "valid", "--faces", "48", "--epochs", "3"]
 EXPRESSIONS = protocols.TABLE_EXPRESSIONS
 
@@ -52,7 +56,7 @@ def table(request, root) -> protocols.Protocol:
 
 
 def cells(placed) -> Counter:
-    return Counter((face.expression, stratum) for face, stratum in placed)
+    return Counter((each.face.expression, each.stratum) for each in placed)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -67,6 +71,35 @@ def test_cells_held_out_are_never_in_the_training_files(seed, root, tmp_path):
     assert len(written) == 12
 
 
+def test_a_look_is_transferred_from_faces_that_were_taken_so_and_never_made_as_the_questions_are(root, tmp_path):
+    protocol = protocols.make_protocol("table1", root, "clean", "valid", FACES)
+    seen, placed = protocol.training(1), protocol.transferred(1)
+    taken = {(each.face, each.stratum) for each in seen}
+    assert [(each.face, each.stratum) for each in placed] == [(p.face, p.stratum) for p in protocol.intervened(1)]
+    for each in placed:
+        if each.like is None:
+            assert (each.face, each.stratum) in taken
+        else:
+            assert (each.face, each.taken) in taken and (each.like, each.stratum) in taken
+            assert each.taken != each.stratum
+    assert placed == protocol.transferred(1)
+    protocols.write_faces(tmp_path / "training", placed[:3], "train", 32)
+    pictures = [read_image(record.path) for record in load_data(tmp_path / "training").records]
+    for each, picture in zip(placed[:3], pictures, strict=True):
+        made = conditions.put_under(resize_face(read_image(each.face.path), SPEC), each.stratum, each.face.name)
+        assert np.array_equal(picture, made) == (each.like is None)
+
+
+def test_a_transfer_takes_light_and_colour_from_one_face_and_its_details_from_the_other():
+    face, like = draw("happiness", 3, 0, 64), conditions.put_under(draw("anger", 5, 0, 64), "dim", "other")
+    assert np.abs(transferred(face, face).astype(int) - face).max() <= 1
+    made = transferred(face, like).astype(float)
+    # The mean of a colour is its lowest frequency; what is clipped at black moves it a little.
+    np.testing.assert_allclose(made.mean(axis=(0, 1)), like.mean(axis=(0, 1)), atol=4)
+    details = [pixels - cv2.GaussianBlur(pixels, (0, 0), 3) for pixels in (made, face.astype(float))]
+    assert np.corrcoef(details[0].ravel(), details[1].ravel())[0, 1] > 0.8
+
+
 def test_three_seeds_hold_every_cell_out_once_as_in_table_1(table):
     held = Counter(cell for seed in range(3) for cell in table.held(seed))
     assert len(held) == 18 and set(held.values()) == {1}
@@ -77,7 +110,7 @@ def test_three_seeds_hold_every_cell_out_once_as_in_table_1(table):
 def test_neither_an_expression_nor_a_condition_is_rare_only_their_pairing(root):
     placed = protocols.make_protocol("table1", root, "clean", "valid", FACES).training(5)
     assert set(cells(placed).values()) == {FACES // 12}
-    assert set(Counter(stratum for _, stratum in placed).values()) == {FACES // 3}
+    assert set(Counter(each.stratum for each in placed).values()) == {FACES // 3}
 
 
 def test_table_3_adds_a_tenth_of_a_cell_without_adding_faces(root):
@@ -95,7 +128,7 @@ def faces(root: Path, each: int) -> tuple[protocols.Face, ...]:
 
 def test_every_method_trains_on_the_same_faces_for_as_many_iterations(table):
     once, everywhere = table.training(2), table.intervened(2)
-    assert {face for face, _ in everywhere} == {face for face, _ in once}
+    assert {each.face for each in everywhere} == {each.face for each in once}
     assert set(cells(everywhere).values()) == {FACES // 6}
     assert len(EpochBatches(len(once), BATCH, 0)) * 3 == len(EpochBatches(len(everywhere), BATCH, 0))
     assert table.training(2) == once != table.training(5)
@@ -106,9 +139,9 @@ def test_every_method_trains_on_the_same_faces_for_as_many_iterations(table):
 
 def test_an_origin_left_out_is_asked_about_and_never_trained_on(root):
     protocol = protocols.make_protocol("origin", root, "blur", "valid", 60)
-    found = Counter(face.origin for face, _ in protocol.training(0))
+    found = Counter(each.face.origin for each in protocol.training(0))
     assert found == {"clean": 30, "noise": 30}
-    assert {stratum for _, stratum in protocol.questions()} == {"blur", "clean", "noise"}
+    assert {each.stratum for each in protocol.questions()} == {"blur", "clean", "noise"}
     assert {stratum for _, stratum in protocol.held(0)} == {"blur"}
 
 
@@ -122,15 +155,15 @@ def test_strata_are_compared_on_the_same_pictures_of_an_unseen_camera(root, tmp_
         pictures[name] = [record.path.read_bytes() for record in records]
         found = [record.confounder for record in records]
         expected = {
-            "place": [stratum for _, stratum in placed],
-            "origin": [face.origin for face, _ in placed],
-            "both": [f"{face.origin}, {stratum}" for face, stratum in placed],
+            "place": [each.stratum for each in placed],
+            "origin": [each.face.origin for each in placed],
+            "both": [f"{each.face.origin}, {each.stratum}" for each in placed],
         }[name]
         assert found == expected
     assert pictures["place"] == pictures["origin"] == pictures["both"]
-    assert {stratum for _, stratum in placed} == {AS_TAKEN, *conditions.CONDITIONS}
+    assert {each.stratum for each in placed} == {AS_TAKEN, *conditions.CONDITIONS}
     plain = protocols.make_protocol("origin", root, "blur", "valid", 60)
-    assert {face for face, _ in placed} == {face for face, _ in plain.training(0)}
+    assert {each.face for each in placed} == {each.face for each in plain.training(0)}
     assert protocol.questions() == plain.questions() and protocol.held(0) == plain.held(0)
     assert set(confounded.suitable("camera")) == {"baseline", "prior", "by_origin", "by_condition", "by_both"}
 
@@ -139,7 +172,7 @@ def test_what_a_small_origin_lacks_the_larger_one_gives(root):
     small = faces(root, 3)
     large = tuple(dataclasses.replace(face, origin="noise") for face in faces(root, 20))
     protocol = protocols.LeaveOneOut(small + large, small, number=60, left_out="blur")
-    assert Counter(face.origin for face, _ in protocol.training(0)) == {"clean": 18, "noise": 42}
+    assert Counter(each.face.origin for each in protocol.training(0)) == {"clean": 18, "noise": 42}
 
 
 @pytest.mark.parametrize("condition", conditions.CONDITIONS)
