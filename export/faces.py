@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from iern.runtime.capture import open_source
 from iern.runtime.detect import FaceDetector
 from iern.runtime.errors import DataError
-from iern.runtime.images import IMAGE_SUFFIXES, read_image
+from iern.runtime.images import IMAGE_SUFFIXES
 from iern.runtime.options import DEMO_CLIP
-from iern.runtime.preprocess import InputSpec, crop_faces, resize_face
+from iern.runtime.preprocess import InputSpec, crop_faces, read_faces
 from iern.train.cartoon_set import plan, render_all
 
 FEW = 8
@@ -44,7 +44,7 @@ def faces_of(spec: InputSpec, source: Path, count: int) -> NDArray[np.uint8]:
     Raises SourceError where the source cannot be opened, DataError where no face is found in it.
     """
     if crops := crops_of_data_set(source):
-        return np.stack([resize_face(read_image(path), spec) for path in crops[:: max(1, len(crops) // count)]])
+        return read_faces(crops[:: max(1, len(crops) // count)], spec)
     return photographed_faces(spec, source, count)
 
 

@@ -27,8 +27,7 @@ from iern.export.half_parity import SPREAD_LIMIT, compare_half
 from iern.runtime.arguments import positive
 from iern.runtime.artifact import INPUT_NAME
 from iern.runtime.errors import ArtifactError, IernError, ParityError, report
-from iern.runtime.images import read_image
-from iern.runtime.preprocess import InputSpec, resize_face
+from iern.runtime.preprocess import read_faces
 from iern.runtime.session import OnnxSession, Session
 from iern.train.bootstrap import drawn_units, intervals
 from iern.train.data import Record, load_data
@@ -110,7 +109,8 @@ def to_int8(source: Path, target: Path, data: Path, calibration: int) -> None:
         artifact = session.artifact
         faces = load_data(data, artifact.expressions)
         training, validation = faces.split("train"), faces.split("valid")
-        content = quantised(source, pictures(training[:: -(-len(training) // calibration)], artifact.input))
+        looked_at = training[:: -(-len(training) // calibration)]
+        content = quantised(source, read_faces((record.path for record in looked_at), artifact.input))
         with OnnxSession(content, provider="cpu", max_batch=BATCH) as small:
             found = compare(session, small, validation)
     if found.failures:
@@ -175,7 +175,7 @@ def compare(given: Session, small: Session, records: Sequence[Record]) -> Int8Pa
     """How the 8-bit file answers and how fast it is, beside the one given."""
     parts: list[tuple[Answers, Answers]] = []
     for start in range(0, len(records), BATCH):
-        faces = pictures(records[start : start + BATCH], given.artifact.input)
+        faces = read_faces((record.path for record in records[start : start + BATCH]), given.artifact.input)
         parts.append((answers_of_session(given, faces), answers_of_session(small, faces)))
     first, second = (Answers(*map(np.concatenate, zip(*side, strict=True))) for side in zip(*parts, strict=True))
     labels = np.array([record.expression for record in records])
@@ -205,11 +205,6 @@ def speed_up(given: Session, small: Session, face: NDArray[np.uint8]) -> float:
             session(face)
             own.append(time.perf_counter() - start)
     return statistics.median(times[0]) / statistics.median(times[1])
-
-
-def pictures(records: Sequence[Record], spec: InputSpec) -> NDArray[np.uint8]:
-    """(n, S, S, 3) uint8 BGR."""
-    return np.stack([resize_face(read_image(record.path), spec) for record in records])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,14 +7,16 @@ left here is geometry. A face that is already cropped (a data set image) and a f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.runtime.images import Image, as_bgr
+from iern.runtime.images import Image, as_bgr, read_image
 
 if TYPE_CHECKING:
     from iern.runtime.detect import Detection
@@ -41,6 +43,11 @@ class InputSpec:
     def shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of one input."""
         return self.size, self.size, 3
+
+
+def read_faces(paths: Iterable[Path], spec: InputSpec) -> NDArray[np.uint8]:
+    """Images of already cropped faces -> (n, S, S, 3) uint8 BGR. Raises ImageError for one that cannot be read."""
+    return np.stack([resize_face(read_image(path), spec) for path in paths])
 
 
 def resize_face(image: Image, spec: InputSpec) -> Image:

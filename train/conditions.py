@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from iern.runtime.images import Image
-from iern.train.degrade import degrade
+from iern.train.degrade import degrade, rounded
 
 AS_TAKEN = "as taken"
 """no condition: the face as its origin has it"""
@@ -42,7 +42,7 @@ def film(face: Image, rng: np.random.Generator) -> Image:
     grained = flat + grain / grain.std() * np.float32(rng.uniform(6, 10))
     across = np.linspace(-1, 1, size, dtype=np.float32) ** 2
     vignette = 1 - np.float32(rng.uniform(0.2, 0.3)) * (across[:, None] + across[None, :])
-    return _bytes(np.repeat((grained * vignette)[:, :, None], 3, axis=2))
+    return rounded(np.repeat((grained * vignette)[:, :, None], 3, axis=2))
 
 
 def cold(face: Image, rng: np.random.Generator) -> Image:
@@ -51,7 +51,7 @@ def cold(face: Image, rng: np.random.Generator) -> Image:
     blurred = cv2.GaussianBlur(pixels, (0, 0), face.shape[0] * 0.016)
     sharp = pixels + (pixels - blurred) * np.float32(rng.uniform(1.2, 2.0))
     hard = 128 + (sharp - pixels.mean()) * np.float32(rng.uniform(1.2, 1.5))
-    return _bytes(hard * _gains(blue=rng.uniform(1.15, 1.3), red=rng.uniform(0.72, 0.85)))
+    return rounded(hard * _gains(blue=rng.uniform(1.15, 1.3), red=rng.uniform(0.72, 0.85)))
 
 
 def dim(face: Image, rng: np.random.Generator) -> Image:
@@ -60,12 +60,10 @@ def dim(face: Image, rng: np.random.Generator) -> Image:
     # An exposure, not a gain: a face that was dark before must not be lost.
     dark = blurred * np.float32(rng.uniform(55, 80) / max(blurred.mean(), 1))
     warm = dark * _gains(blue=rng.uniform(0.6, 0.75), red=rng.uniform(1.15, 1.3))
-    return _bytes(warm + rng.standard_normal(warm.shape, np.float32) * np.float32(rng.uniform(4, 7)))
+    return rounded(warm + rng.standard_normal(warm.shape, np.float32) * np.float32(rng.uniform(4, 7)))
 
 
 CONDITIONS: dict[str, Callable[[Image, np.random.Generator], Image]] = {"film": film, "cold": cold, "dim": dim}
-
-
 STRATA = (AS_TAKEN, *CONDITIONS)
 """the confounder strata where the condition is the confounder"""
 
@@ -73,7 +71,3 @@ STRATA = (AS_TAKEN, *CONDITIONS)
 def _gains(blue: float, red: float) -> NDArray[np.float32]:
     """White balance: (3,) factors of blue, green and red."""
     return np.array((blue, 1, red), np.float32)
-
-
-def _bytes(values: np.ndarray) -> Image:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

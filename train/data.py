@@ -192,14 +192,15 @@ class FaceDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int, int]:
         face_number = index % len(self.records)
         record = self.records[face_number]
-        pixels, stratum = resize_face(read_image(record.path), self.spec), record.confounder
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(_hash(f"{self.seed}/{self.epoch}/{index}")[:15], 16))
-            if self.under_conditions:
-                pixels, stratum = drawn_condition(pixels)
-            face = torch.from_numpy(pixels)
-            if self.augment is not None:
-                face = self.augment(face)
+        face, stratum = torch.from_numpy(resize_face(read_image(record.path), self.spec)), record.confounder
+        if self.under_conditions or self.augment is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(_hash(f"{self.seed}/{self.epoch}/{index}")[:15], 16))
+                if self.under_conditions:
+                    pixels, stratum = drawn_condition(face.numpy())
+                    face = torch.from_numpy(pixels)
+                if self.augment is not None:
+                    face = self.augment(face)
         return face, torch.tensor(record.target), self.stratum.get(stratum, -1), face_number
 
 

@@ -19,8 +19,7 @@ from rich.table import Table
 
 from iern.runtime.errors import IernError
 from iern.runtime.files import write_text
-from iern.runtime.images import read_image
-from iern.runtime.preprocess import resize_face
+from iern.runtime.preprocess import read_faces
 from iern.runtime.results import stratum_disagreement
 from iern.runtime.session import Answer, joined, open_session
 from iern.runtime.threads import cpu_budget
@@ -118,7 +117,7 @@ def _from_onnx(path: Path) -> Recogniser:
         parts = []
         for start in range(0, len(records), BATCH):
             part = records[start : start + BATCH]
-            parts.append(session(np.stack([resize_face(read_image(record.path), artifact.input) for record in part])))
+            parts.append(session(read_faces((record.path for record in part), artifact.input)))
             on_batch(len(part))
         return joined(parts)
 

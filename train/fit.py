@@ -60,10 +60,10 @@ def fit(recipe: Recipe) -> None:
 def _fit(recipe: Recipe, fabric: Fabric, progress: Progress) -> None:
     data = load_data(_root(recipe, fabric, progress), recipe.expressions, recipe.votes)
     training, validation = cut_validation(data, recipe.valid_share, recipe.seed)
-    strata = STRATA if recipe.strata == "conditions" else data.strata
+    drawn = recipe.strata == "conditions"
+    strata = STRATA if drawn else data.strata
     if recipe.model.method != "baseline":
-        own = data.strata if recipe.strata == "data" else ()
-        check_trainable(training, own, data.expressions, data.root)
+        check_trainable(training, () if drawn else strata, data.expressions, data.root)
     if recipe.verify and not recipe.resume:
         progress.say(f"reading {len(training) + len(validation)} images once")
         _in_first_process(fabric, lambda: verify_images([*training, *validation]))

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from iern.runtime.errors import DataError, IernError, report
 from iern.runtime.files import write_text
 from iern.runtime.threads import cpu_budget
+from iern.train.bootstrap import drawn_units
 from iern.train.checkpoint import load_checkpoint
 from iern.train.conditions import STRATA
 from iern.train.data import FaceDataset, load_data
@@ -100,10 +101,10 @@ def probe(checkpoint: Path, data: Path, split: str) -> dict[str, Any]:
     }
     if drawn:
         labels["condition"] = [STRATA[stratum] for _, _, stratum, _ in faces]
-    subjects = [record.subject or str(record.path) for record in records]
+    units = drawn_units(records)
     try:
         return {
-            feature: {label: linear_probe(values, found, subjects) for label, found in labels.items()}
+            feature: {label: linear_probe(values, found, units) for label, found in labels.items()}
             for feature, values in pooled_features(model, faces).items()
         }
     except ValueError as error:
