@@ -8,15 +8,14 @@ import os
 import runpy
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
+FOLDERS = ("train", "export", "runtime", "cpp_ext")
 PACKAGES = {
-    "iern.train": "train",
-    "iern.export": "export",
-    "iern.runtime": "runtime",
-    "iern.runtime.serve": "runtime/serve",
-    "iern.cpp_ext": "cpp_ext",
+    f"iern.{name}": name.replace(".", "/")
+    for folder in FOLDERS
+    for name in (folder, *(f"{folder}.{inner}" for inner in find_packages(folder)))
 }
 COMMANDS = runpy.run_path(str(Path(__file__).parent / "cpp_ext" / "compile_native.py"))["COMMANDS"]
 

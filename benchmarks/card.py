@@ -9,17 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import RESULTS, ROOT
 from iern.runtime.artifact import Artifact
+from iern.runtime.backends.onnx import open_session
+from iern.runtime.bundled import MODEL
 from iern.runtime.errors import IernError, report
-from iern.runtime.files import write_text
-from iern.runtime.options import MODEL
-from iern.runtime.session import open_session
+from iern.runtime.system.files import write_text
 
 Figures = Mapping[str, Any]
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "model_card.md"
-RESULTS = ROOT / "benchmarks" / "results"
 VOTED = "Under the majority of the FER+ votes"
 SOURCES = {
     VOTED: "iern_edge_test.json",
@@ -126,7 +125,7 @@ def bundled() -> Artifact:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    argparse.ArgumentParser(prog="card.py", description=__doc__).parse_args(argv)
+    argparse.ArgumentParser(prog="python -m benchmarks.card", description=__doc__).parse_args(argv)
     try:
         write_text(PAGE, page_with(PAGE.read_text(encoding="utf-8"), read_results(), read_probes(), bundled()))
     except (IernError, OSError) as error:

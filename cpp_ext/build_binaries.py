@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iern.cpp_ext.images import BINARIES, MANIFEST, Binary
+from iern.cpp_ext.kernel_binaries import BINARIES, MANIFEST, Binary
 
 SOURCE = Path(__file__).parent / "strata_tail.cu"
 HEADER = SOURCE.with_suffix(".h")

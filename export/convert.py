@@ -10,17 +10,17 @@ from pathlib import Path
 import onnx
 import torch
 
-from iern.export.deconfound import deconfound
-from iern.export.faces import many_faces, parity_faces
-from iern.export.half_twin import Track, check_half_parity
-from iern.export.parity import check_parity
-from iern.export.to_onnx import export_onnx, with_metadata
-from iern.export.verify import summary
+from iern.export.graph.deconfound import deconfound
+from iern.export.graph.onnx_graph import export_onnx, with_metadata
+from iern.export.parity.exact import check_parity
+from iern.export.parity.gate_faces import many_faces, parity_faces
+from iern.export.parity.half_twin import Track, check_half_parity
+from iern.export.parity.verify import summary
 from iern.runtime.artifact import Artifact
 from iern.runtime.errors import CheckpointError, ParityError
-from iern.runtime.files import atomic_path, sha256
-from iern.train.checkpoint import Checkpoint, load_checkpoint, versions
-from iern.train.model import Baseline
+from iern.runtime.system.files import atomic_path, sha256
+from iern.train.network.checkpoint import Checkpoint, load_checkpoint, versions
+from iern.train.network.iern import Baseline
 
 PACKAGES = ("iern", "torch", "timm", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress, TaskID, track
 
-from iern.export.engine import OnStep
+from iern.export.engine.plan import OnStep
 
 
 def track_faces(batches: list[NDArray[np.uint8]]) -> Iterable[NDArray[np.uint8]]:

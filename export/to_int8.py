@@ -21,16 +21,17 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from iern.export.answers import Answers, answers_of_session, three_digits
 from iern.export.convert import write_artifact
-from iern.export.half_parity import SPREAD_LIMIT, compare_half
-from iern.runtime.arguments import positive
+from iern.export.parity.answers import Answers, answers_of_session, three_digits
+from iern.export.parity.half import SPREAD_LIMIT, compare_half
 from iern.runtime.artifact import INPUT_NAME
+from iern.runtime.backends.onnx import OnnxSession
 from iern.runtime.errors import ArtifactError, IernError, ParityError, report
-from iern.runtime.preprocess import read_faces
-from iern.runtime.session import OnnxSession, Session
-from iern.train.bootstrap import drawn_units, intervals
-from iern.train.data import Record, load_data
+from iern.runtime.imaging.preprocess import read_faces
+from iern.runtime.session import Session
+from iern.runtime.system.arguments import positive
+from iern.train.data.manifest import Record, load_data
+from iern.train.evaluation.bootstrap import drawn_units, intervals
 
 EXAMPLES = """\
 example:

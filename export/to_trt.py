@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from iern.export.engine import BuildOptions, check_options, load_backend
-from iern.runtime.arguments import positive
-from iern.runtime.engine_file import HEADS
+from iern.export.engine.plan import BuildOptions, check_options, load_backend
+from iern.runtime.backends.trt.engine_file import HEADS
+from iern.runtime.bundled import DEMO_CLIP
 from iern.runtime.errors import EngineError, IernError, report
-from iern.runtime.options import DEMO_CLIP
-from iern.runtime.threads import cpu_budget
+from iern.runtime.system.arguments import positive
+from iern.runtime.system.cpu_budget import cpu_budget
 
 EXAMPLES = """\
 examples:
@@ -115,7 +115,7 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--head",
         choices=HEADS,
         help="who computes what follows the last ReLU: TensorRT, or the averaging kernel of cpp_ext; default: what "
-        "benchmarks/gpu_check.py found faster on this machine, TensorRT until then",
+        "benchmarks.gpu_check found faster on this machine, TensorRT until then",
     )
     add(
         "--compute-capability",
@@ -173,8 +173,8 @@ def _from_checkpoint(options: argparse.Namespace) -> None:
 
 
 def _from_exported(options: argparse.Namespace) -> None:
-    from iern.export.build_engine import precision_of
-    from iern.export.verify import summary, verify
+    from iern.export.engine.build import precision_of
+    from iern.export.parity.verify import summary, verify
 
     if options.data or options.licence:
         raise IernError(f"{options.model}: is exported already; leave out --data and --licence")
@@ -193,7 +193,7 @@ def _from_exported(options: argparse.Namespace) -> None:
 
 def _backend(options: argparse.Namespace) -> tuple[str, ModuleType] | str:
     """The backend's name and package, or why there is none. Raises EngineError for one that was asked for."""
-    from iern.export.build_engine import refuse_machine
+    from iern.export.engine.build import refuse_machine
 
     if options.backend == "none":
         return "as asked"
@@ -210,7 +210,7 @@ def _backend(options: argparse.Namespace) -> tuple[str, ModuleType] | str:
 
 
 def _build(options: argparse.Namespace, backend: tuple[str, ModuleType] | str, source: Path, target: Path) -> None:
-    from iern.export.build_engine import build_engine
+    from iern.export.engine.build import build_engine
     from iern.export.progress import build_bars
 
     if isinstance(backend, str):

@@ -9,12 +9,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from iern.runtime.faces.face import Face
     from iern.runtime.recognizer import ExpressionRecognizer
-    from iern.runtime.results import Face
 
 __all__ = ["ExpressionRecognizer", "Face"]
 
-_HOMES = {"ExpressionRecognizer": "iern.runtime.recognizer", "Face": "iern.runtime.results"}
+_HOMES = {"ExpressionRecognizer": "iern.runtime.recognizer", "Face": "iern.runtime.faces.face"}
 
 
 def __getattr__(name: str) -> object:

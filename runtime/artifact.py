@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iern.runtime.errors import ArtifactError
-from iern.runtime.preprocess import InputSpec
+from iern.runtime.imaging.preprocess import InputSpec
 
 FORMAT_VERSION = 1
 PREFIX = "iern."
@@ -54,7 +54,7 @@ class Artifact:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_sha256: str = ""
     parity: Mapping[str, Any] = field(default_factory=dict)
-    """largest differences found by the exporter's parity gate, see `iern.export.parity`"""
+    """largest differences found by the exporter's parity gate, see `iern.export.parity.exact`"""
     versions: Mapping[str, str] = field(default_factory=dict)
     """packages that made the file"""
 

@@ -9,16 +9,16 @@ from types import TracebackType
 import numpy as np
 
 from iern.runtime.artifact import Artifact
-from iern.runtime.capture import open_source
-from iern.runtime.detect import FaceDetector
-from iern.runtime.options import HALF_LIFE, MODEL
-from iern.runtime.perceive import Faces
-from iern.runtime.preprocess import crop_faces
-from iern.runtime.providers import Model
-from iern.runtime.results import Face, judged_faces
-from iern.runtime.session import open_session
-from iern.runtime.smooth import MARGIN
-from iern.runtime.sources import Frame
+from iern.runtime.backends.onnx import open_session
+from iern.runtime.backends.providers import Model
+from iern.runtime.bundled import MODEL
+from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.faces.face import Face, judged_faces
+from iern.runtime.faces.pipeline import Faces
+from iern.runtime.faces.smoothing import HALF_LIFE, MARGIN
+from iern.runtime.imaging.preprocess import crop_faces
+from iern.runtime.sources.base import Frame
+from iern.runtime.sources.open_source import open_source
 
 
 class ExpressionRecognizer:
@@ -84,7 +84,7 @@ class ExpressionRecognizer:
 
         `source` is a camera's number, a device, a video file, an image, a folder of images or a stream's URL. Files
         give every frame, cameras and streams the latest one. The source is opened at the first frame and closed when
-        the iteration ends or is closed. The arguments are those of `iern.runtime.perceive.Faces`.
+        the iteration ends or is closed. The arguments are those of `iern.runtime.faces.pipeline.Faces`.
         Raises SourceError where the source does not open or is lost, and what a call raises.
         """
         perceive = self.following(detect_every=detect_every, half_life=half_life)
@@ -95,7 +95,7 @@ class ExpressionRecognizer:
     def following(self, *, detect_every: int = 1, half_life: float = HALF_LIFE, margin: float = MARGIN) -> Faces:
         """For frames that you read yourself: `perceive = recognizer.following()`, `perceive(image, seconds).faces`.
 
-        One for each source. See `iern.runtime.perceive.Faces`.
+        One for each source. See `iern.runtime.faces.pipeline.Faces`.
         """
         return Faces(self._detector, self._session, detect_every=detect_every, half_life=half_life, margin=margin)
 

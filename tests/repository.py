@@ -23,6 +23,7 @@ else:  # pytest brings it to Python 3.10
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
+PHOTOS = ROOT / "tests" / "data" / "photos"
 PACKAGES = ("train", "export", "runtime", "cpp_ext")
 """the folders that are installed, as `iern.<folder>`"""
 CODE = (*PACKAGES, "benchmarks")
@@ -69,6 +70,12 @@ def imports(path: Path, at_run_time: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def modules_of(folder: str) -> list[str]:
+    """Import names of everything under a package's folder that can be imported without being run."""
+    paths = [path for path in python_files(folder) if not path.name.startswith("_") and path.parent.name != "media"]
+    return [f"iern.{relative(path).removesuffix('.py').replace('/', '.')}" for path in paths]
 
 
 def top_level(dotted: set[str]) -> set[str]:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from doubles.gpu.tensorrt_over_stubs import BINDINGS
 from repository import PACKAGES, ROOT, pyproject, relative, tracked_files
-from tensorrt_over_stubs import BINDINGS
 
 DOCKERFILES = sorted((ROOT / "docs" / "docker").glob("*.Dockerfile"))
 # Beside this Python first: its folder need not be on the path.

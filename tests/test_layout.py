@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import graphlib
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 
 import pytest
 from packaging.requirements import Requirement
@@ -15,6 +18,7 @@ from repository import (
     PACKAGES,
     ROOT,
     imports,
+    modules_of,
     owners_of_modules,
     pyproject,
     python_files,
@@ -49,6 +53,11 @@ ABSENT_AT_RUN_TIME = (
     "jsonargparse",
 )
 
+MOST_FILES = 15
+"""Python files in one folder; more, and a reader no longer finds his way in it by names."""
+MOST_ARROWS = {"runtime": 75, "train": 35, "export": 20, "benchmarks": 10}
+"""Pairs of rooms (a folder, or a module at the top of a package) of which one imports the other."""
+
 NOT_INSTALLED_EVERYWHERE = {"tensorrt", "tensorrt_rtx", "pycuda", "cuda", "polygraphy", "openvino", "onnxruntime"}
 
 
@@ -67,11 +76,13 @@ def test_the_top_level_holds_only_what_the_layout_names():
 
 
 @pytest.mark.parametrize("folder", [*CODE, "tests"])
-def test_no_file_shadows_a_module_when_its_folder_comes_first_on_the_path(folder):
+def test_no_file_or_folder_shadows_a_module_when_its_folder_comes_first_on_the_path(folder):
     taken = set(sys.stdlib_module_names) | modules_of_dependencies() | NOT_INSTALLED_EVERYWHERE
     assert {"numpy", "cv2", "torch", "onnx", "inspect"} <= taken, "the authority itself is incomplete"
-    ours = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"}
-    assert not ours & taken
+    files = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"}
+    folders = {path.name for path in (ROOT / folder).iterdir() if path.is_dir()} - {"__pycache__"}
+    assert not (files | folders) & taken
+    assert not files & folders, "a module and a package of one name: Python takes the package"
 
 
 @pytest.mark.parametrize("folder", PACKAGES)
@@ -96,8 +107,8 @@ def test_the_runtime_imports_nothing_heavier_than_numpy_opencv_and_onnxruntime()
 
 
 def test_every_runtime_module_loads_where_torch_and_its_company_are_absent():
-    modules = [f"iern.runtime.{path.stem}" for path in sorted((ROOT / "runtime").glob("[!_]*.py"))]
-    assert "iern.runtime.webcam" in modules
+    modules = modules_of("runtime")
+    assert {"iern.runtime.webcam", "iern.runtime.sources.live"} <= set(modules)
     program = textwrap.dedent(
         f"""
         import importlib, sys
@@ -111,3 +122,63 @@ def test_every_runtime_module_loads_where_torch_and_its_company_are_absent():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
     assert result.returncode == 0, result.stderr
+
+
+def room_of(dotted: str) -> str:
+    """Import name -> the innermost folder in which it lies, or the module itself at the top of a package."""
+    folder, rest = ROOT, dotted.removeprefix("iern.").split(".")
+    while rest and (folder / rest[0]).is_dir():
+        folder /= rest.pop(0)
+    at_the_top = rest and folder.parent == ROOT and (folder / f"{rest[0]}.py").is_file()
+    return relative(folder / f"{rest[0]}.py" if at_the_top else folder)
+
+
+def arrows(package: str) -> dict[str, set[str]]:
+    """Room -> the other rooms of its package that it imports at run time."""
+    found: dict[str, set[str]] = {}
+    for path in python_files(package):
+        if path == ROOT / package / "__init__.py":
+            continue  # it offers what the rooms hold
+        room = relative(path if path.parent == ROOT / package else path.parent)
+        named = {room_of(name) for name in imports(path, at_run_time=True) if name.startswith(("iern.", "benchmarks."))}
+        found.setdefault(room, set()).update(other for other in named - {room, package} if other.startswith(package))
+    return found
+
+
+@pytest.mark.parametrize("package", MOST_ARROWS)
+def test_imports_between_the_rooms_of_a_package_form_no_circle_and_are_few(package):
+    below = arrows(package)
+    assert sum(map(len, below.values())) <= MOST_ARROWS[package]
+    with contextlib.suppress(graphlib.CycleError):
+        assert list(graphlib.TopologicalSorter(below).static_order())
+        return
+    circles = [room for room in below if room in reached(room, below)]
+    pytest.fail(f"these import one another: {circles}")
+
+
+def reached(start: str, below: dict[str, set[str]]) -> set[str]:
+    """Every room at the end of a path of arrows that begins at `start`."""
+    found: set[str] = set()
+    waiting = list(below.get(start, ()))
+    while waiting:
+        room = waiting.pop()
+        if room not in found:
+            found.add(room)
+            waiting += below.get(room, ())
+    return found
+
+
+@pytest.mark.parametrize("package", [*CODE, "tests"])
+def test_a_folder_of_code_has_few_files_and_more_than_one(package):
+    numbers = Counter(path.parent for path in python_files(package) if path.name != "__init__.py")
+    crowded = {relative(folder): count for folder, count in numbers.items() if count > MOST_FILES}
+    assert not crowded
+    if package != "tests":  # they mirror the code, and one file may hold all tests of a folder
+        lonely = {relative(folder) for folder, count in numbers.items() if count == 1} - {package, "runtime/media"}
+        assert not lonely
+
+
+def test_nothing_but_tests_imports_from_the_tests():
+    ours = {path.stem for path in (ROOT / "tests").iterdir()} - {"runtime", "train", "export", "cpp_ext", "benchmarks"}
+    for path in python_files(*CODE):
+        assert not top_level(imports(path)) & {"tests", *ours}, relative(path)

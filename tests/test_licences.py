@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from iern.runtime.files import sha256
+from iern.runtime.system.files import sha256
 from repository import ROOT, relative, tracked_files
 
 TABLE = ROOT / "docs" / "licences.md"

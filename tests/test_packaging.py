@@ -19,6 +19,7 @@ from repository import (
     PACKAGES,
     ROOT,
     imports,
+    modules_of,
     owners_of_modules,
     pyproject,
     python_files,
@@ -50,7 +51,7 @@ def declared(*extras: str) -> set[str]:
     return {canonicalize_name(Requirement(text).name) for text in texts}
 
 
-def modules_of(distributions: set[str]) -> set[str]:
+def modules_brought_by(distributions: set[str]) -> set[str]:
     """Top-level import names that the distributions bring, whether they are installed or named alike."""
     # The flavours of OpenCV and onnxruntime bring the same modules, and one of each is installed.
     engines = {"cv2", "onnxruntime"} if distributions & (ENGINES | OPENCVS) else set()
@@ -66,6 +67,17 @@ def commands() -> list[Path]:
         for path in python_files(*CODE)
         if any(isinstance(node, ast.If) and ast.unparse(node.test) == guard for node in tree(path).body)
     ]
+
+
+def scripts() -> list[Path]:
+    """The commands that are run by their path: every benchmark is run as a module, and so is a package."""
+    return [path for path in commands() if not relative(path).startswith("benchmarks/") and path.stem != "__main__"]
+
+
+def modules_to_run() -> list[str]:
+    """The import names of the other commands."""
+    inside = [relative(path).removesuffix(".py").removesuffix("/__main__") for path in set(commands()) - set(scripts())]
+    return sorted(f"{'' if name.startswith('benchmarks') else 'iern.'}{name}".replace("/", ".") for name in inside)
 
 
 def run(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -89,15 +101,15 @@ def test_the_runtime_is_light():
 
 @pytest.mark.parametrize("folder", EXTRAS_OF)
 def test_every_import_is_declared_by_the_extras_of_its_folder(folder):
-    allowed = modules_of(declared(*EXTRAS_OF[folder])) | set(sys.stdlib_module_names) | {"iern"}
-    if folder not in PACKAGES:  # their files import each other by bare names, from the folders on the path
-        allowed |= {path.stem for path in python_files("tests", "benchmarks")}
+    allowed = modules_brought_by(declared(*EXTRAS_OF[folder])) | set(sys.stdlib_module_names) | {"iern"}
+    if folder not in PACKAGES:
+        allowed |= {"benchmarks", "doubles", "repository", "fakes", "lessons"}
     for path in python_files(folder):
         undeclared = top_level(imports(path, at_run_time=True)) - allowed
         assert not undeclared, f"{relative(path)} imports {sorted(undeclared)}"
 
 
-@pytest.mark.parametrize("path", commands(), ids=relative)
+@pytest.mark.parametrize("path", scripts(), ids=relative)
 def test_a_command_answers_help_when_run_as_a_script_from_anywhere(path, tmp_path):
     result = run(path, "--help", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -105,14 +117,21 @@ def test_a_command_answers_help_when_run_as_a_script_from_anywhere(path, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("module", modules_to_run())
+def test_a_command_answers_help_when_run_as_a_module_from_the_root(module):
+    result = run("-m", module, "--help", cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"usage: python -m {module} ")
+
+
 def test_the_two_commands_of_the_user_are_among_those_that_answer_help():
-    assert {"export/to_trt.py", "runtime/webcam.py"} <= {relative(path) for path in commands()}
+    assert {"export/to_trt.py", "runtime/webcam.py"} <= {relative(path) for path in scripts()}
 
 
 def test_the_exporter_needs_nothing_that_only_training_needs(tmp_path):
-    absent = modules_of(declared("train")) - modules_of(with_their_needs(declared("cpu", "export")))
+    absent = modules_brought_by(declared("train")) - modules_brought_by(with_their_needs(declared("cpu", "export")))
     assert {"lightning_fabric", "tensorboard"} <= absent
-    modules = [f"iern.export.{path.stem}" for path in sorted((ROOT / "export").glob("[!_]*.py"))]
+    modules = modules_of("export")
     program = textwrap.dedent(
         f"""
         import importlib, sys
@@ -129,14 +148,16 @@ def test_the_exporter_needs_nothing_that_only_training_needs(tmp_path):
 def test_engines_are_built_from_an_exported_file_with_little_more_than_the_runtime(tmp_path):
     """The command looks a file over where all is blocked that only the other extras bring."""
     shutil.copy(ROOT / "runtime" / "models" / "iern_edge.onnx", tmp_path / "office.onnx")
-    absent = modules_of(declared("train", "export", "dev")) - modules_of(with_their_needs(declared("cpu", "engine")))
+    absent = modules_brought_by(declared("train", "export", "dev")) - modules_brought_by(
+        with_their_needs(declared("cpu", "engine"))
+    )
     assert {"torch", "timm"} <= absent
     program = textwrap.dedent(
         f"""
         import sys
         for name in {sorted(absent)}:
             sys.modules[name] = None  # any import of it now raises ModuleNotFoundError
-        import iern.export.build_engine
+        import iern.export.engine.build
         from iern.export.to_trt import main
         sys.exit(main(["office.onnx", "--backend", "none"]))
         """
@@ -182,11 +203,12 @@ def test_an_unpacked_wheel_runs_without_the_repository(wheel, tmp_path):
         f"""
         import sys
         sys.path.insert(0, {str(tmp_path)!r})
-        from iern.runtime import detect, webcam
+        from iern.runtime import webcam
+        from iern.runtime.faces import detector as detect
         assert detect.__file__.startswith({str(tmp_path)!r}), detect.__file__
         import numpy
         assert detect.FaceDetector()(numpy.zeros((120, 160, 3), numpy.uint8)) == []
-        from iern.cpp_ext.images import images
+        from iern.cpp_ext.kernel_binaries import images
         assert len(list(images("sm_87"))) == 2
         """
     )

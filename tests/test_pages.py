@@ -6,24 +6,21 @@ import argparse
 import dataclasses
 import re
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from benchmarks.audit import __main__ as audit
+from benchmarks.gpu_check import __main__ as gpu_check
+from doubles.gpu.made_up_manifest import ORIN, made_up_manifest
 from iern.export import to_trt
-from iern.runtime import doctor, options
-from iern.runtime.engine_file import Gpu, check_fits
+from iern.runtime.app import command_line as options
+from iern.runtime.backends.trt.engine_file import Gpu, check_fits
+from iern.runtime.doctor import __main__ as doctor
 from iern.runtime.errors import EngineError
-from made_up_engine import ORIN, made_up_manifest
 from repository import CODE, ROOT, pyproject, relative
-
-sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
-
-import audit
-import gpu_check
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GUIDES = [ROOT / "docs" / name for name in ("desktop.md", "jetson.md", "unproven.md")]
@@ -62,8 +59,8 @@ PARSERS: dict[str, Callable[[Sequence[str]], object]] = {
     "runtime/webcam.py": options.parse,
     "iern.runtime.webcam": options.parse,
     "iern.runtime.doctor": only_parsed(doctor.main),
-    "benchmarks/gpu_check.py": only_parsed(gpu_check.main),
-    "benchmarks/audit.py": only_parsed(audit.main),
+    "benchmarks.gpu_check": only_parsed(gpu_check.main),
+    "benchmarks.audit": only_parsed(audit.main),
 }
 """what is run, as a file, or a module, with Python or in a container -> what takes its arguments"""
 

@@ -19,9 +19,11 @@ from rich.table import Table
 from torch import Tensor
 
 from iern.runtime.errors import DataError, IernError, report
-from iern.runtime.threads import cpu_budget
-from iern.train.bootstrap import drawn_units, intervals
-from iern.train.calibration import (
+from iern.runtime.system.cpu_budget import cpu_budget
+from iern.train.data.dataset import FaceDataset
+from iern.train.data.manifest import Record, cut_validation, load_data
+from iern.train.evaluation.bootstrap import drawn_units, intervals
+from iern.train.evaluation.calibration import (
     FEWEST,
     TARGET_RISK,
     Curve,
@@ -30,11 +32,10 @@ from iern.train.calibration import (
     negative_log_likelihood,
     risk_coverage,
 )
-from iern.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from iern.train.data import FaceDataset, Record, cut_validation, load_data
-from iern.train.metrics import Weights, calibration_error, rates
-from iern.train.model import answer
-from iern.train.predict import predict_strata
+from iern.train.evaluation.metrics import Weights, calibration_error, rates
+from iern.train.evaluation.predict import predict_strata
+from iern.train.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from iern.train.network.iern import answer
 
 EXAMPLES = f"""\
 examples:

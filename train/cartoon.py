@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import track
 
 from iern.runtime.errors import IernError
-from iern.train.cartoon_muscles import EXPRESSIONS
-from iern.train.cartoon_set import MARKER, STRATA, Sample, plan, write
-from iern.train.cartoon_sheet import write_sheet
-from iern.train.degrade import DEGRADATIONS
+from iern.train.cartoons.data_set import MARKER, STRATA, Sample, plan, write
+from iern.train.cartoons.muscles import EXPRESSIONS
+from iern.train.cartoons.sheet import write_sheet
+from iern.train.data.degrade import DEGRADATIONS
 
 
 def parser() -> argparse.ArgumentParser:

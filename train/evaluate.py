@@ -17,19 +17,21 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from iern.runtime.backends.onnx import open_session
 from iern.runtime.errors import IernError
-from iern.runtime.files import write_text
-from iern.runtime.preprocess import read_faces
-from iern.runtime.results import stratum_disagreement
-from iern.runtime.session import Answer, joined, open_session
-from iern.runtime.threads import cpu_budget
-from iern.train.bootstrap import drawn_units
-from iern.train.checkpoint import load_checkpoint
-from iern.train.data import FaceDataset, Record, load_data
-from iern.train.figures import check_drawable, save_confusion
-from iern.train.measure import FEW, Judged, measure
-from iern.train.model import answer
-from iern.train.predict import predict_strata
+from iern.runtime.faces.face import stratum_disagreement
+from iern.runtime.imaging.preprocess import read_faces
+from iern.runtime.session import Answer, joined
+from iern.runtime.system.cpu_budget import cpu_budget
+from iern.runtime.system.files import write_text
+from iern.train.data.dataset import FaceDataset
+from iern.train.data.manifest import Record, load_data
+from iern.train.evaluation.bootstrap import drawn_units
+from iern.train.evaluation.measure import FEW, Judged, measure
+from iern.train.evaluation.plots import check_drawable, save_confusion
+from iern.train.evaluation.predict import predict_strata
+from iern.train.network.checkpoint import load_checkpoint
+from iern.train.network.iern import answer
 
 EXAMPLES = """\
 examples:
@@ -125,7 +127,7 @@ def _from_onnx(path: Path) -> Recogniser:
 
 
 def evaluate(model: Path, data: Path, split: str, console: Console) -> dict[str, Any]:
-    """Figures of `model` on a split of `data`, see `iern.train.measure`. Raises IernError."""
+    """Figures of `model` on a split of `data`, see `iern.train.evaluation.measure`. Raises IernError."""
     recogniser = open_recogniser(model)
     records = load_data(data, recogniser.expressions).split(split)
     with Progress(console=console, transient=True) as bar:

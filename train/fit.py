@@ -12,15 +12,15 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from lightning_fabric import Fabric
 
 from iern.runtime.errors import IernError, TrainingError
-from iern.runtime.threads import cpu_budget
-from iern.train.cartoon_set import plan, write
-from iern.train.conditions import STRATA
-from iern.train.data import MANIFEST, check_trainable, cut_validation, load_data, verify_images
-from iern.train.model import build, count_parameters
-from iern.train.progress import Progress
-from iern.train.recipe import Recipe
-from iern.train.trainer import Interrupted, Trainer
-from iern.train.weights import load_backbone
+from iern.runtime.system.cpu_budget import cpu_budget
+from iern.train.cartoons.data_set import plan, write
+from iern.train.data.conditions import STRATA
+from iern.train.data.manifest import MANIFEST, check_trainable, cut_validation, load_data, verify_images
+from iern.train.network.iern import build, count_parameters
+from iern.train.network.weights import load_backbone
+from iern.train.training.progress import Progress
+from iern.train.training.recipe import Recipe
+from iern.train.training.trainer import Interrupted, Trainer
 
 DESCRIPTION = """Train IERN, or one of its ablations, and write OUT/ckpt.pt.
 

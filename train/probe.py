@@ -24,13 +24,14 @@ from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader
 
 from iern.runtime.errors import DataError, IernError, report
-from iern.runtime.files import write_text
-from iern.runtime.threads import cpu_budget
-from iern.train.bootstrap import drawn_units
-from iern.train.checkpoint import load_checkpoint
-from iern.train.conditions import STRATA
-from iern.train.data import FaceDataset, load_data
-from iern.train.model import Baseline, Disentanglement
+from iern.runtime.system.cpu_budget import cpu_budget
+from iern.runtime.system.files import write_text
+from iern.train.data.conditions import STRATA
+from iern.train.data.dataset import FaceDataset
+from iern.train.data.manifest import load_data
+from iern.train.evaluation.bootstrap import drawn_units
+from iern.train.network.checkpoint import load_checkpoint
+from iern.train.network.iern import Baseline, Disentanglement
 
 EXAMPLES = """\
 examples:

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from iern.runtime.errors import DataError, IernError, OutputError
-from iern.runtime.files import atomic_path
-from iern.runtime.images import Image, read_image
+from iern.runtime.imaging.images import Image, read_image
+from iern.runtime.system.files import atomic_path
 
 WIDTH, HEIGHT, FPS = 640, 480, 15
 FADE = 10

@@ -1,8 +1,8 @@
 """The latest view on its way to everybody who watches: encoded once, off the loop's thread, and only while watched.
 
 A message is two big-endian 32-bit lengths, then so many bytes of JSON and so many of JPEG. The JSON is the frame's
-record (`iern.runtime.results.record`) with "frames" and "dropped" until now, "clock" (seconds of the server's clock)
-and, where the picture could not be made, "problem".
+record (`iern.runtime.outputs.records.record`) with "frames" and "dropped" until now, "clock" (seconds of the server's
+clock) and, where the picture could not be made, "problem".
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 import cv2
 
 from iern.runtime.errors import one_line
-from iern.runtime.images import Image
-from iern.runtime.results import record
-from iern.runtime.view import View
+from iern.runtime.imaging.images import Image
+from iern.runtime.outputs.frame_result import View
+from iern.runtime.outputs.records import record
 
 PACE = 1 / 25
 """Seconds between pictures at least: a loop that runs through a file must not spend its cores on JPEG."""

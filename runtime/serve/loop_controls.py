@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from iern.runtime.chosen import Chosen
 from iern.runtime.errors import OutputError
-from iern.runtime.record_switch import RecordSwitch
+from iern.runtime.outputs.video.recording_switch import RecordSwitch
+from iern.runtime.sources.switchable import Chosen
 
 PATIENCE = 10.0
 """Seconds for which a button waits for the loop."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from iern.runtime.results import UNCERTAIN
+from iern.runtime.faces.face import UNCERTAIN
+from iern.runtime.outputs.frame_result import View
 from iern.runtime.serve.feed import Feed
-from iern.runtime.view import View
 
 if TYPE_CHECKING:
     import prometheus_client as prometheus

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from iern.runtime.drawing.overlay import PALETTE
 from iern.runtime.errors import IernError
-from iern.runtime.overlay import PALETTE
 from iern.runtime.serve.controls import Controls
 from iern.runtime.serve.feed import Feed
 from iern.runtime.serve.meter import TEXT_FORMAT, Meter

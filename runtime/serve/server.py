@@ -16,10 +16,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iern.runtime.errors import IernError, OutputError
+from iern.runtime.outputs.frame_result import Sink, View
 from iern.runtime.serve.address import Address
 from iern.runtime.serve.controls import Controls
 from iern.runtime.serve.feed import Feed, Picture
-from iern.runtime.view import Sink, View
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 
 import pytest
 
+from benchmarks import card
 from iern.runtime.errors import IernError
-from repository import ROOT
-
-sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
-
-import card
 
 
 def page() -> str:

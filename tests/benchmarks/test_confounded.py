@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -15,27 +14,24 @@ import scipy.stats
 import torch
 from lightning_fabric import Fabric
 
+from benchmarks.common.intervals import balanced_interval, interval
+from benchmarks.confounded import __main__ as confounded
+from benchmarks.confounded import condition_sheet as conditions
+from benchmarks.confounded import protocols
+from benchmarks.confounded.methods import BATCH, COMMON, METHODS, STRATA_OF, method_recipe, trained_parameters
+from benchmarks.confounded.report import accuracy, face_scores, held_rows, pair_rows, rows, spread_rows
+from benchmarks.confounded.transfer import transferred
 from iern.runtime.errors import DataError
-from iern.runtime.images import read_image
-from iern.runtime.preprocess import InputSpec, resize_face
-from iern.train.algorithm import Algorithm1, Batch
-from iern.train.cartoon_faces import draw
-from iern.train.cartoon_set import plan, write
-from iern.train.conditions import AS_TAKEN
-from iern.train.data import EpochBatches, load_data
-from iern.train.model import build
-from iern.train.protocols import confounded as confounded_cells
-from repository import ROOT
-
-sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
-
-import conditions
-import confounded
-import confounded_protocols as protocols
-from confounded_methods import BATCH, COMMON, METHODS, STRATA_OF, method_recipe, trained_parameters
-from confounded_report import accuracy, face_scores, held_rows, pair_rows, rows, spread_rows
-from intervals import balanced_interval, interval
-from transfer import transferred
+from iern.runtime.imaging.images import read_image
+from iern.runtime.imaging.preprocess import InputSpec, resize_face
+from iern.train.algorithm.algorithm1 import Algorithm1, Batch
+from iern.train.cartoons.data_set import plan, write
+from iern.train.cartoons.faces import draw
+from iern.train.data.conditions import AS_TAKEN
+from iern.train.data.manifest import load_data
+from iern.train.data.protocols import confounded as confounded_cells
+from iern.train.data.sampler import EpochBatches
+from iern.train.network.iern import build
 
 FACES, SPEC = 96, InputSpec(size=32)
 SMALL = ["--origin", "clean", "--split", "valid", "--faces", "48", "--epochs", "3"]

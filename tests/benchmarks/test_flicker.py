@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from benchmarks.flicker import __main__ as flicker
+from benchmarks.flicker.report import markdown
+from benchmarks.flicker.sequence import (
+    Change,
+    agreement,
+    changes_of,
+    delay,
+    known,
+    label_changes,
+    noisy,
+    read_truth,
+    stills_of,
+)
+from doubles.tiny_artifact import tiny_model
 from iern.runtime.errors import DataError
-from repository import ROOT
-from tiny_artifact import tiny_model
+from repository import PHOTOS
 
-sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
-
-import flicker
-from flicker_report import markdown
-from flicker_sequence import Change, agreement, changes_of, delay, known, label_changes, noisy, read_truth, stills_of
-
-PHOTO = Path(__file__).parents[1] / "data" / "photos" / "astronaut.jpg"
+PHOTO = PHOTOS / "astronaut.jpg"
 TRUTH = [("sad",), ("sad",), ("happy",), ("happy",), ("happy", "sad"), ("happy", "sad"), ("sad", "sad")]
 
 

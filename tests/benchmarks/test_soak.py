@@ -10,14 +10,10 @@ import time
 import cv2
 import pytest
 
-from repository import ROOT
-from tiny_artifact import tiny_model
-
-sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
-
-import soak
-import soak_camera
-import soak_report
+from benchmarks.soak import __main__ as soak
+from benchmarks.soak import camera as soak_camera
+from benchmarks.soak import report as soak_report
+from doubles.tiny_artifact import tiny_model
 
 
 def healthy(minutes: float = 60) -> dict:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from repository import ROOT
-
-sys.path.append(str(ROOT / "benchmarks"))  # as where a person runs the command
-
-import toy
-from toy_report import interval, rows
+from benchmarks.toy import __main__ as toy
+from benchmarks.toy.report import interval, rows
 
 SMALL = ["--people", "20", "--passes", "2", "--seeds", "0"]
 

@@ -15,8 +15,8 @@ import pytest
 
 from iern.cpp_ext import build_binaries, native
 from iern.cpp_ext.compile_native import find_nvcc
-from iern.cpp_ext.images import BINARIES, MANIFEST, read_manifest
-from iern.runtime.files import sha256
+from iern.cpp_ext.kernel_binaries import BINARIES, MANIFEST, read_manifest
+from iern.runtime.system.files import sha256
 
 KERNELS = {native.kernel_name(windowed, half) for windowed in (False, True) for half in (False, True)}
 SHIPPED = read_manifest().binaries

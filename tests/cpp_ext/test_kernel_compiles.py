@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from doubles.gpu.kernel_on_cpu import KERNEL
 from iern.cpp_ext import native
 from iern.cpp_ext.compile_native import find_nvcc
-from kernel_on_cpu import KERNEL
 
 NVCC = find_nvcc()
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from iern.cpp_ext.reference import strata_tail, strata_tail_by_window_sums, window_sums
-from iern.export.deconfound import WindowSumTail
-from iern.train.model import Classifier
+from iern.export.graph.deconfound import WindowSumTail
+from iern.train.network.iern import Classifier
 
 MAPS = [(7, 7), (5, 5), (4, 6), (3, 2), (2, 1), (1, 1)]
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.gpu_check.tail_cases import CASES, TailCase, tail_case
 from iern.cpp_ext import native
 from iern.cpp_ext.compile_native import cuda_command
 from iern.cpp_ext.tail_weights import pooled_weights, windowed_weights
 from iern.cpp_ext.torch_operator import launch_from, launch_with, strata_tail
-from iern.export.deconfound import PooledTail, WindowSumTail
-from iern.train.model import Classifier
+from iern.export.graph.deconfound import PooledTail, WindowSumTail
+from iern.train.network.iern import Classifier
 from repository import ROOT, tracked_files
-from tail_cases import CASES, TailCase, tail_case
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

@@ -10,15 +10,15 @@ import onnx
 import pytest
 import torch
 
-from face_folder import write_image, write_manifest
+from doubles.face_folder import write_image, write_manifest
+from doubles.tiny_export import exported_tiny
+from doubles.tiny_network import EXPRESSIONS, sequential_logits, tiny_config, tiny_network
 from iern.export import to_int8
-from iern.export.answers import answers_of_onnxruntime
+from iern.export.parity.answers import answers_of_onnxruntime
 from iern.export.to_int8 import main
-from iern.runtime.images import read_image
-from iern.runtime.preprocess import resize_face
-from iern.runtime.session import open_session
-from tiny_export import exported_tiny
-from tiny_network import EXPRESSIONS, sequential_logits, tiny_config, tiny_network
+from iern.runtime.backends.onnx import open_session
+from iern.runtime.imaging.images import read_image
+from iern.runtime.imaging.preprocess import resize_face
 
 COUNT = 96
 SPEED_UP = to_int8.speed_up

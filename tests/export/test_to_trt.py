@@ -15,20 +15,21 @@ import onnx
 import pytest
 import torch
 
-from iern.export import convert, half_parity
-from iern.export.engine import load_backend
-from iern.export.faces import edge_cases
+from doubles.tiny_artifact import tiny_model
+from doubles.tiny_network import random_faces, sequential_logits, tiny_config, tiny_network
+from iern.export import convert
+from iern.export.engine.plan import load_backend
+from iern.export.parity import half as half_parity
+from iern.export.parity.gate_faces import edge_cases
 from iern.export.to_trt import main
-from iern.runtime import tensorrt_engine
 from iern.runtime.artifact import Artifact
-from iern.runtime.engine_file import read_engine
+from iern.runtime.backends.onnx import OnnxSession
+from iern.runtime.backends.trt import plan as tensorrt_engine
+from iern.runtime.backends.trt.engine_file import read_engine
 from iern.runtime.errors import EngineError
-from iern.runtime.session import OnnxSession
-from iern.train.cartoon_set import plan, write
-from iern.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from iern.train.cartoons.data_set import plan, write
+from iern.train.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from repository import ROOT
-from tiny_artifact import tiny_model
-from tiny_network import random_faces, sequential_logits, tiny_config, tiny_network
 
 PHOTOGRAPH = str(ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg")
 TEMPERATURE = 1.3

@@ -14,7 +14,7 @@ import pytest
 @pytest.fixture(scope="session")
 def engine_on_doubles(tmp_path_factory) -> Callable[..., Path]:
     """Head, and network of `engine_folder.NETWORKS` -> an engine; not to be changed, since others use it too."""
-    from engine_folder import NETWORKS, make_engine  # late: it imports PyTorch
+    from doubles.gpu.engine_folder import NETWORKS, make_engine  # late: it imports PyTorch
 
     folder = tmp_path_factory.mktemp("engines")
 
@@ -30,7 +30,7 @@ def engine_on_doubles(tmp_path_factory) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> str:
     """The file of a tiny artifact."""
-    from tiny_artifact import tiny_model  # late: it needs onnx
+    from doubles.tiny_artifact import tiny_model  # late: it needs onnx
 
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     path.write_bytes(tiny_model())
@@ -43,12 +43,17 @@ def run_on_doubles() -> Callable[..., str]:
 
     It begins with all that `on_doubles` holds. Keywords are changes to its environment.
     """
-    from pycuda_on_double import environment
+    from doubles.gpu.pycuda_on_double import environment
 
     variables = environment()
 
     def run(text: str, *arguments: object, **changes: str) -> str:
-        command = [sys.executable, "-c", f"from on_doubles import *\n{textwrap.dedent(text)}", *map(str, arguments)]
+        command = [
+            sys.executable,
+            "-c",
+            f"from doubles.gpu.on_doubles import *\n{textwrap.dedent(text)}",
+            *map(str, arguments),
+        ]
         result = subprocess.run(
             command, env={**variables, **changes}, capture_output=True, encoding="utf-8", timeout=120, check=False
         )

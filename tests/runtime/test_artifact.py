@@ -9,7 +9,7 @@ import pytest
 
 from iern.runtime.artifact import FORMAT_VERSION, LATER_FIELDS, PREFIX, Artifact
 from iern.runtime.errors import ArtifactError
-from iern.runtime.preprocess import InputSpec
+from iern.runtime.imaging.preprocess import InputSpec
 
 FULL = Artifact(
     expressions=("neutral", "Überraschung", "怒り"),

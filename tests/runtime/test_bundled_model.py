@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from iern.runtime.detect import FaceDetector
-from iern.runtime.images import read_image
-from iern.runtime.options import DEMO_CLIP, MODEL
-from iern.runtime.preprocess import crop_faces
-from iern.runtime.session import open_session
+from iern.runtime.backends.onnx import open_session
+from iern.runtime.bundled import DEMO_CLIP, MODEL
+from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.imaging.images import read_image
+from iern.runtime.imaging.preprocess import crop_faces
 from iern.runtime.webcam import main
 from repository import ROOT
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from iern.runtime import options
-from iern.runtime.capture import open_source
-from iern.runtime.detect import FaceDetector
-from iern.runtime.options import DEMO_CLIP
+from iern.runtime.bundled import DEMO_CLIP
+from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.sources.open_source import open_source
+from repository import PHOTOS, ROOT
 
-PHOTOS = Path(__file__).parents[1] / "data" / "photos"
-SCRIPT = Path(options.__file__).parent / "media" / "make_demo.py"
+SCRIPT = ROOT / "runtime" / "media" / "make_demo.py"
 
 
 def test_the_bundled_clip_is_small_and_goes_from_one_person_to_two():

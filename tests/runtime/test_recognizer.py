@@ -6,19 +6,16 @@ import re
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from doubles.tiny_artifact import EXPRESSIONS, STRATA, tiny_model
 from iern.runtime import ExpressionRecognizer, Face
-from iern.runtime.capture import open_source
 from iern.runtime.errors import ArtifactError, ImageError, SessionError, SourceError
-from repository import ROOT
-from tiny_artifact import EXPRESSIONS, STRATA, tiny_model
-
-PHOTOS = Path(__file__).parents[1] / "data" / "photos"
+from iern.runtime.sources.open_source import open_source
+from repository import PHOTOS, ROOT
 
 
 @pytest.fixture(scope="module")

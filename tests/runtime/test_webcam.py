@@ -17,13 +17,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from iern.runtime import sources
-from iern.runtime.session import OnnxSession
+from doubles.servers.mjpeg_server import mjpeg_server
+from doubles.tiny_artifact import EXPRESSIONS
+from iern.runtime.backends.onnx import OnnxSession
+from iern.runtime.sources import files as sources
 from iern.runtime.webcam import main
-from mjpeg_server import mjpeg_server
-from tiny_artifact import EXPRESSIONS
-
-PHOTOS = Path(__file__).parents[1] / "data" / "photos"
+from repository import PHOTOS
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,18 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 
-from face_folder import EXPRESSIONS, STRATA, write_image, write_manifest
+from doubles.face_folder import EXPRESSIONS, STRATA, write_image, write_manifest
+from doubles.tiny_network import sequential_logits, tiny_config, tiny_network
 from iern.export.convert import convert
-from iern.runtime.preprocess import resize_face
-from iern.runtime.results import judged_faces
-from iern.runtime.session import open_session
+from iern.runtime.backends.onnx import open_session
+from iern.runtime.faces.face import judged_faces
+from iern.runtime.imaging.preprocess import resize_face
 from iern.train import evaluate
 from iern.train.calibrate import main, validation_faces
-from iern.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from iern.train.data import cut_validation, load_data
-from iern.train.model import Baseline
+from iern.train.data.manifest import cut_validation, load_data
+from iern.train.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from iern.train.network.iern import Baseline
 from repository import ROOT
-from tiny_network import sequential_logits, tiny_config, tiny_network
 
 COUNT = 160
 

@@ -15,14 +15,14 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score, roc_auc_score
 
-from face_folder import EXPRESSIONS, STRATA, write_faces, write_image, write_manifest
-from iern.export.answers import softmax
+from doubles.face_folder import EXPRESSIONS, STRATA, write_faces, write_image, write_manifest
+from doubles.tiny_network import sequential_logits, tiny_config, tiny_network
 from iern.export.convert import convert
-from iern.runtime.preprocess import resize_face
-from iern.train.checkpoint import Checkpoint, save_checkpoint
+from iern.export.parity.answers import softmax
+from iern.runtime.imaging.preprocess import resize_face
 from iern.train.evaluate import main
+from iern.train.network.checkpoint import Checkpoint, save_checkpoint
 from repository import ROOT
-from tiny_network import sequential_logits, tiny_config, tiny_network
 
 TRAINING, TESTING = 6, 41
 SINGLE = ("accuracy", "mean_recall", "ece", "coverage", "risk", "auroc_disagreement", "auroc_improbability")

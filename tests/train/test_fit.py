@@ -9,10 +9,10 @@ import time
 import pytest
 import torch
 
-from face_folder import write_faces, write_image, write_manifest
-from iern.train.checkpoint import load_checkpoint
+from doubles.face_folder import write_faces, write_image, write_manifest
 from iern.train.fit import main
-from iern.train.trainer import Trainer
+from iern.train.network.checkpoint import load_checkpoint
+from iern.train.training.trainer import Trainer
 from repository import ROOT
 
 FIT = [sys.executable, str(ROOT / "train" / "fit.py")]

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from face_folder import write_faces
-from iern.train.checkpoint import Checkpoint, save_checkpoint
-from iern.train.conditions import STRATA
-from iern.train.data import FaceDataset, load_data
+from doubles.face_folder import write_faces
+from doubles.tiny_network import tiny_config, tiny_network
+from iern.train.data.conditions import STRATA
+from iern.train.data.dataset import FaceDataset
+from iern.train.data.manifest import load_data
+from iern.train.network.checkpoint import Checkpoint, save_checkpoint
 from iern.train.probe import linear_probe, main, pooled_features
-from tiny_network import tiny_config, tiny_network
 
 PEOPLE, EACH, WIDTH = 30, 8, 6
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from iern.export.deconfound import deconfound
-from iern.train.algorithm import Algorithm1, AlgorithmConfig, Batch
-from iern.train.losses import linear_dependence
-from tiny_network import EXPRESSIONS, random_faces, sequential_logits, spread_of, tiny_config, tiny_network
+from doubles.tiny_network import EXPRESSIONS, random_faces, sequential_logits, spread_of, tiny_config, tiny_network
+from iern.export.graph.deconfound import deconfound
+from iern.train.algorithm.algorithm1 import Algorithm1, AlgorithmConfig, Batch
+from iern.train.algorithm.losses import linear_dependence
 
 B, E, N = 6, len(EXPRESSIONS), 3
 PRIOR = torch.tensor([0.7, 0.2, 0.09, 0.01], dtype=torch.float64)

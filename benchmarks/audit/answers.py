@@ -1,0 +1,144 @@
+"""The models of an audit, opened side by side, and what each says about the same changed faces."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from benchmarks.audit.changes import Change
+from iern.export.engine.build import precision_of
+from iern.runtime.backends.onnx import open_session
+from iern.runtime.backends.trt.engine_file import read_manifest
+from iern.runtime.errors import ArtifactError
+from iern.runtime.faces.face import stratum_disagreement
+from iern.runtime.imaging.images import read_image
+from iern.runtime.imaging.preprocess import resize_face
+from iern.runtime.session import MAX_BATCH, Session
+from iern.runtime.system.files import sha256
+from iern.train.data.manifest import Record
+
+Variation = tuple[Change, int] | None
+"""a change and its grade from 1; none: the unchanged face"""
+
+
+@dataclass(frozen=True)
+class Model:
+    """An exported file under audit."""
+
+    name: str
+    session: Session
+    precision: str
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one model says about n faces under each of V variations, of which the first is none."""
+
+    probabilities: NDArray[np.float32]
+    """(V, n, E)"""
+    disagreement: NDArray[np.float64]
+    """(V, n), of the strata"""
+
+
+@contextlib.contextmanager
+def open_models(paths: Sequence[Path], provider: str, threads: int | None) -> Iterator[list[Model]]:
+    """The files as sessions, closed at the end; `provider` is for those of ONNX, engines have their own.
+
+    Raises ArtifactError where they do not answer the same question, and what opening them raises.
+    """
+    with contextlib.ExitStack() as stack:
+        models = []
+        for name, path in zip(_names(paths), paths, strict=True):
+            session = stack.enter_context(open_session(path, "auto" if _is_engine(path) else provider, threads=threads))
+            models.append(Model(name, session, _precision(path), sha256(path)))
+            expected, found = models[0].session.artifact.expressions, session.artifact.expressions
+            if found != expected:
+                raise ArtifactError(
+                    f"{name} knows the expressions {', '.join(found)}, {models[0].name} {', '.join(expected)}; models "
+                    "are compared on the same expressions in the same order: audit these two apart"
+                )
+        yield models
+
+
+def chosen(records: Sequence[Record], root: Path, faces: int | None) -> list[tuple[str, Record]]:
+    """At most `faces` records with their names, which are their paths below `root`, with slashes.
+
+    Which, and in which order, a hash of the names decides: not the order of the manifest.
+    """
+    named = [(Path(os.path.relpath(record.path, root)).as_posix(), record) for record in records]
+    return sorted(named, key=lambda pair: hashlib.sha256(pair[0].encode()).digest())[:faces]
+
+
+def variations(changes: Sequence[Change]) -> list[Variation]:
+    """The unchanged face, and each change at each of its grades."""
+    return [None, *((change, grade) for change in changes for grade in range(1, len(change.amounts) + 1))]
+
+
+def ask(
+    models: Sequence[Model],
+    faces: Sequence[tuple[str, Record]],
+    changes: Sequence[Change],
+    on_faces: Callable[[int], None] = lambda count: None,
+) -> list[Answers]:
+    """The answers of each model; `on_faces` is told how many faces were just done. Raises IernError.
+
+    Each changed face is made once, and all models see that one, brought to their own input size by `resize_face`.
+    """
+    varied = variations(changes)
+    kept = [_room(model, len(varied), len(faces)) for model in models]
+    specs = {model.session.artifact.input for model in models}
+    for start in range(0, len(faces), MAX_BATCH):
+        part = faces[start : start + MAX_BATCH]
+        images = [read_image(record.path) for _, record in part]
+        rows = slice(start, start + len(part))
+        for row, variation in enumerate(varied):
+            if variation is None:
+                made = images
+            else:
+                change, grade = variation
+                made = [change.grade(image, grade, name) for image, (name, _) in zip(images, part, strict=True)]
+            batches = {spec: np.stack([resize_face(image, spec) for image in made]) for spec in specs}
+            for model, answers in zip(models, kept, strict=True):
+                answer = model.session(batches[model.session.artifact.input])
+                answers.probabilities[row, rows] = answer.probabilities
+                temperature = model.session.artifact.temperature
+                answers.disagreement[row, rows] = stratum_disagreement(answer.stratum_logits, temperature)
+        on_faces(len(part))
+    return kept
+
+
+def _room(model: Model, varied: int, faces: int) -> Answers:
+    expressions = len(model.session.artifact.expressions)
+    return Answers(np.empty((varied, faces, expressions), np.float32), np.empty((varied, faces)))
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The files' names, with their folders' where two are the same. Raises ArtifactError for a file given twice."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ArtifactError(f"a model is given twice in {', '.join(map(str, paths))}; give each once")
+    short = [path.name for path in paths]
+    longer = [f"{path.resolve().parent.name}/{path.name}" for path in paths]
+    for names in (short, longer):
+        if len(set(names)) == len(names):
+            return names
+    raise ArtifactError(f"{', '.join(map(str, paths))}: no telling them apart by folder and name; rename one")
+
+
+def _precision(path: Path) -> str:
+    """`fp16` or `fp32`."""
+    if _is_engine(path):
+        return read_manifest(path).precision
+    return precision_of(onnx.load(path))
+
+
+def _is_engine(path: Path) -> bool:
+    return path.suffix.lower() == ".engine"

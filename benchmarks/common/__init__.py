@@ -1,0 +1,1 @@
+"""What the benchmarks share: tables, intervals, timing in turns, resumable runs."""

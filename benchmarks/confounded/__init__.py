@@ -1,0 +1,1 @@
+"""The paper's claim on real faces: `python -m benchmarks.confounded`."""

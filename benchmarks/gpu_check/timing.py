@@ -1,0 +1,188 @@
+"""One call on a device, timed three ways at once: by the host with copies, by the device's events, and the enqueueing.
+
+On the CPU the same code runs with the host's clock in place of events, so that tests see it.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.common.turns import in_turns
+
+WARM_UP = 0.2
+"""seconds"""
+
+Tensors = tuple[Tensor, ...]
+Form = Callable[..., Tensors]
+"""tensors on a device -> tensors there"""
+
+
+class Sample(NamedTuple):
+    """Milliseconds of one call."""
+
+    wall: float
+    """by the host: inputs copied in, computed, answers copied out, all waited for"""
+    gpu: float | None
+    """between events before and behind the computation: with the gaps in which the device waits for the host"""
+    enqueue: float | None
+    """by the host: until the computation is enqueued"""
+
+
+class Prepared:
+    """A form ready to be called with the same inputs again and again, their tensors never moving."""
+
+    def __init__(self, form: Form, inputs: Tensors, device: str, captured: bool = False) -> None:
+        """`inputs` lie on the host. Calls once at least; `captured`, into a CUDA graph that the calls replay."""
+        on_gpu = device == "cuda"
+        if on_gpu:
+            torch.cuda.empty_cache()  # or what another form left would serve this one, uncounted
+        start, before = time.perf_counter(), _memory(device)
+        self._device = device
+        self._host_inputs = tuple(tensor.pin_memory() if on_gpu else tensor for tensor in inputs)
+        # Strides are kept: channels-last maps stay so.
+        self._inputs = laid = tuple(tensor.to(device, copy=True) for tensor in inputs)
+        # Without a reference to `self`, so that the memory is free as soon as nobody times this any more.
+        self._run = _captured(form, laid) if captured else lambda: form(*laid)
+        self._events = [torch.cuda.Event(enable_timing=True) if on_gpu else HostEvent() for _ in range(2)]
+        with torch.inference_mode():
+            self._outputs = self._run()
+            self._host_outputs = tuple(
+                torch.empty_like(tensor, device="cpu", pin_memory=on_gpu) for tensor in self._outputs
+            )
+        _wait(device)
+        self.build_seconds = time.perf_counter() - start
+        self.memory_bytes = _memory(device) - before
+        """reserved for inputs, outputs and all between; weights are not among it"""
+
+    @torch.inference_mode()
+    def __call__(self) -> Sample:
+        """One timed call."""
+        first, second = self._events
+        start = time.perf_counter()
+        for tensor, host in zip(self._inputs, self._host_inputs, strict=True):
+            tensor.copy_(host, non_blocking=True)
+        first.record()
+        begun = time.perf_counter()
+        answer = self._run()
+        enqueued = time.perf_counter()
+        second.record()
+        for host, tensor in zip(self._host_outputs, answer, strict=True):
+            host.copy_(tensor, non_blocking=True)
+        _wait(self._device)
+        end = time.perf_counter()
+        return Sample(1000 * (end - start), first.elapsed_time(second), 1000 * (enqueued - begun))
+
+    @torch.inference_mode()
+    def answer(self) -> list[np.ndarray]:
+        """The outputs of a call, on the host: of what lies there now, and not of an earlier call."""
+        for tensor in self._inputs:
+            tensor.zero_()
+        for tensor in self._outputs:  # where a graph writes: one that writes nothing must not pass
+            tensor.fill_(float("nan"))
+        self()
+        return [tensor.numpy().copy() for tensor in self._host_outputs]
+
+
+class HostEvent:
+    """What torch.cuda.Event is, for the CPU, whose work is done when a call returns."""
+
+    def __init__(self) -> None:
+        self._at = 0.0
+
+    def record(self) -> None:
+        """Now."""
+        self._at = time.perf_counter()
+
+    def elapsed_time(self, end: HostEvent) -> float:
+        """Milliseconds from this event to another."""
+        return 1000 * (end._at - self._at)
+
+
+def measure(
+    calls: Mapping[str, Callable[[], Sample]], most: int, least: int, seconds: float
+) -> dict[str, dict[str, list[float]]]:
+    """Samples of every call in turns, after a warm-up -> by name and clock, a list in milliseconds.
+
+    As many as fit `seconds` for all together, but from `least` to `most`.
+    """
+    round_seconds = sum(_warm_up(call) for call in calls.values())
+    repeats = int(min(most, max(least, seconds / max(round_seconds, 1e-9))))
+    gc.collect()
+    gc.disable()  # as timeit does: it would strike one variant or another
+    try:
+        samples = in_turns(calls, repeats)
+    finally:
+        gc.enable()
+    return {name: by_clock(of_one) for name, of_one in samples.items()}
+
+
+def by_clock(samples: Sequence[Sample]) -> dict[str, list[float]]:
+    """Samples -> one list for each clock that was read, rounded to 0.1 microseconds."""
+    columns = dict(zip(Sample._fields, zip(*samples, strict=True), strict=True))
+    return {clock: [round(value, 4) for value in values] for clock, values in columns.items() if values[0] is not None}
+
+
+def statistics(values: Sequence[float]) -> dict[str, float]:
+    """Count, range, mean, percentiles and coefficient of variation of a list of milliseconds."""
+    p50, p90, p95, p99 = np.percentile(values, (50, 90, 95, 99))
+    mean = float(np.mean(values))
+    figures: dict[str, Any] = {
+        "min": np.min(values),
+        "mean": mean,
+        "median": p50,
+        "p90": p90,
+        "p95": p95,
+        "p99": p99,
+        "max": np.max(values),
+        "cv": np.std(values) / mean if mean else 0.0,
+    }
+    return {"n": len(values), **{name: round(float(value), 4) for name, value in figures.items()}}
+
+
+@torch.inference_mode()
+def _captured(form: Form, inputs: Tensors) -> Callable[[], Tensors]:
+    """The form in a CUDA graph that reads its inputs and writes its outputs where they lie."""
+    # What a capture must not do for the first time: choose algorithms, compile, make workspaces.
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            form(*inputs)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = form(*inputs)
+
+    def replay() -> Tensors:
+        graph.replay()
+        return outputs
+
+    return replay
+
+
+def _warm_up(call: Callable[[], Sample]) -> float:
+    """Call for WARM_UP seconds -> seconds of the fastest call."""
+    end, fastest = time.perf_counter() + WARM_UP, float("inf")
+    while time.perf_counter() < end:
+        fastest = min(fastest, call().wall / 1000)
+    return fastest
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _memory(device: str) -> int:
+    """Bytes that PyTorch holds on the GPU; 0 on the CPU."""
+    if device != "cuda":
+        return 0
+    torch.cuda.synchronize()
+    return torch.cuda.memory_reserved()

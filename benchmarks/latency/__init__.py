@@ -1,0 +1,1 @@
+"""How long one face takes, and several: `python -m benchmarks.latency`."""

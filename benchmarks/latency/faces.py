@@ -1,0 +1,112 @@
+"""Command: what more faces in a frame cost: one batched call of an exported file, against one call a face."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import RESULTS
+from benchmarks.common.processor import cpu_model
+from benchmarks.common.tables import markdown_table
+from benchmarks.common.turns import elapsed, in_turns
+from iern.runtime.backends.onnx import open_session
+from iern.runtime.bundled import MODEL
+from iern.runtime.errors import IernError, report
+from iern.runtime.session import Session
+from iern.runtime.system.arguments import positive
+from iern.runtime.system.cpu_budget import cpu_budget
+from iern.runtime.system.files import write_text
+
+FACES = (1, 2, 4, 8, 16)
+HEAD = ("faces", "one call, p50 ms", "p99 ms", "a call each, p50 ms", "faster", "a face, ms")
+
+EXAMPLES = """\
+examples:
+  python -m benchmarks.latency.faces                                     the bundled model
+  python -m benchmarks.latency.faces runs/iern/ckpt.onnx --faces 1 8     another, for two numbers
+
+The calls take turns, so that what else the machine does meets both alike; leave it alone all the same. Both must give
+the same answers before anything is timed. Written: all samples as JSON, and a table beside it.
+"""
+
+
+def measure(session: Session, numbers: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+    """Milliseconds of `repeats` calls for each number of faces, `batched` and `singly`. Raises IernError."""
+    pixels = np.random.default_rng(0).integers(0, 256, (max(numbers), *session.artifact.input.shape), np.uint8)
+    named: dict[str, Callable[[], float]] = {}
+    for number in numbers:
+        faces = pixels[:number]
+        together, singly = session(faces).logits, np.concatenate([session(face[None]).logits for face in faces])
+        if not np.allclose(together, singly, rtol=0, atol=1e-3 * np.ptp(singly)):
+            raise IernError(f"{number} faces in one call are answered otherwise than one by one: nothing was timed")
+        named[f"{number} batched"] = lambda faces=faces: elapsed(lambda: session(faces))
+        named[f"{number} singly"] = lambda faces=faces: elapsed(lambda: [session(face[None]) for face in faces])
+    samples = in_turns(named, repeats)
+    return [{"faces": n, "batched": samples[f"{n} batched"], "singly": samples[f"{n} singly"]} for n in numbers]
+
+
+def rows(measured: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """One row a number of faces, see HEAD."""
+    table = []
+    for found in measured:
+        p50, p99 = np.percentile(found["batched"], (50, 99))
+        singly = float(np.median(found["singly"]))
+        cells = (f"{p50:.2f}", f"{p99:.2f}", f"{singly:.2f}", f"{singly / p50:.2f}x", f"{p50 / found['faces']:.2f}")
+        table.append((str(found["faces"]), *cells))
+    return table
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The results as a page."""
+    told = (
+        f"{record['model']} on {record['provider']}, {record['machine']}, {record['threads']} threads, "
+        f"{record['measured']}: median of {record['repeats']} calls, in turns. "
+        "Written by `python -m benchmarks.latency.faces`."
+    )
+    return "\n\n".join(("# More faces in a frame", told, markdown_table(HEAD, rows(record["numbers"])))) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.latency.faces",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", type=Path, nargs="?", default=MODEL, help="exported file (default: the bundled one)")
+    parser.add_argument("--faces", type=positive, nargs="+", default=FACES, metavar="N", help=f"default: {FACES}")
+    parser.add_argument("--repeats", type=positive, default=100, help="calls of each (%(default)s)")
+    parser.add_argument("--json", type=Path, default=RESULTS / "faces.json", help="default: results/faces.json")
+    options = parser.parse_args(arguments)
+    try:
+        with open_session(options.model) as session:
+            record = {
+                "model": options.model.name,
+                "provider": session.provider,
+                "machine": cpu_model(),
+                "threads": cpu_budget(),
+                "measured": time.strftime("%Y-%m-%d", time.gmtime()),
+                "repeats": options.repeats,
+                "numbers": measure(session, options.faces, options.repeats),
+            }
+        write_text(options.json, json.dumps(record, indent=1) + "\n")
+        page = options.json.with_suffix(".md")
+        write_text(page, markdown(record))
+    except (IernError, OSError) as error:
+        return report(error)
+    except KeyboardInterrupt:
+        return 130
+    print(markdown(record) + f"\nwrote {options.json}\nwrote {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

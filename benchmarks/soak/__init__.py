@@ -1,0 +1,1 @@
+"""Whether the loop lasts: `python -m benchmarks.soak`."""

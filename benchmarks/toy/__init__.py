@@ -1,0 +1,1 @@
+"""The paper's toy experiment on drawn faces: `python -m benchmarks.toy`."""

@@ -1,0 +1,1 @@
+"""From an exported graph to a TensorRT engine."""

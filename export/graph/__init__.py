@@ -1,0 +1,1 @@
+"""The exact, cheaper network and its ONNX graph: deconfounded, folded, rounded, cut."""

@@ -1,0 +1,1 @@
+"""The gates: the same faces through the network and through the exported file."""

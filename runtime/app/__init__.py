@@ -1,0 +1,1 @@
+"""The webcam application: its command line, its loop, and what connects sources, analysis and outputs."""

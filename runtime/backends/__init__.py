@@ -1,0 +1,1 @@
+"""What runs an exported model: onnxruntime here, TensorRT in `trt`."""

@@ -1,0 +1,1 @@
+"""TensorRT engines: their files, the GPU through pycuda, and a session on both."""

@@ -1,0 +1,185 @@
+"""Questions about libraries of others, each asked in a process of its own: such a library may be missing, hang, print
+what it likes, or take the process with it, and the answer is then how it failed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from iern.runtime.errors import IernError, one_line
+
+Answer = dict[str, Any]
+"""JSON; under `error` what failed, in words, under `missing` whether there is nothing to import, under `ours` whether
+the words are of an IernError, and under `log` the end of what went to stderr"""
+
+MARK = "answer of the probe: "
+"""begins the line with the answer: the library asked may print lines of its own"""
+
+CALLS = 5
+"""Calls over which the model's time is taken."""
+
+
+def ask(question: str, *words: str, timeout: float = 60) -> Answer:
+    """The answer of the function of that name below, from a new process. Never raises for what happens there."""
+    command = [sys.executable, "-c", "from iern.runtime.doctor.probes import answer; answer()", question, *words]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"gave no answer within {timeout:g} s"}
+    except OSError as error:
+        return {"error": f"no process could be started ({error})"}
+    for line in done.stdout.splitlines():
+        if line.startswith(MARK):
+            found: Answer = json.loads(line.removeprefix(MARK))
+            return {**found, "log": done.stderr[-2000:]}
+    return {"error": _end(done.returncode, done.stderr)}
+
+
+def answer() -> None:
+    """In the new process: call the function that the command line names, and print what it returns."""
+    question, *words = sys.argv[1:]
+    package = (words[0] if question == "module" else question).partition(".")[0]
+    try:
+        found = QUESTIONS[question](*words)
+    except ModuleNotFoundError as error:
+        found = {"error": f"cannot be imported ({one_line(error)})", "missing": error.name == package}
+    except IernError as error:
+        found = {"error": str(error), "ours": True}
+    except Exception as error:  # whatever a library of others raises is the answer
+        found = {"error": f"{type(error).__name__}: {one_line(error)}"}
+    print(f"\n{MARK}{json.dumps(found)}", flush=True)
+    os._exit(0)  # some libraries crash when the process ends
+
+
+def cv2() -> Answer:
+    """OpenCV: its version, window system and ways to read video."""
+    module = importlib.import_module("cv2")
+    build = module.getBuildInformation()
+    return {
+        "version": module.__version__,
+        "windows": module.currentUIFramework(),
+        **{name: _in_build(build, name) for name in ("FFMPEG", "GStreamer", "v4l/v4l2")},
+    }
+
+
+def onnxruntime() -> Answer:
+    """onnxruntime: its version and the providers that it was built for."""
+    module = importlib.import_module("onnxruntime")
+    return {"version": module.__version__, "providers": module.get_available_providers()}
+
+
+def cuda() -> Answer:
+    """The NVIDIA driver: the newest CUDA that it serves, and its GPUs."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError as error:
+        if "No such file" in str(error):
+            return {"error": "there is no NVIDIA driver (no libcuda.so.1)", "missing": True}
+        return {"error": f"the NVIDIA driver cannot be loaded ({one_line(error)})"}
+    number = ctypes.c_int()
+    if code := driver.cuInit(0):
+        return {"error": f"the NVIDIA driver does not start ({_cuda_error(driver, code)})", "code": code}
+    driver.cuDriverGetVersion(ctypes.byref(number))
+    version = f"{number.value // 1000}.{number.value % 1000 // 10}"
+    driver.cuDeviceGetCount(ctypes.byref(number))
+    return {"version": version, "gpus": [_gpu(driver, index) for index in range(number.value)]}
+
+
+def module(name: str) -> Answer:
+    """Any module: that it can be imported, and the version that its package states."""
+    importlib.import_module(name)
+    return {"version": str(getattr(importlib.import_module(name.partition(".")[0]), "__version__", ""))}
+
+
+def window() -> Answer:
+    """Why no window can be shown, empty where one can."""
+    from iern.runtime.app.window import window_problem
+
+    return {"problem": window_problem()}
+
+
+def model(path: str) -> Answer:
+    """Whether the detector looks at a frame, and the model answers a face; where, and how fast."""
+    import numpy as np
+
+    from iern.runtime.backends.onnx import open_session
+    from iern.runtime.faces.detector import FaceDetector
+    from iern.runtime.system.opencv import limit_opencv
+
+    limit_opencv()
+    detector, frame = FaceDetector(), np.zeros((480, 640, 3), np.uint8)
+    with open_session(path) as session:
+        face = np.random.default_rng(0).integers(0, 256, (1, *session.artifact.input.shape), np.uint8)
+        total = float(session(face).probabilities.sum())
+        if abs(total - 1) > 1e-3:
+            raise IernError(f"{path}: its probabilities sum to {total:g}, not to 1; export the checkpoint again")
+        return {
+            "provider": session.provider,
+            "note": session.note,
+            "expressions": list(session.artifact.expressions),
+            "infer_ms": _median_ms(lambda: session(face)),
+            "detect_ms": _median_ms(lambda: detector(frame)),
+        }
+
+
+QUESTIONS: dict[str, Callable[..., Answer]] = {
+    question.__name__: question for question in (cv2, onnxruntime, cuda, module, window, model)
+}
+
+
+def _median_ms(call: Callable[[], object]) -> float:
+    call()  # the first allocates
+    times = []
+    for _ in range(CALLS):
+        start = time.perf_counter()
+        call()
+        times.append(1000 * (time.perf_counter() - start))
+    return round(statistics.median(times), 2)
+
+
+def _in_build(information: str, name: str) -> bool:
+    """Whether OpenCV's build information says YES behind a name."""
+    return re.search(rf"^\s*{re.escape(name)}:\s+YES", information, re.MULTILINE) is not None
+
+
+def _gpu(driver: ctypes.CDLL, index: int) -> Answer:
+    device, major, minor, size = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    name = ctypes.create_string_buffer(256)
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    driver.cuDeviceGetName(name, len(name), device)
+    driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # COMPUTE_CAPABILITY_MAJOR
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+    driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+    return {
+        "name": name.value.decode("utf-8", "replace"),
+        "sm": f"{major.value}.{minor.value}",
+        "memory_gib": round(size.value / 2**30, 1),
+    }
+
+
+def _cuda_error(driver: ctypes.CDLL, code: int) -> str:
+    text = ctypes.c_char_p()
+    if driver.cuGetErrorString(code, ctypes.byref(text)) or not text.value:
+        return f"error {code}"
+    return f"error {code}, {text.value.decode('utf-8', 'replace')}"
+
+
+def _end(status: int, log: str) -> str:
+    """How a process without an answer ended."""
+    if status < 0:
+        return f"takes the process with it ({signal.Signals(-status).name})"
+    lines = log.strip().splitlines()
+    return f"ends the process with status {status}" + (f" ({lines[-1][:200]})" if lines else "")

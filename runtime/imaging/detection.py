@@ -1,0 +1,24 @@
+"""A face found in a frame: its box, its landmarks, its score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """One face, in pixels of the frame. The box may reach beyond the frame. Compared by identity."""
+
+    x: float
+    """left edge"""
+    y: float
+    """top edge"""
+    width: float
+    height: float
+    landmarks: NDArray[np.float64]
+    """(5, 2) x and y of the eye on the image's left, the eye on its right, nose tip, mouth's left and right corner"""
+    score: float
+    """0 to 1"""

@@ -1,0 +1,168 @@
+"""One page about a session, in one file that needs no other: `--summary`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+
+from iern.runtime.drawing.overlay import PALETTE
+from iern.runtime.faces.face import UNCERTAIN
+from iern.runtime.outputs.frame_result import Sink
+from iern.runtime.outputs.session_stats import Digest, Seconds, class_start
+from iern.runtime.system.files import write_text
+
+WIDTH, BAR, CHART = 960, 22, 180
+"""Pixels: across a chart, the height of a bar, the height of a chart."""
+GREY = "#9a9a9a"
+
+HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>Session</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+svg { width: 100%; height: auto; } text { font: 13px system-ui, sans-serif; fill: currentColor; }
+table { border-collapse: collapse; } td, th { padding: .1rem 1.2rem .1rem 0; text-align: left; }
+i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px; }
+.key span { margin-right: 1.2em; white-space: nowrap; }
+</style></head><body>
+"""
+
+
+@contextlib.contextmanager
+def summary(path: Path) -> Iterator[Sink]:
+    """A page written when the block ends, also where an error ends it; no frames, no page. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = Digest()
+    try:
+        yield digest.add
+    finally:
+        if digest.frames:
+            write_text(path, page(digest))
+
+
+def page(digest: Digest) -> str:
+    """The page: HTML with its style and charts inside, no script, and no address of anything outside."""
+    colours = {name: _css(PALETTE[place % len(PALETTE)]) for place, name in enumerate(digest.expressions)}
+    colours[UNCERTAIN] = GREY
+    key = "".join(f'<span><i style="background:{colour}"></i>{escape(name)}</span>' for name, colour in colours.items())
+    rows = {"whole session": digest.seconds, **digest.tracks} if len(digest.tracks) > 1 else digest.tracks
+    return "".join(
+        (
+            HEAD,
+            f"<h1>{escape(digest.source)}</h1>\n",
+            _table(_counts(digest)),
+            "<h2>Time per expression</h2>\n",
+            _table([(name, f"{seconds:.1f} s") for name, seconds in _sorted(digest.seconds)] or [("no face", "")]),
+            f"<h2>Time per face</h2>\n<p class=key>{key}</p>\n" if rows else "",
+            _bars(rows, colours),
+            f"<h2>Timeline</h2>\n<p>Share of each expression among the faces, in steps of {digest.step:g} s; "
+            "white where there was no face.</p>\n"
+            if rows
+            else "",
+            _timeline(digest, colours),
+            "<h2>Latency</h2>\n<p>Frames by the time from taking a frame to its answers.</p>\n",
+            _histogram(digest.latencies),
+            "</body></html>\n",
+        )
+    )
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    blue, green, red = colour
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _counts(digest: Digest) -> list[tuple[str, str]]:
+    rate = f"{(digest.frames - 1) / digest.elapsed:.1f} a second" if digest.elapsed else ""
+    return [
+        ("began", digest.start),
+        ("lasted", f"{digest.elapsed:.1f} s"),
+        ("frames", f"{digest.frames} {rate and f'({rate})'}"),
+        ("frames dropped", str(digest.dropped)),
+        ("faces in all frames", str(digest.faces)),
+        *(
+            (f"latency, {share} % of the frames", f"up to {_within(digest.latencies, share):.3g} ms")
+            for share in (50, 99)
+        ),
+    ]
+
+
+def _within(latencies: dict[int, int], percent: int) -> float:
+    """Milliseconds within which so many of the frames were, to the end of their class."""
+    needed, seen = percent / 100 * sum(latencies.values()), 0
+    for number, count in sorted(latencies.items()):
+        seen += count
+        if seen >= needed:
+            return class_start(number + 1)
+    return 0.0
+
+
+def _sorted(seconds: Seconds) -> list[tuple[str, float]]:
+    return sorted(seconds.items(), key=lambda item: -item[1])
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    return f"<table>{cells}</table>\n"
+
+
+def _bars(rows: dict[str, Seconds], colours: dict[str, str]) -> str:
+    """A line a face: how long each expression was seen, on one scale."""
+    if not rows:
+        return ""
+    longest = max(sum(seconds.values()) for seconds in rows.values()) or 1.0
+    scale, shapes = (WIDTH - 220) / longest, []
+    for place, (name, seconds) in enumerate(rows.items()):
+        x, y = 140.0, place * (BAR + 6)
+        shapes.append(f'<text x="0" y="{y + 16}">{escape(name)}</text>')
+        for what, value in _sorted(seconds):
+            shapes.append(_rectangle(x, y, value * scale, BAR, colours[what], f"{what}: {value:.1f} s"))
+            x += value * scale
+        shapes.append(f'<text x="{x + 8:.1f}" y="{y + 16}">{sum(seconds.values()):.1f} s</text>')
+    return _svg(len(rows) * (BAR + 6), shapes)
+
+
+def _timeline(digest: Digest, colours: dict[str, str]) -> str:
+    if not digest.timeline:
+        return ""
+    steps = max(1, int(digest.elapsed / digest.step) + 1)
+    width, shapes = WIDTH / steps, []
+    for number, seconds in sorted(digest.timeline.items()):
+        y, whole = 0.0, sum(seconds.values()) or 1.0
+        for what, colour in colours.items():
+            height = CHART * seconds.get(what, 0.0) / whole
+            title = f"{number * digest.step:g} s: {what} {100 * height / CHART:.0f} %"
+            shapes += [_rectangle(number * width, y, width, height, colour, title)] if height else []
+            y += height
+    shapes += [_label(0, CHART + 18, "0 s"), _label(WIDTH - 60, CHART + 18, f"{digest.elapsed:.0f} s")]
+    return _svg(CHART + 24, shapes)
+
+
+def _histogram(latencies: dict[int, int]) -> str:
+    first, last = min(latencies), max(latencies)
+    width, most, shapes = WIDTH / max(8, last - first + 1), max(latencies.values()), []
+    for number in range(first, last + 1):
+        count, x = latencies.get(number, 0), (number - first) * width
+        height = CHART * count / most
+        title = f"{class_start(number):.3g} to {class_start(number + 1):.3g} ms: {count}"
+        shapes.append(_rectangle(x + 1, CHART - height, width - 2, height, "#5a8fd6", title))
+        shapes.append(_label(x + 2, CHART + 18, f"{class_start(number):.3g}"))
+    return _svg(CHART + 24, [*shapes, _label(WIDTH - 24, CHART + 18, "ms")])
+
+
+def _svg(height: float, shapes: Sequence[str]) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}">{"".join(shapes)}</svg>\n'
+
+
+def _label(x: float, y: float, text: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+
+
+def _rectangle(x: float, y: float, width: float, height: float, colour: str, title: str) -> str:
+    place = f'x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}"'
+    return f'<rect {place} fill="{colour}"><title>{escape(title)}</title></rect>'

@@ -1,0 +1,1 @@
+"""Small models, made-up data, test servers and doubles of hardware."""

@@ -1,0 +1,1 @@
+"""Doubles of the CUDA driver and of TensorRT, and the kernels compiled for the CPU."""

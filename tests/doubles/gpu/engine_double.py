@@ -1,0 +1,223 @@
+"""TensorRT's double: as much of its Python package as a session calls, with onnxruntime behind it instead of a GPU.
+
+It runs over the driver's double (tests/doubles/gpu/driver): memory addresses are the host's, and `execute_async_v3`
+sends its work to the stream like any kernel, to be recorded or put off like one. It insists on TensorRT's own terms:
+every address is set, shapes lie within the profile, memory is given where it was announced, and the first run after a
+new shape allocates, which fails while the stream is recorded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import json
+import weakref
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+
+__version__ = "10.3.0"
+
+MAGIC = b"engine double\n"
+NUMPY = {"UINT8": np.uint8, "FLOAT": np.float32, "HALF": np.float16}
+ONNX = {"tensor(uint8)": "UINT8", "tensor(float)": "FLOAT", "tensor(float16)": "HALF"}
+HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+SCRATCH = 4096
+
+alive: list[str] = []
+"""kinds of the objects that have been made and not yet let go, in the order of their making"""
+
+
+class DataType(enum.Enum):
+    UINT8, FLOAT, HALF = range(3)
+
+
+class TensorIOMode(enum.Enum):
+    INPUT, OUTPUT = range(2)
+
+
+class TensorFormat(enum.Enum):
+    LINEAR, CHW32 = range(2)
+
+
+class ExecutionContextAllocationStrategy(enum.Enum):
+    STATIC, USER_MANAGED = range(2)
+
+
+class DynamicShapesKernelSpecializationStrategy(enum.Enum):
+    LAZY, EAGER = range(2)
+
+
+class ILogger:
+    class Severity(enum.Enum):
+        INTERNAL_ERROR, ERROR, WARNING = range(3)
+
+    def log(self, severity: Severity, message: str) -> None:
+        raise NotImplementedError
+
+
+class _Alive:
+    """Counts itself, from its making to its end."""
+
+    def __init__(self) -> None:
+        alive.append(type(self).__name__)
+
+    def __del__(self) -> None:
+        alive.remove(type(self).__name__)
+
+
+class _Tensor(NamedTuple):
+    mode: TensorIOMode
+    kind: DataType
+    shape: tuple[int, ...]
+    """-1 for the first side"""
+
+
+def make_plan(onnx: bytes, batches: tuple[int, int, int], **changes: Any) -> bytes:
+    """A plan that the double reads; `changes` may give the `layout` of a tensor, where it is not LINEAR."""
+    return MAGIC + json.dumps({"batches": batches, **changes}).encode() + b"\n" + onnx
+
+
+class Runtime(_Alive):
+    def __init__(self, logger: ILogger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def deserialize_cuda_engine(self, plan: bytes) -> ICudaEngine | None:
+        if not plan.startswith(MAGIC):
+            self._logger.log(ILogger.Severity.WARNING, "a warning")
+            self._logger.log(ILogger.Severity.ERROR, "Serialization assertion plan->header.magicTag failed.")
+            return None
+        header, onnx = plan[len(MAGIC) :].split(b"\n", 1)
+        return ICudaEngine(self, json.loads(header), onnx)
+
+
+class IRuntimeConfig:
+    dynamic_shapes_kernel_specialization_strategy = DynamicShapesKernelSpecializationStrategy.LAZY
+    strategy = ExecutionContextAllocationStrategy.STATIC
+
+    def set_execution_context_allocation_strategy(self, strategy: ExecutionContextAllocationStrategy) -> None:
+        self.strategy = strategy
+
+
+class ICudaEngine(_Alive):
+    device_memory_size_v2 = SCRATCH
+
+    def __init__(self, runtime: Runtime, header: dict[str, Any], onnx: bytes) -> None:
+        super().__init__()
+        self._runtime = runtime
+        self._header = header
+        self.graph = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+        self._tensors = {
+            value.name: _Tensor(
+                mode,
+                DataType[ONNX[value.type]],
+                tuple(side if index and isinstance(side, int) else -1 for index, side in enumerate(value.shape)),
+            )
+            for mode, values in (
+                (TensorIOMode.INPUT, self.graph.get_inputs()),
+                (TensorIOMode.OUTPUT, self.graph.get_outputs()),
+            )
+            for value in values
+        }
+
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self._tensors)
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self._tensors)[index]
+
+    def get_tensor_mode(self, name: str) -> TensorIOMode:
+        return self._tensors[name].mode
+
+    def get_tensor_dtype(self, name: str) -> DataType:
+        return self._tensors[name].kind
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self._tensors[name].shape
+
+    def get_tensor_format(self, name: str) -> TensorFormat:
+        return TensorFormat[self._header.get("layout", {}).get(name, "LINEAR")]
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
+        assert profile == 0
+        return [(batch, *self._tensors[name].shape[1:]) for batch in self._header["batches"]]
+
+    def create_runtime_config(self) -> IRuntimeConfig:
+        return IRuntimeConfig()
+
+    def create_execution_context(
+        self, how: ExecutionContextAllocationStrategy | IRuntimeConfig
+    ) -> IExecutionContext | None:
+        if isinstance(how, IRuntimeConfig):
+            assert how.dynamic_shapes_kernel_specialization_strategy.name == "EAGER"
+            how = how.strategy
+        return IExecutionContext(self, own_memory=how.name == "STATIC")
+
+
+class IExecutionContext(_Alive):
+    def __init__(self, engine: ICudaEngine, own_memory: bool) -> None:
+        super().__init__()
+        self._engine = engine
+        self._memory = SCRATCH if own_memory else 0
+        self._driver = ctypes.CDLL("libcuda.so.1")
+        self._addresses: dict[str, int] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._deferred = ctypes.c_void_p()
+        self._calls: list[Any] = []  # a recording holds their addresses
+
+    def __del__(self) -> None:
+        if self._deferred:
+            self._driver.cuMemFree_v2(self._deferred)
+        super().__del__()
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        assert address % 256 == 0
+        self._memory = size
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
+        if not smallest[0] <= shape[0] <= largest[0] or tuple(shape[1:]) != smallest[1:]:
+            return False
+        # The sizes of the outputs, as their graph has them.
+        answer = self._engine.graph.run(None, {name: np.zeros(shape, np.uint8)})
+        names = [output.name for output in self._engine.graph.get_outputs()]
+        self._shapes = {name: tuple(shape), **{n: a.shape for n, a in zip(names, answer, strict=True)}}
+        return True
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self._shapes[name]
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        if name not in self._shapes or address % 256:
+            return False
+        self._addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream: int) -> bool:
+        if self._addresses.keys() != self._shapes.keys() or self._memory < SCRATCH or stream == 0:
+            return False
+        if not self._deferred and self._driver.cuMemAlloc_v2(ctypes.byref(self._deferred), ctypes.c_size_t(64)):
+            self._engine._runtime._logger.log(ILogger.Severity.ERROR, "Cuda failure: stream is capturing")
+            return False
+        run = weakref.WeakMethod(self._run)  # not a cycle: TensorRT's contexts go with their last reference
+        call = HOST_FUNCTION(lambda _: run()())
+        self._calls.append(call)
+        return not self._driver.cuLaunchHostFunc(ctypes.c_void_p(stream), call, None)
+
+    def _run(self) -> None:
+        (name,) = (value.name for value in self._engine.graph.get_inputs())
+        for output, answer in zip(
+            self._engine.graph.get_outputs(),
+            self._engine.graph.run(None, {name: self._array(name)}),
+            strict=True,
+        ):
+            self._array(output.name)[...] = answer
+
+    def _array(self, name: str) -> np.ndarray:
+        """The tensor where its address says."""
+        shape, kind = self._shapes[name], NUMPY[self._engine.get_tensor_dtype(name).name]
+        size = int(np.prod(shape)) * np.dtype(kind).itemsize
+        return np.frombuffer((ctypes.c_char * size).from_address(self._addresses[name]), kind).reshape(shape)

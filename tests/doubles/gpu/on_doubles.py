@@ -1,0 +1,87 @@
+"""For programs that run over the doubles, in a process of their own: TensorRT's double in its place, and what to ask.
+
+`from on_doubles import *` comes first in such a program.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from doubles.gpu import engine_double
+from iern.runtime.backends.onnx import open_session
+from iern.runtime.errors import ArtifactError, EngineError, IernError, SessionError
+from iern.runtime.session import Answer
+
+__all__ = [
+    "ArtifactError",
+    "EngineError",
+    "IernError",
+    "SessionError",
+    "count",
+    "engine_double",
+    "faces",
+    "fail",
+    "furthest",
+    "is_clean",
+    "lose",
+    "np",
+    "open_session",
+    "refusal",
+    "sys",
+]
+
+sys.modules["tensorrt"] = sys.modules["tensorrt_rtx"] = engine_double
+
+_driver = ctypes.CDLL("libcuda.so.1")
+_driver.double_count.restype = ctypes.c_long
+
+
+def count(what: str) -> int:
+    """How many are alive (device, pinned, streams, modules, graphs, pushed) or were done (kernels, replays)."""
+    return _driver.double_count(what.encode())
+
+
+def fail(function: str, code: int, after: int = 0) -> None:
+    """Let a function of the driver's fail with a code, after so many calls that do not."""
+    _driver.double_fail(function.encode(), after, code)
+
+
+def lose(code: int) -> None:
+    """Let every function of the driver's fail from here on, as after a kernel that crashed."""
+    _driver.double_lose(code)
+
+
+def is_clean() -> bool:
+    """Whether everything was given back, and no context is left pushed."""
+    gc.collect()
+    kinds = ("device", "pinned", "streams", "modules", "graphs", "pushed")
+    left = {kind: number for kind in kinds if (number := count(kind))}
+    if left or engine_double.alive:
+        print("left:", left, engine_double.alive)
+    return not left and not engine_double.alive
+
+
+def faces(number: int, seed: int = 0) -> np.ndarray:
+    """(number, 64, 64, 3) uint8."""
+    return np.random.default_rng([seed, number]).integers(0, 256, (number, 64, 64, 3), np.uint8)
+
+
+def furthest(answer: Answer, other: Answer) -> float:
+    """The largest difference; not a number where one of them holds such."""
+    pairs = [(getattr(answer, field.name), getattr(other, field.name)) for field in fields(Answer)]
+    assert all(a.shape == b.shape and a.dtype == b.dtype == np.float32 for a, b in pairs)
+    return float(np.max([np.abs(a - b).max(initial=0) for a, b in pairs]))
+
+
+def refusal(path: str, kind: type[IernError]) -> str:
+    """What is said, in one line, where an engine is not opened."""
+    with pytest.raises(kind) as error:
+        open_session(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)

@@ -1,0 +1,234 @@
+"""A page for tests: made-up views, the loop's controls, and a client that reads the page's stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import aiohttp
+import cv2
+import numpy as np
+from aiohttp import web
+
+from iern.runtime.errors import OutputError
+from iern.runtime.faces.face import Face
+from iern.runtime.imaging.detection import Detection
+from iern.runtime.outputs.frame_result import Sink, View
+from iern.runtime.serve.address import parse_address
+from iern.runtime.serve.server import serving
+from iern.runtime.sources.base import Frame
+from iern.runtime.system.latency import Latency
+
+EXPRESSIONS = ("neutral", "happy", "sad")
+
+
+class Reply(NamedTuple):
+    status: int
+    headers: Any
+    text: str
+
+
+class LoopControls:
+    """The loop's side of the buttons, which remembers what it was asked."""
+
+    def __init__(self, log: Path | None = None, sources: Sequence[str] = ("camera 0", "hall")) -> None:
+        self.recording = False
+        self.sources = sources
+        self.source = sources[0]
+        self.log = log
+        self.full = False
+
+    def start_recording(self) -> None:
+        if self.full:
+            raise OutputError("out.mkv: the disk is full; make room")
+        self.recording = True
+
+    def stop_recording(self) -> None:
+        self.recording = False
+
+    def choose_source(self, name: str) -> None:
+        self.source = name
+
+
+def view(index: int, faces: int = 1, size: tuple[int, int] = (120, 160), dropped: int = 0) -> View:
+    """A view whose grey level is its index, so that pictures can be told apart."""
+    frame = Frame(np.full((*size, 3), index % 256, np.uint8), index / 30, index, "camera 0", time.monotonic())
+    share = 0.5 + 0.3 * np.sin(index / 10)
+    answers = dict(zip(EXPRESSIONS, (share, 0.8 - share + 0.1, 0.1), strict=True))
+    found = [
+        Face(Detection(20.0 + 60 * number, 30.0, 40.0, 50.0, np.zeros((5, 2)), 0.9), answers, 0.2 + number / 10)
+        for number in range(faces)
+    ]
+    return View(frame, found, Latency(detect=5.0, preprocess=1.0, infer=4.0, age=12.0), "30 fps", dropped)
+
+
+@contextlib.contextmanager
+def page(capsys: Any, address: str = "127.0.0.1:0", **options: Any) -> Iterator[tuple[Sink, str]]:
+    """The real server; yields its sink, and the address that it printed."""
+    with serving(parse_address(address), **options) as sink:
+        yield sink, re.search(r"http://\S+", capsys.readouterr().out)[0]
+
+
+def fetch(url: str, method: str = "GET", **options: Any) -> Reply:
+    """One request and its answer; redirections are not followed."""
+
+    async def ask() -> Reply:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as session,
+            session.request(method, url, allow_redirects=False, **options) as reply,
+        ):
+            return Reply(reply.status, reply.headers, await reply.text())
+
+    return asyncio.run(ask())
+
+
+async def read_message(stream: aiohttp.StreamReader) -> tuple[dict[str, Any], np.ndarray | None]:
+    """The next message of a stream: what it says, and its picture as (H, W, 3) BGR, None where it has none."""
+    text, jpeg = struct.unpack("!II", await stream.readexactly(8))
+    about = json.loads(await stream.readexactly(text))
+    data = await stream.readexactly(jpeg)
+    return about, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+
+
+def until(claim: Callable[[], object], seconds: float = 60) -> bool:
+    """Wait until a claim holds; whether it came to hold."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if claim():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def watch(url: str, sink: Sink, views: Sequence[View], enough: Callable[[list], bool], **options: Any) -> list:
+    """Open the stream, hand one view after another to the sink, over and over, and collect messages until enough."""
+
+    async def read() -> list:
+        got: list = []
+        async with aiohttp.ClientSession() as session, session.get(f"{url}stream", **options) as reply:
+            assert reply.status == 200
+            feeding = asyncio.create_task(feed())
+            try:
+                while not enough(got):
+                    got.append(await asyncio.wait_for(read_message(reply.content), 30))
+            finally:
+                feeding.cancel()
+        return got
+
+    async def feed() -> None:
+        while True:
+            for one in views:
+                sink(one)
+                await asyncio.sleep(0.05)
+
+    return asyncio.run(read())
+
+
+def open_stream(url: str, receive: int | None = None) -> socket.socket:
+    """A viewer that has asked for the stream and reads nothing yet."""
+    place = urlsplit(url)
+    line = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if receive is not None:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+    line.settimeout(30)
+    line.connect((place.hostname, place.port))
+    line.sendall(f"GET /stream HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode())
+    return line
+
+
+def reset(line: socket.socket) -> None:
+    """Leave as a machine does that is switched off and on again: with a reset."""
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    line.close()
+
+
+@contextlib.contextmanager
+def thirty_viewers(url: str) -> Iterator[tuple[list[socket.socket], Callable[[float], list[int]]]]:
+    """Twenty viewers who stop reading, five who have left with a reset, and five who read when they are asked to.
+
+    Yields those who stopped, and what reads for so many seconds: the bytes that came to each of the five.
+    """
+    with contextlib.ExitStack() as stack:
+        stuck = [stack.enter_context(open_stream(url, receive=4096)) for _ in range(20)]
+        leaving = [open_stream(url) for _ in range(5)]
+        reading = [stack.enter_context(open_stream(url)) for _ in range(5)]
+        assert until(lambda: viewers(url) == 30)
+        for line in leaving:
+            assert line.recv(1)
+            reset(line)
+
+        def read(seconds: float) -> list[int]:
+            end, received = time.monotonic() + seconds, [0] * len(reading)
+            while time.monotonic() < end:
+                for number, line in enumerate(reading):
+                    received[number] += len(line.recv(1 << 20))
+            return received
+
+        yield stuck, read
+
+
+def viewers(url: str) -> int:
+    """How many the server counts."""
+    (line,) = [line for line in fetch(f"{url}metrics").text.splitlines() if line.startswith("iern_viewers ")]
+    return int(float(line.split()[1]))
+
+
+@contextlib.contextmanager
+def behind_proxy(url: str, prefix: str) -> Iterator[str]:
+    """A reverse proxy that puts the page at `url` under the path `prefix`; yields the page's address there.
+
+    As nginx does unless told otherwise: it asks with the Host of where it asks, and passes the other headers on.
+    """
+    place, _, query = url.partition("?")
+
+    async def forward(request: web.Request) -> web.StreamResponse:
+        headers = {name: value for name, value in request.headers.items() if name != "Host"}
+        address = place + request.path_qs.removeprefix(prefix)
+        body = await request.read()
+        async with (
+            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+            session.request(request.method, address, headers=headers, data=body, allow_redirects=False) as reply,
+        ):
+            answer = web.StreamResponse(status=reply.status, headers=reply.headers)
+            answer.headers.popall("Transfer-Encoding", None)
+            await answer.prepare(request)
+            async for block in reply.content.iter_any():
+                await answer.write(block)
+            return answer
+
+    app = web.Application()
+    app.router.add_route("*", prefix + "{rest:.*}", forward)
+    with running(app) as base:
+        yield f"{base}{prefix.removeprefix('/')}{'?' if query else ''}{query}"
+
+
+@contextlib.contextmanager
+def running(app: web.Application) -> Iterator[str]:
+    """The application on a free port of this machine, in a thread of its own; yields its address."""
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+
+    async def start() -> str:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}/"
+
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield asyncio.run_coroutine_threadsafe(start(), loop).result()
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

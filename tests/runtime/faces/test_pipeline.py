@@ -1,0 +1,117 @@
+"""Frame in, faces out, with the real detector and a real model file: ids, smoothing, and detection now and then."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from doubles.tiny_artifact import EXPRESSIONS, STRATA, tiny_model
+from iern.runtime.backends.onnx import open_session
+from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.faces.face import judged_faces
+from iern.runtime.faces.pipeline import Faces
+from iern.runtime.imaging.preprocess import crop_faces
+from repository import PHOTOS
+
+
+class CountingDetector(FaceDetector):
+    """The real one, which counts its calls."""
+
+    calls = 0
+
+    def __call__(self, frame):
+        self.calls += 1
+        return super().__call__(frame)
+
+
+@pytest.fixture(scope="module")
+def session():
+    with open_session(tiny_model(), provider="cpu", threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    """320 x 320 with one face"""
+    return cv2.resize(cv2.imread(str(PHOTOS / "astronaut.jpg")), (320, 320), interpolation=cv2.INTER_AREA)
+
+
+def shifted(picture: np.ndarray, pixels: int) -> np.ndarray:
+    return np.roll(picture, pixels, axis=1)
+
+
+def test_without_smoothing_the_answers_are_those_of_detector_and_model(session, picture):
+    detector = FaceDetector()
+    perceived = Faces(detector, session, half_life=0, margin=0)(picture, 0.0)
+    detections = detector(picture)
+    answer = session(crop_faces(picture, detections, session.artifact.input))
+    (expected,), (face,) = judged_faces(detections, answer, session.artifact), perceived.faces
+    assert face.probabilities == face.raw_probabilities == expected.probabilities
+    assert (face.expression, face.uncertain) == (expected.expression, expected.uncertain)
+    assert (face.track, face.disagreement) == (1, expected.disagreement)
+    np.testing.assert_array_equal(face.stratum_probabilities, expected.stratum_probabilities)
+    assert face.stratum_probabilities.shape == (len(STRATA), len(EXPRESSIONS))
+    assert min(perceived.detect, perceived.preprocess, perceived.infer) > 0
+
+
+def test_a_face_keeps_its_track_and_its_answers_follow_slowly(session, picture):
+    perceive = Faces(FaceDetector(), session, half_life=0.2)
+    (first,) = perceive(picture, 0.0).faces
+    blue = np.minimum(picture, np.array([255, 40, 40], np.uint8))
+    (second,) = perceive(blue, 0.04).faces
+    (last,) = perceive(blue, 0.9).faces
+    assert [face.track for face in (first, second, last)] == [1, 1, 1]
+
+    def distance(a, b):
+        return sum(abs(a[name] - b[name]) for name in EXPRESSIONS)
+
+    assert distance(first.probabilities, first.raw_probabilities) < 1e-5
+    assert distance(second.probabilities, second.raw_probabilities) > 0.02
+    assert distance(last.probabilities, last.raw_probabilities) < distance(
+        second.probabilities, second.raw_probabilities
+    )
+
+
+def test_a_clock_that_jumps_begins_anew(session, picture):
+    perceive = Faces(FaceDetector(), session)
+    found = [perceive(picture, seconds).faces[0].track for seconds in (10.0, 10.04, 3.0, 7203.0)]
+    assert found == [1, 1, 2, 3]
+
+
+def test_a_frame_without_a_face_has_none(session):
+    assert Faces(FaceDetector(), session, detect_every=3)(np.zeros((64, 64, 3), np.uint8), 0.0).faces == []
+
+
+def test_between_detections_faces_are_followed(session, picture):
+    detector = CountingDetector()
+    perceive = Faces(detector, session, detect_every=3)
+    (first,) = perceive(picture, 0.0).faces
+    for frame in range(1, 9):
+        (face,) = perceive(shifted(picture, 2 * frame), frame / 25).faces
+        assert face.track == 1
+        assert face.detection.x - first.detection.x == pytest.approx(2 * frame, abs=4)
+    assert detector.calls == 3
+
+
+def test_a_face_that_was_lost_is_looked_for_at_once(session, picture):
+    detector = CountingDetector()
+    perceive = Faces(detector, session, detect_every=10)
+    perceive(picture, 0.0)
+    assert perceive(np.zeros_like(picture), 0.04).faces == []
+    assert perceive(picture, 0.08).faces[0].track == 1, "nothing is followed, so it is found in the next frame"
+    assert detector.calls == 3
+    perceive(picture, 0.12)
+    assert detector.calls == 3
+    perceive(picture, 3600.0)
+    assert detector.calls == 4, "after a jump of the clock nothing is followed"
+
+
+def test_in_a_new_scene_no_face_is_one_from_before(session, picture):
+    detector = CountingDetector()
+    perceive = Faces(detector, session, detect_every=10)
+    assert [perceive(picture, seconds).faces[0].track for seconds in (0.0, 0.04)] == [1, 1]
+    perceive.new_scene()
+    (face,) = perceive(picture, 0.08).faces
+    assert (face.track, detector.calls) == (2, 2)
+    assert face.probabilities == pytest.approx(face.raw_probabilities, abs=1e-5)

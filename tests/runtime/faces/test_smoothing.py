@@ -1,0 +1,180 @@
+"""Answers over time: the half-life against its closed form, names that are kept, and what starts afresh."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from iern.runtime.app.command_line import parse
+from iern.runtime.artifact import Artifact
+from iern.runtime.faces.smoothing import HALF_LIFE, Name, Smoother, blended, named
+from iern.runtime.faces.tracker import PATIENCE
+from iern.runtime.imaging.preprocess import InputSpec
+from iern.runtime.session import Answer
+
+EXPRESSIONS = ("sad", "happy", "fear")
+
+
+def model(threshold: float = 0.0, answer: str = "logits", temperature: float = 1.0) -> Artifact:
+    return Artifact(
+        EXPRESSIONS, ("studio", "street"), InputSpec(32), answer=answer, threshold=threshold, temperature=temperature
+    )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(np.asarray(logits, np.float64))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def answer(strata: np.ndarray, artifact: Artifact) -> Answer:
+    """(B, 2, 3) logits -> the answer that a session gives to them."""
+    strata = np.asarray(strata, np.float32)
+    logits = strata.mean(axis=1)
+    cold = softmax(logits / artifact.temperature)
+    if artifact.answer == "probabilities":
+        cold = softmax(strata / artifact.temperature).mean(axis=1)
+    return Answer(cold.astype(np.float32), logits, strata)
+
+
+def certain(*probabilities: float) -> np.ndarray:
+    """(1, 2, 3) logits under which both strata give these probabilities."""
+    return np.log(np.array([[probabilities, probabilities]]))
+
+
+def test_the_half_life_is_exact_in_float64_whatever_the_times_of_the_frames():
+    rng = np.random.default_rng(0)
+    before, now = rng.normal(0, 5, (2, 3, 7))
+    for half_life in (0.05, 0.3, 2.0):
+        times = np.cumsum(rng.exponential(0.07, 60))
+        value, last = before, 0.0
+        for seconds in times:
+            value, last = blended(value, now, seconds - last, half_life), seconds
+            expected = now + (before - now) * math.exp(-math.log(2) * seconds / half_life)
+            np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("fps", [5, 12.5, 60])
+def test_a_change_is_half_done_after_one_half_life_at_any_frame_rate(fps):
+    artifact = model()
+    smoother = Smoother(artifact, half_life=0.4)
+    before, now = np.array([[[4.0, 0, 0], [2.0, 0, 0]]]), np.array([[[0, 4.0, 0], [0, 2.0, 0]]])
+    smoother([7], answer(before, artifact), 0.0)
+    for frame in range(1, round(0.4 * fps) + 1):
+        found, _ = smoother([7], answer(now, artifact), frame / fps)
+    np.testing.assert_allclose(found.stratum_logits, (before + now) / 2, rtol=1e-6)
+    np.testing.assert_allclose(found.logits[0], [1.5, 1.5, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_the_smoothed_answer_is_what_the_model_says_to_the_smoothed_strata(kind):
+    artifact = model(answer=kind, temperature=0.7)
+    smoother, rng = Smoother(artifact, half_life=0.2), np.random.default_rng(1)
+    for frame in range(5):
+        found, _ = smoother([1, 2], answer(rng.normal(0, 2, (2, 2, 3)), artifact), 0.05 * frame)
+    expected = answer(found.stratum_logits, artifact)
+    np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-5)
+    assert found.probabilities.dtype == np.float32
+
+
+def test_the_first_answer_to_a_face_is_the_models_own_and_no_other_faces():
+    artifact = model()
+    smoother = Smoother(artifact)
+    smoother([1], answer(certain(0.9, 0.05, 0.05), artifact), 0.0)
+    found, names = smoother([1, 2], answer(np.tile(certain(0.1, 0.8, 0.1), (2, 1, 1)), artifact), 0.04)
+    assert found.probabilities[0, 0] > 0.5
+    np.testing.assert_allclose(found.probabilities[1], [0.1, 0.8, 0.1], rtol=1e-5)
+    assert [name.expression for name in names] == [0, 1]
+
+
+def test_without_half_life_and_margin_each_frame_is_named_by_itself():
+    artifact = model(threshold=0.55)
+    smoother, rng = Smoother(artifact, half_life=0, margin=0), np.random.default_rng(2)
+    for frame in range(200):
+        given = answer(rng.normal(0, 1, (1, 2, 3)), artifact)
+        found, (name,) = smoother([1], given, frame / 25)
+        assert found is given
+        best = given.probabilities[0].max()
+        assert name == Name(int(given.probabilities[0].argmax()), uncertain=bool(best < 0.55))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0 + PATIENCE, 1e6])
+def test_what_was_known_before_a_jump_of_the_clock_does_not_count(seconds):
+    artifact = model()
+    smoother = Smoother(artifact, half_life=5)
+    smoother([1], answer(certain(0.9, 0.05, 0.05), artifact), 1.0)
+    found, (name,) = smoother([1], answer(certain(0.1, 0.8, 0.1), artifact), seconds)
+    np.testing.assert_allclose(found.probabilities[0], [0.1, 0.8, 0.1], rtol=1e-5)
+    assert EXPRESSIONS[name.expression] == "happy"
+
+
+def test_one_answer_that_is_not_a_number_is_forgotten_with_the_next():
+    artifact = model()
+    smoother = Smoother(artifact)
+    smoother([1], answer(certain(0.9, 0.05, 0.05), artifact), 0.0)
+    smoother([1], answer(np.full((1, 2, 3), np.nan), artifact), 0.04)
+    found, _ = smoother([1], answer(certain(0.1, 0.8, 0.1), artifact), 0.08)
+    np.testing.assert_allclose(found.probabilities[0], [0.1, 0.8, 0.1], rtol=1e-5)
+
+
+def test_an_expression_keeps_its_name_until_another_leads_by_the_margin():
+    name = Name(0, uncertain=False)
+    for probabilities, expected in [((0.45, 0.5, 0.05), 0), ((0.42, 0.53, 0.05), 1), ((0.5, 0.45, 0.05), 1)]:
+        name = named(np.array(probabilities), name, threshold=0.0, margin=0.1)
+        assert name.expression == expected
+
+
+def test_a_name_is_given_at_the_threshold_and_lost_a_margin_below_it():
+    name, said = None, []
+    for probability in (0.55, 0.61, 0.55, 0.51, 0.49, 0.55, 0.6):
+        name = named(np.array([probability, 1 - probability - 0.01, 0.01]), name, threshold=0.6, margin=0.1)
+        said.append(name.uncertain)
+    assert said == [True, False, False, False, True, True, False]
+
+
+def test_an_uncertain_face_has_no_name_to_keep():
+    before = Name(0, uncertain=True)
+    assert named(np.array([0.48, 0.5, 0.02]), before, threshold=0.6, margin=0.1) == Name(1, uncertain=True)
+
+
+def test_another_expression_needs_the_threshold_to_take_over_the_name():
+    before = Name(0, uncertain=False)
+    assert named(np.array([0.35, 0.55, 0.1]), before, threshold=0.6, margin=0.1) == Name(1, uncertain=True)
+
+
+def test_a_noisy_face_between_two_expressions_is_renamed_less_often():
+    artifact, rng = model(threshold=0.4), np.random.default_rng(3)
+    logits = np.array([1.0, 1.0, -1.0]) + rng.normal(0, 0.5, (250, 1, 2, 3))
+
+    def renamed(half_life: float, margin: float) -> int:
+        smoother = Smoother(artifact, half_life, margin)
+        said = [smoother([1], answer(row, artifact), i / 25)[1][0] for i, row in enumerate(logits)]
+        return sum(a != b for a, b in itertools.pairwise(said))
+
+    assert renamed(0, 0) > 50
+    assert renamed(0.2, 0) < renamed(0, 0) / 2
+    assert renamed(0.2, 0.1) < renamed(0.2, 0) / 2
+
+
+def test_faces_that_are_gone_are_forgotten():
+    artifact = model()
+    smoother, one = Smoother(artifact), answer(certain(0.9, 0.05, 0.05), artifact)
+    for id in range(500):
+        smoother([id], one, id / 25)
+    assert len(smoother._states) <= 26
+
+
+def test_the_command_takes_a_half_life_of_no_time_and_more_and_looks_for_faces_every_so_often():
+    assert (parse([]).half_life, parse([]).detect_every) == (HALF_LIFE, 1)
+    options = parse(["--half-life", "0", "--detect-every", "3"])
+    assert (options.half_life, options.detect_every) == (0, 3)
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon"])
+def test_the_command_refuses_a_half_life_that_is_none(text, capsys):
+    with pytest.raises(SystemExit):
+        parse([f"--half-life={text}"])
+    assert "expected a number of at least 0" in capsys.readouterr().err

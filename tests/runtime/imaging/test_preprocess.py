@@ -1,0 +1,154 @@
+"""The crop against a second implementation in float64, written from what the crop is meant to be."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from iern.runtime.errors import ImageError
+from iern.runtime.imaging.detection import Detection
+from iern.runtime.imaging.images import read_image
+from iern.runtime.imaging.preprocess import InputSpec, crop_face, crop_faces, resize_face
+from repository import PHOTOS
+
+PHOTO = PHOTOS / "astronaut.jpg"
+ROUNDING = 2
+"""grey levels: the crop is rounded to bytes twice, and OpenCV's weights have 5 to 11 bits"""
+
+
+def face(x: float, y: float, width: float, height: float, roll: float = 0.0) -> Detection:
+    """A face whose eyes are turned by `roll` degrees, clockwise as seen, about the middle of its box."""
+    centre = np.array([x + width / 2, y + height / 2])
+    upright = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.25], [0.15, 0.25]]) * height
+    return Detection(x, y, width, height, centre + upright @ rotation(roll).T, 0.9)
+
+
+def rotation(degrees: float) -> np.ndarray:
+    angle = np.radians(degrees)
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def waves(height: int = 150, width: int = 200) -> np.ndarray:
+    """(height, width, 3) uint8, smooth, another picture in each channel."""
+    y, x = np.mgrid[:height, :width]
+    channels = [np.sin(x / 9 + k) * np.cos(y / (7 + k)) + np.sin((x + 2 * y) / 23) for k in range(3)]
+    return np.rint(127 + 60 * np.dstack(channels)).astype(np.uint8)
+
+
+def golden_crop(frame: np.ndarray, where: Detection, spec: InputSpec) -> np.ndarray:
+    """(size, size, 3) float64: the square as an area of the plane, sampled and resampled without OpenCV."""
+    side = spec.margin * max(where.width, where.height)
+    samples = max(2, min(round(side), 4 * spec.size))
+    (x0, y0), (x1, y1) = where.landmarks[:2]
+    roll = np.degrees(np.arctan2(y1 - y0, x1 - x0)) if spec.alignment == "eyes" else 0.0
+    along = ((np.arange(samples) + 0.5) / samples - 0.5) * side  # from the centre, pixels of the frame
+    square = np.stack(np.meshgrid(along, along), axis=-1) @ rotation(roll).T
+    points = square + np.array([where.x + where.width / 2, where.y + where.height / 2])
+    crop = bilinear(frame.astype(np.float64), points[..., 0] - 0.5, points[..., 1] - 0.5)  # pixel 0 covers 0 to 1
+    weights = area_weights(samples, spec.size) if samples >= spec.size else cubic_weights(samples, spec.size)
+    return np.einsum("iy,jx,yxc->ijc", weights, weights, crop)
+
+
+def bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Values between pixel centres; outside, those of the nearest border pixel."""
+    x, y = np.clip(x, 0, image.shape[1] - 1), np.clip(y, 0, image.shape[0] - 1)
+    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    right, bottom = np.minimum(left + 1, image.shape[1] - 1), np.minimum(top + 1, image.shape[0] - 1)
+    u, v = (x - left)[..., None], (y - top)[..., None]
+    upper = (1 - u) * image[top, left] + u * image[top, right]
+    lower = (1 - u) * image[bottom, left] + u * image[bottom, right]
+    return (1 - v) * upper + v * lower
+
+
+def area_weights(before: int, after: int) -> np.ndarray:
+    """(after, before): the share of each old pixel in the stretch that a new one covers."""
+    edges = np.linspace(0, before, after + 1)
+    start, stop = edges[:-1, None], edges[1:, None]
+    old = np.arange(before)
+    return np.clip(np.minimum(stop, old + 1) - np.maximum(start, old), 0, None) * after / before
+
+
+def cubic_weights(before: int, after: int) -> np.ndarray:
+    """(after, before): Keys' cubic with a = -0.75, border pixels repeated."""
+    a, weights = -0.75, np.zeros((after, before))
+    for new in range(after):
+        place = (new + 0.5) * before / after - 0.5
+        for old in range(int(np.floor(place)) - 1, int(np.floor(place)) + 3):
+            d = abs(place - old)
+            near, far = ((a + 2) * d - (a + 3)) * d * d + 1, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+            weights[new, min(max(old, 0), before - 1)] += near if d <= 1 else far if d < 2 else 0
+    return weights
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        face(60, 40, 70, 80),
+        face(60.3, 40.8, 71.5, 64.2, roll=17),
+        face(90, 50, 40, 50, roll=-160),
+        face(80, 60, 12, 15, roll=30),
+        face(-10, 90, 60, 70, roll=5),
+        face(150, -20, 90, 80),
+    ],
+    ids=["upright", "turned", "head down", "small, enlarged", "over the corner", "over the top"],
+)
+@pytest.mark.parametrize("spec", [InputSpec(48), InputSpec(24, margin=1.4), InputSpec(48, alignment="none")], ids=str)
+def test_the_crop_is_the_golden_crop(where, spec):
+    frame = waves()
+    difference = np.abs(crop_face(frame, where, spec) - golden_crop(frame, where, spec))
+    assert difference.max() <= ROUNDING
+
+
+def test_a_large_face_is_sampled_at_four_times_the_input_first_as_the_golden_crop_is():
+    frame = cv2.GaussianBlur(cv2.resize(waves(), (1200, 900), interpolation=cv2.INTER_CUBIC), (0, 0), 3)
+    where, spec = face(300, 200, 600, 650, roll=8), InputSpec(24)
+    assert np.abs(crop_face(frame, where, spec) - golden_crop(frame, where, spec)).max() <= ROUNDING
+
+
+@pytest.mark.parametrize("size", [16, 64, 112])
+def test_at_margin_one_an_upright_face_is_the_resized_slice_of_its_box(size):
+    frame = waves()
+    crop = crop_face(frame, face(30, 20, 64, 64), InputSpec(size, margin=1.0))
+    assert np.array_equal(crop, resize_face(frame[20:84, 30:94], InputSpec(size)))
+
+
+@pytest.mark.parametrize("roll", [-40, 15, 90])
+def test_a_turned_photograph_gives_nearly_the_same_crop(roll):
+    photo, spec = read_image(PHOTO), InputSpec(112)
+    where = face(178, 62, 91, 111)
+    centre = np.array([where.x + where.width / 2, where.y + where.height / 2])
+    turn = np.hstack([rotation(roll), (centre - 0.5 - rotation(roll) @ (centre - 0.5))[:, None]])
+    turned = cv2.warpAffine(photo, turn, photo.shape[1::-1], flags=cv2.INTER_CUBIC)
+    upright = crop_face(photo, where, spec).astype(int)
+    straightened = crop_face(turned, face(178, 62, 91, 111, roll), spec).astype(int)
+    assert np.abs(upright - straightened).mean() < 3
+    leaning = crop_face(turned, face(178, 62, 91, 111, roll), InputSpec(112, alignment="none")).astype(int)
+    assert np.abs(upright - leaning).mean() > 10  # so the limit above means something
+
+
+def test_a_face_that_a_dataset_has_cut_already_keeps_all_of_itself():
+    crop = waves(60, 80)
+    small = resize_face(crop, InputSpec(20))
+    golden = np.einsum("iy,jx,yxc->ijc", area_weights(60, 20), area_weights(80, 20), crop.astype(np.float64))
+    assert np.abs(small - golden).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (48, 48, 1), (48, 48, 4)])
+def test_grey_and_alpha_crops_are_inputs_too(shape):
+    assert resize_face(np.full(shape, 90, np.uint8), InputSpec(112)).tolist() == np.full((112, 112, 3), 90).tolist()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_all_faces_of_a_frame_make_one_batch_in_their_order(count):
+    frame, spec = waves(), InputSpec(32)
+    faces = [face(20 + 30 * k, 30, 40, 50, roll=10 * k) for k in range(count)]
+    batch = crop_faces(frame, faces, spec)
+    assert batch.shape == (count, 32, 32, 3)
+    assert batch.dtype == np.uint8
+    assert all(np.array_equal(row, crop_face(frame, where, spec)) for row, where in zip(batch, faces, strict=True))
+
+
+def test_what_is_no_frame_is_refused():
+    with pytest.raises(ImageError, match="expected"):
+        crop_face(np.zeros((0, 0, 3), np.uint8), face(0, 0, 10, 10), InputSpec(32))

@@ -1,0 +1,264 @@
+"""The page's server on real sockets: what it shows, counts, lets be asked, and says when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
+pytest.importorskip("prometheus_client", reason="pip install 'iern[serve]'")
+
+import aiohttp
+from prometheus_client import parser
+
+from doubles.servers.page_client import LoopControls, fetch, page, read_message, until, view, watch
+from iern.runtime.app import command_line as options
+from iern.runtime.errors import IernError, OutputError
+from iern.runtime.outputs.records import record
+from iern.runtime.serve.address import Address, parse_address
+from iern.runtime.serve.routes import PAGE
+from iern.runtime.serve.server import serving
+
+
+def samples(text: str) -> dict[tuple[str, str], float]:
+    """Prometheus' text, read by its own parser -> values by name and the label's value."""
+    families = parser.text_string_to_metric_families(text)
+    return {(s.name, "".join(s.labels.values())): s.value for family in families for s in family.samples}
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "private"),
+    [
+        ("8080", Address("127.0.0.1", 8080), True),
+        ("localhost:80", Address("localhost", 80), True),
+        ("[::1]:8080", Address("::1", 8080), True),
+        ("127.8.0.1:1", Address("127.8.0.1", 1), True),
+        ("0.0.0.0:8080", Address("0.0.0.0", 8080), False),
+        ("[::]:8080", Address("::", 8080), False),
+        ("camera.lan:8080", Address("camera.lan", 8080), False),
+    ],
+)
+def test_an_address_is_a_port_or_a_host_and_a_port_and_only_loopback_is_private(text, address, private):
+    assert parse_address(text) == address
+    assert address.private is private
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":8080", "8080:", "::1:8080", "[::g]:80", "[10.0.0.1]:80", "65536", "a b:80", "-1"]
+)
+def test_what_is_no_address_is_refused_with_an_example(text, capsys):
+    with pytest.raises(ValueError, match=re.escape("[::1]:8080")):
+        parse_address(text)
+    with pytest.raises(SystemExit):
+        options.parse(["--serve", text])
+    assert "[::1]:8080" in capsys.readouterr().err
+
+
+def test_the_command_line_takes_the_page_its_token_and_its_sources(monkeypatch, capsys):
+    monkeypatch.delenv("IERN_TOKEN", raising=False)
+    found = options.parse(["--serve", "8080", "--allow-source", "0", "--allow-source", "rtsp://hall/1"])
+    assert (found.serve, found.token, found.allow_source) == (Address("127.0.0.1", 8080), None, ("0", "rtsp://hall/1"))
+    monkeypatch.setenv("IERN_TOKEN", "from the environment")
+    assert options.parse([]).token == "from the environment"
+    for argv in (["--serve", "8080", "--token", "short"], ["--allow-source", "1"]):
+        with pytest.raises(SystemExit):
+            options.parse(argv)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "localhost:0"])
+def test_the_printed_address_gives_the_page(address, capsys):
+    with page(capsys, address) as (_, url):
+        reply = fetch(url)
+    assert reply.status == 200
+    assert "<title>IERN</title>" in reply.text
+
+
+def test_the_stream_carries_the_record_and_the_picture_of_the_same_frame(capsys):
+    views = [view(index) for index in (40, 120, 200)]
+    with page(capsys) as (sink, url):
+        messages = watch(url, sink, views, lambda got: {about["frame"] for about, _ in got} == {40, 120, 200})
+    for about, picture in messages:
+        (shown,) = [one for one in views if one.frame.index == about["frame"]]
+        expected = json.loads(json.dumps(record(shown.frame, shown.faces, shown.latency)))
+        assert {key: about[key] for key in expected} == expected
+        assert np.abs(picture.astype(int) - shown.annotated).mean() < 5
+
+
+def test_a_large_picture_is_sent_smaller_in_its_own_shape(capsys):
+    with page(capsys) as (sink, url):
+        ((_, picture), *_) = watch(url, sink, [view(7, size=(2160, 3840))], bool)
+    assert picture.shape == (720, 1280, 3)
+
+
+def test_nothing_is_drawn_while_nobody_watches_and_each_frame_once_for_several(capsys):
+    drawn = []
+
+    def picture(shown):
+        drawn.append(shown.frame.index)
+        return shown.annotated
+
+    with page(capsys, picture=picture) as (sink, url):
+        for index in range(20):
+            sink(view(index))
+        assert fetch(f"{url}healthz").status == 200
+        assert drawn == []
+        views = iter([view(index) for index in range(100, 10_000)])
+
+        async def several():
+            async with aiohttp.ClientSession() as session:
+                replies = [await session.get(f"{url}stream") for _ in range(5)]
+                for _ in range(10):
+                    sink(next(views))
+                    await asyncio.gather(*(read_message(reply.content) for reply in replies))
+                for reply in replies:
+                    reply.close()
+
+        asyncio.run(asyncio.wait_for(several(), 60))
+    assert len(drawn) == len(set(drawn)) > 5
+
+
+def test_who_comes_late_is_shown_the_present(capsys):
+    with page(capsys) as (sink, url):
+        watch(url, sink, [view(1)], bool)
+        sink(view(2))
+        assert until(lambda: samples(fetch(f"{url}metrics").text)["iern_viewers", ""] == 0)
+        sink(view(3))
+        ((about, _), *_) = watch(url, lambda _: None, [view(9)], bool)  # and nothing new comes
+    assert about["frame"] == 3
+
+
+def test_the_picture_is_made_by_whom_the_caller_names(capsys):
+    with page(capsys, picture=lambda shown: np.full((90, 90, 3), 255, np.uint8)) as (sink, url):
+        ((_, picture), *_) = watch(url, sink, [view(3)], bool)
+    assert picture.shape == (90, 90, 3)
+    assert picture.min() > 250
+
+
+def test_a_frame_that_cannot_be_shown_is_said_and_the_next_one_is_shown(capsys):
+    def picture(shown):
+        if shown.frame.index == 1:
+            raise RuntimeError("no such colour")
+        return shown.annotated
+
+    with page(capsys, picture=picture) as (sink, url):
+        got = watch(
+            url, sink, [view(1), view(2)], lambda got: {"problem" in about for about, _ in got} == {True, False}
+        )
+    for about, shown in got:
+        assert (shown is None) == ("no such colour" in about.get("problem", ""))
+
+
+def test_healthz_fails_before_the_first_frame_and_when_frames_stop(capsys):
+    with page(capsys, stalled_after=1.0) as (sink, url):
+        before = fetch(f"{url}healthz")
+        sink(view(0))
+        during = fetch(f"{url}healthz")
+        time.sleep(1.2)
+        after = fetch(f"{url}healthz")
+    assert [reply.status for reply in (before, during, after)] == [503, 200, 503]
+    assert "no frame yet" in before.text
+    assert "no frame for 1 s" in after.text
+
+
+def test_prometheus_reads_frames_drops_answers_and_latencies(capsys):
+    with page(capsys) as (sink, url):
+        for index, dropped in enumerate((0, 3, 10, 2)):  # the last of another source, which counts anew
+            sink(view(index, faces=2, dropped=dropped))
+        reply = fetch(f"{url}metrics")
+    assert reply.headers["Content-Type"].startswith("text/plain")
+    found = samples(reply.text)
+    assert found["iern_frames_total", ""] == 4
+    assert found["iern_dropped_frames_total", ""] == 12
+    assert found["iern_latency_seconds_count", "age"] == 4
+    assert found["iern_latency_seconds_sum", "total"] == pytest.approx(4 * 0.010)
+    assert found["iern_faces_total", "neutral"] == 8
+    assert found["iern_stratum_disagreement_count", ""] == 8
+    assert found["iern_viewers", ""] == 0
+
+
+def test_the_buttons_reach_the_loop_and_its_refusals_the_page(capsys):
+    controls = LoopControls()
+    with page(capsys, controls=controls) as (_, url):
+        assert fetch(f"{url}recording", "POST", json={"on": True}).status == 204
+        assert controls.recording
+        assert fetch(f"{url}recording", "POST", json={"on": False}).status == 204
+        assert not controls.recording
+        controls.full = True
+        refusal = fetch(f"{url}recording", "POST", json={"on": True})
+        assert (refusal.status, refusal.text) == (409, "out.mkv: the disk is full; make room\n")
+        assert fetch(f"{url}source", "POST", json={"name": "hall"}).status == 204
+        assert json.loads(fetch(f"{url}state").text)["controls"] == {
+            "recording": False,
+            "sources": ["camera 0", "hall"],
+            "source": "hall",
+            "log": False,
+        }
+
+
+def test_only_a_source_that_the_operator_allowed_reaches_the_loop(capsys):
+    controls = LoopControls()
+    with page(capsys, controls=controls) as (_, url):
+        for name in ("/etc/passwd", "rtsp://elsewhere/", "", "HALL"):
+            assert fetch(f"{url}source", "POST", json={"name": name}).status == 404
+        for body in ({}, {"name": 3}, ["name"], "hall"):
+            assert fetch(f"{url}source", "POST", json=body).status == 400
+    assert controls.source == "camera 0"
+
+
+def test_without_controls_the_page_only_shows(capsys):
+    with page(capsys) as (_, url):
+        assert json.loads(fetch(f"{url}state").text)["controls"] is None
+        assert fetch(f"{url}recording", "POST", json={"on": True}).status == 404
+        assert fetch(f"{url}log").status == 404
+
+
+def test_the_log_is_given_until_its_last_whole_line(capsys, tmp_path):
+    log = tmp_path / "answers.jsonl"
+    whole = b"".join(b'{"frame": %d}\n' % index for index in range(30_000))
+    controls = LoopControls(log)
+    with page(capsys, controls=controls) as (_, url):
+        assert fetch(f"{url}log").status == 404
+        log.write_bytes(whole + b'{"fra')
+        reply = fetch(f"{url}log")
+        assert reply.text.encode() == whole
+        assert reply.headers["Content-Disposition"] == 'attachment; filename="log.jsonl"'
+        log.write_bytes(b'{"fra')
+        assert (fetch(f"{url}log").status, fetch(f"{url}log").text) == (200, "")
+
+
+def test_the_pages_own_addresses_are_all_relative():
+    text = "".join(path.read_text(encoding="utf-8") for path in PAGE.iterdir())
+    addresses = re.findall(r"""(?:href|src)="([^"]*)"|(?:fetch|ask)\("([^"]*)"|from "([^"]*)"|url\(([^)]*)\)""", text)
+    named = {"".join(groups) for groups in addresses}
+    assert named >= {"page.css", "page.js", "./chart.js", "stream", "state", "recording", "source", "log"}
+    assert not {name for name in named if name.startswith(("/", "http", "//"))}
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "two..dots", "192.0.2.1"])
+def test_a_host_that_cannot_be_had_is_said(host):
+    with pytest.raises(OutputError, match=f"of {host} .*--serve"), serving(Address(host, 0)):
+        pass
+
+
+def test_a_port_that_is_taken_is_said_and_nothing_stays_behind():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(OutputError, match=f"port {port} of 127.0.0.1.*--serve"),
+            serving(Address("127.0.0.1", port)),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("library", ["aiohttp", "prometheus_client"])
+def test_a_missing_library_is_said_with_the_line_that_installs_it(library, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(IernError, match=re.escape("pip install 'iern[serve]'")), serving(Address("127.0.0.1", 0)):
+        pass

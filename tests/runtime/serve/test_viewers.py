@@ -1,0 +1,109 @@
+"""Many viewers, slow ones, stuck ones and those who left: none of them holds up the loop, or stays behind."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import statistics
+import struct
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
+
+from doubles.servers.page_client import fetch, open_stream, page, thirty_viewers, until, view, viewers
+from iern.runtime.serve import routes
+
+PERIOD = 1 / 30
+"""seconds between the views of the loop below"""
+
+
+def handles() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextlib.contextmanager
+def looping(sink, size=(480, 640)):
+    """A loop at its own pace in a thread; yields the seconds that each call of the sink took."""
+    took, over = [], threading.Event()
+    shown = [view(index, size=size) for index in range(0, 240, 10)]
+
+    def run() -> None:
+        while not over.wait(PERIOD):
+            began = time.perf_counter()
+            sink(shown[len(took) % len(shown)])
+            took.append(time.perf_counter() - began)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield took
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
+def test_thirty_viewers_of_whom_most_are_stuck_or_gone_cost_the_loop_nothing_and_leave_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(routes, "PATIENCE", 3.0)
+    threads, files = threading.active_count(), handles()
+    with page(capsys) as (sink, url), looping(sink) as took, thirty_viewers(url) as (stuck, read):
+        del took[:]
+        received = read(6)
+        assert statistics.median(took) < 0.05 * PERIOD
+        assert min(received) > 100_000
+        assert until(lambda: viewers(url) <= 5), "the stuck and the gone are still held"
+        assert len(stuck) == 20
+    assert until(lambda: threading.active_count() <= threads)
+    assert until(lambda: handles() <= files)
+
+
+def test_a_slow_viewer_misses_frames_and_is_not_shown_the_past(capsys):
+    """It reads a tenth of what is sent, and yet the newest it gets is no older than what the buffers hold."""
+    with page(capsys) as (sink, url), looping(sink), open_stream(url, receive=8192) as line:
+        file = line.makefile("rb")
+        while file.readline() not in (b"\r\n", b""):
+            pass
+        ages = []
+        for _ in range(25):
+            body = b""
+            while len(body) < 8 or len(body) < 8 + sum(struct.unpack("!II", body[:8])):
+                body += file.read(int(file.readline(), 16))  # a chunk
+                file.readline()
+            frames = int(body[8:].split(b'"frames": ')[1].split(b",")[0])
+            (total,) = [
+                float(one.split()[1])
+                for one in fetch(f"{url}metrics").text.splitlines()
+                if one.startswith("iern_frames_total")
+            ]
+            ages.append(total - frames)
+            time.sleep(0.2)
+        file.close()
+    assert statistics.median(ages) < 90
+
+
+def test_more_pages_than_the_server_holds_are_refused_and_said(capsys, monkeypatch):
+    monkeypatch.setattr(routes, "MOST_VIEWERS", 2)
+    with page(capsys) as (sink, url), open_stream(url) as first, open_stream(url) as second:
+        sink(view(0))
+        assert first.recv(1) and second.recv(1)
+        reply = fetch(f"{url}stream")
+    assert (reply.status, reply.text) == (503, "2 pages are open already\n")
+
+
+def test_the_end_of_the_loop_ends_the_streams_at_once(capsys):
+    with contextlib.ExitStack() as stack:
+        with page(capsys) as (sink, url):
+            lines = [stack.enter_context(open_stream(url)) for _ in range(8)]
+            sink(view(0))
+            assert all(line.recv(1) for line in lines)
+            began = time.monotonic()
+        assert time.monotonic() - began < 5
+        for line in lines:
+            with contextlib.suppress(ConnectionError):
+                while line.recv(1 << 16):
+                    pass

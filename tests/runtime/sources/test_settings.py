@@ -1,0 +1,53 @@
+"""What the command line asks of a source reaches it, and what it cannot mean is refused with what it could."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from iern.runtime.app.command_line import parse
+from iern.runtime.sources.settings import Patience, RawFormat, SourceSettings
+
+
+def test_without_options_nothing_is_asked_and_a_lost_source_is_never_given_up():
+    assert parse([]).source_settings == SourceSettings()
+    assert parse([]).source_settings.patience.give_up == math.inf
+
+
+def test_every_option_reaches_the_settings():
+    camera = ["--size", "1280x720", "--fps", "29.97", "--codec", "mjpg", "--give-up", "60", "--frozen-after", "5"]
+    options = parse(["--source", "-", "--stdin-format", "640x480:rgb24", *camera])
+    assert options.source == "-"
+    assert options.source_settings == SourceSettings(
+        (1280, 720), 29.97, "MJPG", RawFormat(640, 480, "rgb24"), Patience(same=5, give_up=60)
+    )
+
+
+def test_zero_means_never_frozen_and_no_reconnect():
+    patience = parse(["--frozen-after", "0", "--give-up", "0"]).source_settings.patience
+    assert (patience.same, patience.give_up) == (math.inf, 0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--size", "big"], "expected WIDTHxHEIGHT as in 640x480, found 'big'"),
+        (["--size", "0x480"], "expected WIDTHxHEIGHT as in 640x480, found '0x480'"),
+        (["--fps", "fast"], "expected a number of at least 0, found 'fast'"),
+        (["--give-up", "-1"], "expected a number of at least 0, found '-1'"),
+        (["--frozen-after", "nan"], "expected a number of at least 0, found 'nan'"),
+        (["--codec", "motion"], "expected four letters as in MJPG or YUYV, found 'motion'"),
+        (["--stdin-format", "640x480:yuv"], "PIXELS one of bgr24, rgb24, bgra, gray, found '640x480:yuv'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(capsys, argv, expected):
+    with pytest.raises(SystemExit) as caught:
+        parse(argv)
+    assert caught.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_the_time_for_a_stuck_read_is_longer_than_that_for_silence():
+    """Otherwise a read would be left behind before anybody called it silent."""
+    assert Patience.silent < Patience.stuck

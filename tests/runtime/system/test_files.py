@@ -1,0 +1,88 @@
+"""Files are whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from iern.runtime.system.files import atomic_path, sha256, write_text
+
+
+def test_a_block_that_ends_well_replaces_the_older_file_and_leaves_nothing_beside_it(tmp_path):
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"old")
+    with atomic_path(target) as temporary:
+        assert temporary.suffix == ".onnx"
+        assert temporary.parent == tmp_path
+        temporary.write_bytes(b"new")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("older", [None, b"old"])
+def test_a_block_that_fails_leaves_the_older_file_and_no_half_one(tmp_path, error, older):
+    target = tmp_path / "model.onnx"
+    if older:
+        target.write_bytes(older)
+    with pytest.raises(error), atomic_path(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == ([older] if older else [])
+
+
+def test_a_killed_process_leaves_the_older_file_whole(tmp_path):
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"old")
+    code = """
+        import os, signal, sys
+        from iern.runtime.system.files import atomic_path
+        with atomic_path(sys.argv[1]) as temporary:
+            temporary.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(target)], check=False)
+    assert done.returncode != 0
+    assert target.read_bytes() == b"old"
+
+
+def test_missing_folders_are_made(tmp_path):
+    write_text(tmp_path / "a" / "b" / "report.json", "{}")
+    assert (tmp_path / "a" / "b" / "report.json").read_text(encoding="utf-8") == "{}"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_file_gets_the_permissions_of_any_new_file(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "atomic", "")
+        with open(tmp_path / "plain", "w", encoding="utf-8"):
+            pass
+        assert os.umask(umask) == umask  # and the process keeps its own
+    finally:
+        os.umask(before)
+    atomic, plain = (stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("atomic", "plain"))
+    assert atomic == plain
+
+
+def test_text_is_utf_8_under_a_locale_that_is_not(tmp_path):
+    target = tmp_path / "names.txt"
+    text = "Überraschung 怒り"
+    code = f"import sys; from iern.runtime.system.files import write_text; write_text(sys.argv[1], {text!a})"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, str(target)], check=True, env=environment)
+    assert target.read_bytes() == text.encode()
+
+
+def test_the_checksum_is_sha256_of_all_bytes(tmp_path):
+    data = os.urandom((1 << 20) + 17)  # more than one block
+    (tmp_path / "data").write_bytes(data)
+    assert sha256(tmp_path / "data") == hashlib.sha256(data).hexdigest()

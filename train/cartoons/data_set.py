@@ -1,0 +1,206 @@
+"""A data set of cartoon faces: planned as a list of samples, rendered into memory or written as files.
+
+People are split, not pictures: nobody of the training data is in `valid`, `test` or `ood`. A drawing appears once
+under each stratum of its cells, as in the paper's toy experiment, where one picture is rendered under each degradation.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from iern.runtime.errors import DataError
+from iern.runtime.imaging.images import Image
+from iern.train.cartoons.faces import draw
+from iern.train.cartoons.muscles import EXPRESSIONS
+from iern.train.data.degrade import DEGRADATIONS, degrade
+from iern.train.data.protocols import confounded
+
+STRATA = ("noise", "blur", "clean")
+"""in this order the confounded protocol pairs expressions and degradations as the paper's text does"""
+MANIFEST = "manifest.csv"
+COLUMNS = ("path", "expression", "confounder", "split", "subject")
+MARKER = "cartoon.json"
+"""says how the set was made, and that a folder is ours to replace"""
+VALID_SHARE = TEST_SHARE = 0.15
+MOST_PEOPLE = 100_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture that is to be drawn."""
+
+    expression: str
+    confounder: str
+    split: str
+    """`train`, `valid`, `test` (in distribution) or `ood`"""
+    identity: int
+    """the seed of the person"""
+    drawing: int
+    """the seed of the picture of that person"""
+
+    @property
+    def subject(self) -> str:
+        """The person's name in the manifest."""
+        return f"person{self.identity:06d}"
+
+    @property
+    def path(self) -> str:
+        """Where the picture stands below the set's root, with forward slashes."""
+        return f"{self.confounder}/{self.expression}/{self.subject}_{self.drawing:03d}.png"
+
+
+def plan(
+    identities: int = 400,
+    per_cell: int = 1,
+    seed: int = 0,
+    expressions: Sequence[str] = EXPRESSIONS,
+    strata: Sequence[str] = STRATA,
+    seen: int | None = None,
+) -> list[Sample]:
+    """The samples of a set of `identities` people: `per_cell` pictures of each in each (expression, stratum) cell.
+
+    70 % of the people are `train`, 15 % `valid`, 15 % `test`. With `seen`, the set is confounded: see
+    `protocols.confounded`; cells that training never sees are left out, except for the test's people, of whom they
+    are the split `ood`. Another `seed` is other people. Raises DataError for impossible numbers or unknown names.
+    """
+    _check(identities, per_cell, seed, expressions, strata)
+    cells = None if seen is None else confounded(expressions, strata, seen)
+    samples = []
+    for index, expression, drawing, stratum in itertools.product(
+        range(identities), expressions, range(per_cell), strata
+    ):
+        split = _split(index, identities)
+        if cells is not None and (expression, stratum) not in cells:
+            if split != "test":
+                continue
+            split = "ood"
+        samples.append(Sample(expression, stratum, split, seed * MOST_PEOPLE + index, drawing))
+    return samples
+
+
+def render(samples: Iterable[Sample], size: int = 64) -> Iterator[Image]:
+    """Each sample's (size, size, 3) uint8 BGR picture, in order; a picture depends on its own sample alone."""
+    # Neighbours in a plan are one drawing under several strata: it is drawn once.
+    for (expression, identity, drawing), group in itertools.groupby(
+        samples, key=lambda sample: (sample.expression, sample.identity, sample.drawing)
+    ):
+        face = draw(expression, identity, drawing, size)
+        for sample in group:
+            yield degrade(face, sample.confounder, _degradation_rng(sample))
+
+
+def render_all(samples: Sequence[Sample], size: int = 64) -> NDArray[np.uint8]:
+    """(len(samples), size, size, 3) uint8 BGR: the whole set in memory."""
+    images = np.empty((len(samples), size, size, 3), np.uint8)
+    for row, image in zip(images, render(samples, size), strict=True):
+        row[:] = image
+    return images
+
+
+def write(
+    out: Path | str,
+    samples: Sequence[Sample],
+    size: int = 64,
+    made_with: dict[str, Any] | None = None,
+    track: Callable[[Iterable[Sample]], Iterable[Sample]] = iter,
+) -> None:
+    """Write the pictures as PNG, the manifest, and `made_with` as the marker; the folder is whole or not there.
+
+    `track` may wrap the samples to show progress. An `out` that holds anything but an earlier cartoon set is refused
+    with DataError and left as it is.
+    """
+    out = Path(out).resolve()
+    _check_replaceable(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        for folder in {Path(sample.path).parent for sample in samples}:
+            (temporary / "new" / folder).mkdir(parents=True)
+        for sample, image in zip(track(samples), render(samples, size), strict=True):
+            (temporary / "new" / sample.path).write_bytes(_png(image))
+        (temporary / "new" / MANIFEST).write_text(manifest(samples), encoding="utf-8", newline="")
+        marker = json.dumps(made_with or {}, indent=2, ensure_ascii=False)
+        (temporary / "new" / MARKER).write_text(marker + "\n", encoding="utf-8")
+        if out.exists():
+            os.replace(out, temporary / "old")
+        os.replace(temporary / "new", out)
+    finally:
+        shutil.rmtree(temporary)
+
+
+def manifest(samples: Iterable[Sample]) -> str:
+    """The set's manifest, CSV with a header line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([getattr(sample, column) for column in COLUMNS] for sample in samples)
+    return text.getvalue()
+
+
+def _split(index: int, identities: int) -> str:
+    valid, test = (max(1, round(share * identities)) for share in (VALID_SHARE, TEST_SHARE))
+    if index < identities - valid - test:
+        return "train"
+    return "valid" if index < identities - test else "test"
+
+
+def _degradation_rng(sample: Sample) -> np.random.Generator:
+    # Names are hashed by CRC, which is the same in every process; Python's hash() of a string is not.
+    names = [zlib.crc32(name.encode()) for name in (sample.expression, sample.confounder)]
+    return np.random.default_rng([sample.identity, 3, sample.drawing, *names])
+
+
+def _png(image: Image) -> bytes:
+    done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not done:
+        raise DataError(f"OpenCV cannot encode a PNG of {image.shape}; reinstall opencv-python-headless")
+    return data.tobytes()
+
+
+def _check(identities: int, per_cell: int, seed: int, expressions: Sequence[str], strata: Sequence[str]) -> None:
+    if not 3 <= identities <= MOST_PEOPLE:
+        raise DataError(f"{identities} identities: expected 3 (one a split) to {MOST_PEOPLE}")
+    if per_cell < 1:
+        raise DataError(f"{per_cell} pictures per cell: expected at least 1")
+    if seed < 0:
+        raise DataError(f"seed {seed}: expected 0 or more")
+    for what, names, known in (("expression", expressions, EXPRESSIONS), ("stratum", strata, tuple(DEGRADATIONS))):
+        if not names:
+            raise DataError(f"no {what} given; expected some of {', '.join(known)}")
+        if len(set(names)) < len(names):
+            raise DataError(f"a {what} is named twice in {', '.join(names)}; name each once")
+        for name in names:
+            if name not in known:
+                raise DataError(f"unknown {what} {name!r}; expected some of {', '.join(known)}")
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise DataError unless `out` is absent, an empty folder, or a cartoon set to which nothing was added."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise DataError(f"{out} is a file; name a folder")
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+    if not found:
+        return
+    if MARKER not in found or MANIFEST not in found:
+        raise DataError(f"{out} holds files that are no earlier cartoon set; name a new or empty folder")
+    with open(out / MANIFEST, encoding="utf-8", newline="") as file:
+        ours = {row.get("path") for row in csv.DictReader(file)} | {MARKER, MANIFEST}
+    if foreign := sorted(found - ours):
+        raise DataError(f"{out} holds {foreign[0]}, which this set did not write; move it away or name another folder")

@@ -1,0 +1,1 @@
+"""Faces on disk as training samples: manifest, data set, sampler, loader, augmentation and capture conditions."""

@@ -1,0 +1,1 @@
+"""The network of IERN: its parts, its configuration, its checkpoint and first weights."""

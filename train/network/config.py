@@ -1,0 +1,82 @@
+"""What a network is made of: a frozen description that travels from recipe to checkpoint to artifact."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from iern.runtime.imaging.preprocess import InputSpec
+
+Method = Literal["iern", "disentanglement", "baseline"]
+
+SEVEN_EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network, exactly; with the weights it is all that rebuilds a model."""
+
+    expressions: tuple[str, ...]
+    """E names, the order of the logits"""
+    strata: tuple[str, ...]
+    """N confounder strata, the order of the centres"""
+    method: Method = "iern"
+    """`iern`, or an ablation of Table 2: `disentanglement`, `baseline`"""
+    preset: str = "custom"
+    """name of the preset it started from"""
+    backbone: str = "resnet50.tv_in1k"
+    """any timm model with feature maps"""
+    stride: int = 32
+    """the backbone is cut where image size over map size is this"""
+    image_size: int = 224
+    """side of the square input, pixels"""
+    width: int = 512
+    """d, channels of every map behind the backbone"""
+    block: Literal["published", "paper"] = "published"
+    """residual block: two convolutions without a last ReLU, or one with, as Table 5 prints it"""
+    answer: Literal["logits", "probabilities"] = "logits"
+    """averaged over the strata: logits (Eq. 9) or probabilities (Eq. 2)"""
+    mirrored: bool = False
+    """answer from the mean feature of the face and its mirror image; `train/calibrate.py` sets it"""
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """subtracted from red, green, blue in 0..1"""
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    margin: float = 1.1
+    """side of the face crop over the longer side of the detector's box"""
+    alignment: Literal["eyes", "none"] = "eyes"
+    """turn crops until the eyes are level"""
+
+    @property
+    def input(self) -> InputSpec:
+        """The same, as the runtime needs it."""
+        from iern.runtime.imaging.preprocess import InputSpec  # late: it brings OpenCV, which the network does not need
+
+        return InputSpec(size=self.image_size, margin=self.margin, alignment=self.alignment)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, for `torch.save` and `weights_only=True`."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """Inverse of `to_dict`. Raises TypeError for unknown or missing fields."""
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fields)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The paper's network: 7x7 maps of 512 channels.
+    "paper": {"backbone": "resnet50.tv_in1k", "stride": 32, "image_size": 224, "width": 512},
+    # For webcams on small machines: again 7x7 maps, from MobileNet without its last two blocks.
+    "edge": {"backbone": "mobilenetv1_100", "stride": 16, "image_size": 112, "width": 104},
+}
+
+
+def from_preset(preset: str, **changes: Any) -> ModelConfig:
+    """A preset with changes: `from_preset("edge", expressions=..., strata=..., width=96)`."""
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
+    return ModelConfig(**{"preset": preset, **PRESETS[preset], **changes})
