@@ -24,12 +24,12 @@ SOURCES = {
     VOTED: "iern_edge_test.json",
     "Under FER2013's own labels": "iern_edge_test_own_labels.json",
 }
-"""heading -> the results below it"""
+"""Heading -> the results below it."""
 PROBES = "iern_edge_probes.json"
-"""what train/probe.py read from the checkpoint's features"""
+"""What train/probe.py read from the checkpoint's features."""
 START, END = "<!-- figures: python benchmarks/card.py -->", "<!-- end of the figures -->"
 FEW = 30
-"""faces; below that a recall is said as counts"""
+"""Faces; below that a recall is said as counts."""
 
 
 def tables(heading: str, figures: Figures) -> str:

@@ -38,7 +38,7 @@ class Compiler:
     version: str
     packages: tuple[str, ...]
     architectures: tuple[str, ...]
-    """sm_75 makes a cubin, compute_75 makes PTX"""
+    """sm_75 makes a cubin, compute_75 makes PTX."""
 
 
 # What CUDA 12.6 makes is for drivers of 12.6, which JetPack 6 has, and of every later CUDA. The GPUs that it does not

@@ -43,4 +43,4 @@ COMMANDS: dict[str, Callable[[Path], Command | None]] = {
     "strata_tail_cpu": cpu_command,
     "strata_tail_cuda": cuda_command,
 }
-"""library name as in `native` -> its command, given the file to write"""
+"""Library name as in `native` -> its command, given the file to write."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 BINARIES = Path(__file__).parent / "binaries"
 MANIFEST = "manifest.json"
-"""describes the others; build_binaries.py writes it"""
+"""Describes the others; build_binaries.py writes it."""
 REMEDY = "install iern again, or in the repository: python cpp_ext/build_binaries.py"
 
 
@@ -32,9 +32,9 @@ class Binary:
     name: str
     compiler: str
     version: str
-    """of the compiler"""
+    """Of the compiler."""
     architecture: str
-    """sm_87 for a cubin, compute_75 for PTX"""
+    """sm_87 for a cubin, compute_75 for PTX."""
     sha256: str
 
     @property
@@ -49,15 +49,15 @@ class Binary:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class BinaryManifest:
     """What the folder holds, and of which source."""
 
     source_sha256: str
-    """see `build_binaries.source_sha256`"""
+    """See `build_binaries.source_sha256`."""
     binaries: tuple[Binary, ...]
 
 
-def images(capability: str, folder: Path = BINARIES) -> Iterator[tuple[str, bytes]]:
+def binaries_for(capability: str, folder: Path = BINARIES) -> Iterator[tuple[str, bytes]]:
     """Name and content of the binaries to load, in order, on a GPU of a compute capability such as sm_87; each file is
     read when it is asked for. PTX ends in the zero byte that the driver looks for.
 
@@ -69,7 +69,7 @@ def images(capability: str, folder: Path = BINARIES) -> Iterator[tuple[str, byte
         yield binary.name, content if binary.is_cubin else content + b"\0"
 
 
-def in_order(capability: str, manifest: Manifest) -> list[Binary]:
+def in_order(capability: str, manifest: BinaryManifest) -> list[Binary]:
     """The binaries for a GPU: its cubin where there is one, then the PTX where the GPU is not too old for it."""
     if not re.fullmatch(r"sm_\d{2,3}", capability):
         raise ValueError(f"the compute capability is {capability!r}; write it as sm_87")
@@ -78,13 +78,13 @@ def in_order(capability: str, manifest: Manifest) -> list[Binary]:
     return cubins + ptx
 
 
-def read_manifest(folder: Path = BINARIES) -> Manifest:
+def read_manifest(folder: Path = BINARIES) -> BinaryManifest:
     """What the folder says that it holds. Raises BinariesError."""
     path = folder / MANIFEST
     try:
         values = json.loads(_read(path))
         binaries = tuple(Binary(name, **described) for name, described in values["files"].items())
-        return Manifest(values["source_sha256"], binaries)
+        return BinaryManifest(values["source_sha256"], binaries)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BinariesError(f"{path}: damaged ({type(error).__name__}: {error}); {REMEDY}") from error
 

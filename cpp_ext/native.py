@@ -11,11 +11,11 @@ import functools
 from pathlib import Path
 
 CHANNELS = 16
-"""channels that one block of the kernel takes, as in strata_tail.h"""
+"""Channels that one block of the kernel takes, as in strata_tail.h."""
 THREADS = 128
-"""threads of a block, as in strata_tail.h"""
+"""Threads of a block, as in strata_tail.h."""
 GRID_LIMIT = 65535
-"""largest number of strata, and of faces, in one launch: CUDA's limit of a grid's second and third side"""
+"""Largest number of strata, and of faces, in one launch: CUDA's limit of a grid's second and third side."""
 
 CPU, CUDA = "strata_tail_cpu", "strata_tail_cuda"
 

@@ -18,11 +18,11 @@ class TailOutputs(NamedTuple):
     """Device addresses of float32 arrays."""
 
     probabilities: int
-    """(B, E)"""
+    """(B, E)."""
     logits: int
-    """(B, E)"""
+    """(B, E)."""
     stratum_logits: int
-    """(B, N, E)"""
+    """(B, N, E)."""
 
 
 def on_device(driver: ModuleType, size: int, resources: ExitStack) -> int:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from iern.cpp_ext import native
 
-Answer = tuple[Tensor, Tensor, Tensor]
-"""probabilities (B, E), logits (B, E), stratum logits (B, N, E), float32"""
+TailResult = tuple[Tensor, Tensor, Tensor]
+"""Probabilities (B, E), logits (B, E), stratum logits (B, N, E), float32."""
 
 Launch = Callable[[native.Tail, bool], None]
-"""runs a compiled tail, given its argument and whether maps are in half precision; on CUDA in PyTorch's stream"""
+"""Runs a compiled tail, given its argument and whether maps are in half precision; on CUDA in PyTorch's stream."""
 
 SCHEMA = (
     "(Tensor u, Tensor? h, Tensor weight, Tensor bias, int strata, float temperature=1.0, str answer='logits')"
@@ -36,7 +36,7 @@ def strata_tail(
     strata: int,
     temperature: float = 1.0,
     answer: str = "logits",
-) -> Answer:
+) -> TailResult:
     """Maps (B * N, d, H, W), the strata of a face adjacent -> probabilities and logits (B, E), per stratum (B, N, E).
 
     `u` and `h` are in half or single precision; `h` is None where a ReLU stands before the pool. `weight` (E, d, 10),
@@ -64,7 +64,7 @@ def _shapes(
     strata: int,
     temperature: float = 1.0,
     answer: str = "logits",
-) -> Answer:
+) -> TailResult:
     _check(u, h, weight, bias, strata, temperature, answer)
     return _empty_answer(u, weight, strata)
 
@@ -78,7 +78,7 @@ def _compiled(
     strata: int,
     temperature: float = 1.0,
     answer: str = "logits",
-) -> Answer:
+) -> TailResult:
     """The operator by a compiled tail."""
     _check(u, h, weight, bias, strata, temperature, answer)
     probabilities, logits, by_stratum = outputs = _empty_answer(u, weight, strata)
@@ -124,7 +124,7 @@ for _device, _where in (("cpu", native.CPU), ("cuda", native.CUDA)):
         launch_with(_device, launch_from(_where, _loaded))
 
 
-def _empty_answer(u: Tensor, weight: Tensor, strata: int) -> Answer:
+def _empty_answer(u: Tensor, weight: Tensor, strata: int) -> TailResult:
     faces, expressions = u.shape[0] // strata, weight.shape[0]
     shapes = (faces, expressions), (faces, expressions), (faces, strata, expressions)
     first, second, third = (u.new_empty(shape, dtype=torch.float32) for shape in shapes)

@@ -22,7 +22,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from iern.export.convert import write_artifact
-from iern.export.parity.answers import Answers, answers_of_session, three_digits
+from iern.export.parity.answers import ModelOutputs, answers_of_session, three_digits
 from iern.export.parity.half import SPREAD_LIMIT, compare_half
 from iern.runtime.artifact import INPUT_NAME
 from iern.runtime.backends.onnx import OnnxSession
@@ -30,7 +30,7 @@ from iern.runtime.errors import ArtifactError, IernError, ParityError, report
 from iern.runtime.imaging.preprocess import read_faces
 from iern.runtime.session import Session
 from iern.runtime.system.arguments import positive
-from iern.train.data.manifest import Record, load_data
+from iern.train.data.manifest import LabelledFace, load_data
 from iern.train.evaluation.bootstrap import drawn_units, intervals
 
 EXAMPLES = """\
@@ -50,12 +50,12 @@ otherwise, and such a file is of no use on a GPU.
 """
 
 TRUNK = ("backbone", "generator")
-"""modules that compute in 8 bits"""
+"""Modules that compute in 8 bits."""
 BATCH = 32
 ACCURACY_LIMIT = 0.005
-"""largest loss of accuracy"""
+"""Largest loss of accuracy."""
 REPEATS = 200
-"""calls with one face, of each file in turn"""
+"""Calls with one face, of each file in turn."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,17 @@ class Int8Parity:
 
     faces: int
     accuracy: float
-    """of the file given"""
+    """Of the file given."""
     change: float
-    """accuracy of the 8-bit file minus that"""
+    """Accuracy of the 8-bit file minus that."""
     interval: list[float] | None
-    """95 % bootstrap interval of `change`, paired"""
+    """95 % bootstrap interval of `change`, paired."""
     agreement: float
-    """share of faces with the same first expression in both"""
+    """Share of faces with the same first expression in both."""
     spread: float
-    """spread between strata, over that of the file given"""
+    """Spread between strata, over that of the file given."""
     faster: float
-    """time of one face with the file given, over that of the 8-bit file, on the machine that made it"""
+    """Time of one face with the file given, over that of the 8-bit file, on the machine that made it."""
 
     @property
     def failures(self) -> list[str]:
@@ -172,13 +172,13 @@ class Batches(CalibrationDataReader):
         return None if batch is None else {INPUT_NAME: batch}
 
 
-def compare(given: Session, small: Session, records: Sequence[Record]) -> Int8Parity:
+def compare(given: Session, small: Session, records: Sequence[LabelledFace]) -> Int8Parity:
     """How the 8-bit file answers and how fast it is, beside the one given."""
-    parts: list[tuple[Answers, Answers]] = []
+    parts: list[tuple[ModelOutputs, ModelOutputs]] = []
     for start in range(0, len(records), BATCH):
         faces = read_faces((record.path for record in records[start : start + BATCH]), given.artifact.input)
         parts.append((answers_of_session(given, faces), answers_of_session(small, faces)))
-    first, second = (Answers(*map(np.concatenate, zip(*side, strict=True))) for side in zip(*parts, strict=True))
+    first, second = (ModelOutputs(*map(np.concatenate, zip(*side, strict=True))) for side in zip(*parts, strict=True))
     labels = np.array([record.expression for record in records])
     gains = (second.logits.argmax(1) == labels).astype(float) - (first.logits.argmax(1) == labels)
 

@@ -24,7 +24,7 @@ LATER_FIELDS = frozenset({"threshold"})
 
 Other fields are written behind each of these, so a file that was cut off still lacks one that it must have."""
 TAIL_INPUTS = ("u", "h")
-"""names of the maps (batch * N, d, h, w) before and after the last ReLU, where a fused tail can take over the graph"""
+"""Names of the maps (batch * N, d, h, w) before and after the last ReLU, where a fused tail can take over the graph."""
 
 
 @dataclass(frozen=True)
@@ -36,27 +36,27 @@ class Artifact:
     """
 
     expressions: tuple[str, ...]
-    """E names, in the order of the outputs"""
+    """E names, in the order of the outputs."""
     strata: tuple[str, ...]
-    """N confounder strata, in the order of `stratum_logits`"""
+    """N confounder strata, in the order of `stratum_logits`."""
     input: InputSpec
     method: str = "iern"
-    """`iern`, or one of its ablations `disentanglement` and `baseline`, which have one stratum"""
+    """`iern`, or one of its ablations `disentanglement` and `baseline`, which have one stratum."""
     preset: str = ""
     answer: str = "logits"
-    """what is averaged over the strata: `logits` (Eq. 9) or `probabilities` (Eq. 2)"""
+    """What is averaged over the strata: `logits` (Eq. 9) or `probabilities` (Eq. 2)."""
     temperature: float = 1.0
     threshold: float = 0.0
-    """a face whose largest probability is smaller is called uncertain; 0: none ever is"""
+    """A face whose largest probability is smaller is called uncertain; 0: none ever is."""
     data: str = ""
-    """what it was trained on, in words"""
+    """What it was trained on, in words."""
     licence: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_sha256: str = ""
     parity: Mapping[str, Any] = field(default_factory=dict)
-    """largest differences found by the exporter's parity gate, see `iern.export.parity.exact`"""
+    """Largest differences found by the exporter's parity gate, see `iern.export.parity.exact`."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """packages that made the file"""
+    """Packages that made the file."""
 
     def to_metadata(self) -> dict[str, str]:
         """The entries for the file's metadata; `from_metadata` is the inverse."""

@@ -13,8 +13,8 @@ from iern.runtime.backends.onnx import open_session
 from iern.runtime.backends.providers import Model
 from iern.runtime.bundled import MODEL
 from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.faces.face import Face, judged_faces
-from iern.runtime.faces.pipeline import Faces
+from iern.runtime.faces.face import Face, faces_from
+from iern.runtime.faces.pipeline import FacePipeline
 from iern.runtime.faces.smoothing import HALF_LIFE, MARGIN
 from iern.runtime.imaging.preprocess import crop_faces
 from iern.runtime.sources.base import Frame
@@ -74,7 +74,7 @@ class ExpressionRecognizer:
         crops = [crop_faces(image, detections, self.artifact.input) for image, detections in found]
         detections = [detection for _, detections in found for detection in detections]
         together = np.concatenate(crops) if crops else np.empty((0, *self.artifact.input.shape), np.uint8)
-        faces = iter(judged_faces(detections, self._session(together), self.artifact))
+        faces = iter(faces_from(detections, self._session(together), self.artifact))
         return [[next(faces) for _ in detections] for _, detections in found]
 
     def video(
@@ -84,7 +84,7 @@ class ExpressionRecognizer:
 
         `source` is a camera's number, a device, a video file, an image, a folder of images or a stream's URL. Files
         give every frame, cameras and streams the latest one. The source is opened at the first frame and closed when
-        the iteration ends or is closed. The arguments are those of `iern.runtime.faces.pipeline.Faces`.
+        the iteration ends or is closed. The arguments are those of `iern.runtime.faces.pipeline.FacePipeline`.
         Raises SourceError where the source does not open or is lost, and what a call raises.
         """
         perceive = self.following(detect_every=detect_every, half_life=half_life)
@@ -92,12 +92,14 @@ class ExpressionRecognizer:
             for frame in frames:
                 yield frame, perceive(frame.image, frame.time).faces
 
-    def following(self, *, detect_every: int = 1, half_life: float = HALF_LIFE, margin: float = MARGIN) -> Faces:
+    def following(self, *, detect_every: int = 1, half_life: float = HALF_LIFE, margin: float = MARGIN) -> FacePipeline:
         """For frames that you read yourself: `perceive = recognizer.following()`, `perceive(image, seconds).faces`.
 
-        One for each source. See `iern.runtime.faces.pipeline.Faces`.
+        One for each source. See `iern.runtime.faces.pipeline.FacePipeline`.
         """
-        return Faces(self._detector, self._session, detect_every=detect_every, half_life=half_life, margin=margin)
+        return FacePipeline(
+            self._detector, self._session, detect_every=detect_every, half_life=half_life, margin=margin
+        )
 
     def close(self) -> None:
         """Give the model's memory back; the recognizer cannot be called afterwards."""

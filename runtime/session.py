@@ -19,15 +19,15 @@ SIZES = (1, 4, 16)
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class Predictions:
     """What the network says about B faces. Rows are faces, in the order in which they were given."""
 
     probabilities: NDArray[np.float32]
-    """(B, E), after the temperature; each row sums to 1"""
+    """(B, E), after the temperature; each row sums to 1."""
     logits: NDArray[np.float32]
-    """(B, E), averaged over the strata, before the temperature"""
+    """(B, E), averaged over the strata, before the temperature."""
     stratum_logits: NDArray[np.float32]
-    """(B, N, E), before the temperature"""
+    """(B, N, E), before the temperature."""
 
 
 class Session(abc.ABC):
@@ -41,9 +41,9 @@ class Session(abc.ABC):
         self.provider = provider
         self.max_batch = max_batch
         self.note = note
-        """why it runs there and not where it was asked to; empty where it does"""
+        """Why it runs there and not where it was asked to; empty where it does."""
 
-    def __call__(self, faces: NDArray[np.uint8]) -> Answer:
+    def __call__(self, faces: NDArray[np.uint8]) -> Predictions:
         """(B, S, S, 3) uint8 BGR faces, any B from 0 -> the answer; more than `max_batch` go in several runs.
 
         Raises SessionError where the faces do not fit the model, or the backend fails.
@@ -67,7 +67,7 @@ class Session(abc.ABC):
         self.close()
 
     @abc.abstractmethod
-    def _run(self, faces: NDArray[np.uint8]) -> Answer:
+    def _run(self, faces: NDArray[np.uint8]) -> Predictions:
         """(b, S, S, 3) uint8, 1 <= b <= max_batch -> its answer."""
 
     def _check(self, faces: NDArray[np.uint8]) -> None:
@@ -80,15 +80,17 @@ class Session(abc.ABC):
             "cut them with iern.runtime.imaging.preprocess.crop_faces"
         )
 
-    def _nothing(self) -> Answer:
+    def _nothing(self) -> Predictions:
         strata, expressions = len(self.artifact.strata), len(self.artifact.expressions)
         shapes = ((0, expressions), (0, expressions), (0, strata, expressions))
-        return Answer(*(np.empty(shape, np.float32) for shape in shapes))
+        return Predictions(*(np.empty(shape, np.float32) for shape in shapes))
 
 
-def joined(parts: list[Answer]) -> Answer:
+def joined(parts: list[Predictions]) -> Predictions:
     """Answers for one face after another as one; at least one part."""
-    return Answer(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Answer)))
+    return Predictions(
+        *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Predictions))
+    )
 
 
 def batch_sizes(largest: int) -> list[int]:

@@ -25,9 +25,9 @@ else:  # pytest brings it to Python 3.10
 ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT / "tests" / "data" / "photos"
 PACKAGES = ("train", "export", "runtime", "cpp_ext")
-"""the folders that are installed, as `iern.<folder>`"""
+"""The folders that are installed, as `iern.<folder>`."""
 CODE = (*PACKAGES, "benchmarks")
-"""the folders whose files are run by people"""
+"""The folders whose files are run by people."""
 
 
 def python_files(*folders: str) -> list[Path]:

@@ -16,7 +16,7 @@ from repository import ROOT, relative, tracked_files
 TABLE = ROOT / "docs" / "licences.md"
 FOLDERS = ("docs/", "runtime/models/", "runtime/media/", "tests/data/")
 OURS = {".py", ".md", ".Dockerfile", ".service"}
-"""code and prose of this repository"""
+"""Code and prose of this repository."""
 
 
 def rows() -> dict[str, tuple[str, str, str, str]]:

@@ -208,8 +208,8 @@ def test_an_unpacked_wheel_runs_without_the_repository(wheel, tmp_path):
         assert detect.__file__.startswith({str(tmp_path)!r}), detect.__file__
         import numpy
         assert detect.FaceDetector()(numpy.zeros((120, 160, 3), numpy.uint8)) == []
-        from iern.cpp_ext.kernel_binaries import images
-        assert len(list(images("sm_87"))) == 2
+        from iern.cpp_ext.kernel_binaries import binaries_for
+        assert len(list(binaries_for("sm_87"))) == 2
         """
     )
     result = run("-c", program, cwd=tmp_path)

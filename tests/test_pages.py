@@ -62,7 +62,7 @@ PARSERS: dict[str, Callable[[Sequence[str]], object]] = {
     "benchmarks.gpu_check": only_parsed(gpu_check.main),
     "benchmarks.audit": only_parsed(audit.main),
 }
-"""what is run, as a file, or a module, with Python or in a container -> what takes its arguments"""
+"""What is run, as a file, or a module, with Python or in a container -> what takes its arguments."""
 
 
 def text_of(page: Path) -> str:

@@ -11,7 +11,7 @@ from repository import CODE, ROOT, calls, imports, python_files, relative, track
 
 UNPICKLERS = {"pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 HARMLESS = {"pickle.PickleError", "pickle.UnpicklingError"}
-"""what `torch.load` raises"""
+"""What `torch.load` raises."""
 
 # Written so that this file does not match itself.
 PRIVATE = {

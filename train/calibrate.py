@@ -21,7 +21,7 @@ from torch import Tensor
 from iern.runtime.errors import DataError, IernError, report
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.train.data.dataset import FaceDataset
-from iern.train.data.manifest import Record, cut_validation, load_data
+from iern.train.data.manifest import LabelledFace, cut_validation, load_data
 from iern.train.evaluation.bootstrap import drawn_units, intervals
 from iern.train.evaluation.calibration import (
     FEWEST,
@@ -35,7 +35,7 @@ from iern.train.evaluation.calibration import (
 from iern.train.evaluation.metrics import Weights, calibration_error, rates
 from iern.train.evaluation.predict import predict_strata
 from iern.train.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from iern.train.network.iern import answer
+from iern.train.network.iern import average_strata
 
 EXAMPLES = f"""\
 examples:
@@ -65,9 +65,9 @@ BATCH = 64
 SPENT = ("train", "test", "all")
 BIAS = "classifier.linear.bias"
 ADJUSTMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""for which accuracy and mean recall are told"""
+"""For which accuracy and mean recall are told."""
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
-"""shares of the faces answered at which the curve is shown"""
+"""Shares of the faces answered at which the curve is shown."""
 
 
 def calibrate(
@@ -97,7 +97,7 @@ def calibrate(
     taken = adjustment * _log_prior(shares, checkpoint.config.expressions) if adjustment else torch.zeros_like(shares)
     by_stratum = unadjusted - taken
     temperature = fit_temperature(by_stratum, labels, average)
-    before, after = answer(by_stratum, average), answer(by_stratum / temperature, average)
+    before, after = average_strata(by_stratum, average), average_strata(by_stratum / temperature, average)
     curve = risk_coverage(after.numpy(), labels.numpy())
     threshold = choose_threshold(curve, risk)
     figures = {
@@ -143,12 +143,14 @@ def _adjustments(by_stratum: Tensor, labels: Tensor, shares: Tensor, average: st
     """What each of ADJUSTMENTS would make of accuracy and mean recall; nothing where an expression has no face."""
     found = []
     for tau in ADJUSTMENTS if shares.all() else ():
-        accuracy, mean_recall, *_ = rates(answer(by_stratum - tau * shares.log(), average).numpy(), labels.numpy())
+        accuracy, mean_recall, *_ = rates(
+            average_strata(by_stratum - tau * shares.log(), average).numpy(), labels.numpy()
+        )
         found.append({"logit_adjustment": tau, "accuracy": accuracy, "mean_recall": mean_recall})
     return found
 
 
-def validation_faces(checkpoint: Checkpoint, data: Path, split: str) -> list[Record]:
+def validation_faces(checkpoint: Checkpoint, data: Path, split: str) -> list[LabelledFace]:
     """The faces of a split; those that training cut off for validation, where the manifest has no such split."""
     faces = load_data(data, checkpoint.config.expressions)
     recipe = checkpoint.provenance.get("recipe")
@@ -180,7 +182,7 @@ def _compared(before: Tensor, after: Tensor, labels: Tensor, threshold: float, u
     }
 
 
-def _stratum_logits(checkpoint: Checkpoint, records: list[Record], console: Console) -> Tensor:
+def _stratum_logits(checkpoint: Checkpoint, records: list[LabelledFace], console: Console) -> Tensor:
     """(n, N, E) float64."""
     fabric = Fabric(accelerator="auto", devices=1)
     model = checkpoint.model().to(fabric.device).to(memory_format=torch.channels_last)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from iern.runtime.errors import IernError
-from iern.train.cartoons.data_set import MARKER, STRATA, Sample, plan, write
+from iern.train.cartoons.data_set import MARKER, STRATA, CartoonSample, plan, write
 from iern.train.cartoons.muscles import EXPRESSIONS
 from iern.train.cartoons.sheet import write_sheet
 from iern.train.data.degrade import DEGRADATIONS
@@ -65,7 +65,7 @@ def _write_set(options: argparse.Namespace) -> None:
     names = ("identities", "per_cell", "seed", "size", "strata", "confounded")
     console = Console(stderr=True)
 
-    def shown(todo: Iterable[Sample]) -> Iterable[Sample]:
+    def shown(todo: Iterable[CartoonSample]) -> Iterable[CartoonSample]:
         return track(todo, "drawing", total=len(samples), console=console)
 
     write(options.out, samples, options.size, {name: getattr(options, name) for name in names}, shown)

@@ -40,11 +40,11 @@ that the network answers on them as before and is as easy to train as it was."""
 BACKBONE = "mobilenetv1_100"
 MEMBER = "package/models/faceres"
 SHA256 = "1028a60eeb7af9949dcf2123a1dd2335f72a3f97365c002c1b2bbc9c03123422"
-"""of faceres.json and faceres.bin, one after the other, in version 3.0.4: what this was written for and tried with"""
+"""Of faceres.json and faceres.bin, one after the other, in version 3.0.4: what this was written for and tried with."""
 MEAN = (123.68, 116.779, 103.939)
-"""red, green, blue, in units of 0..255: what the network was trained to have subtracted; it takes no scale"""
+"""Red, green, blue, in units of 0..255: what the network was trained to have subtracted; it takes no scale."""
 ORDER = {"Conv2D": (3, 2, 0, 1), "DepthwiseConv2dNative": (2, 3, 0, 1)}
-"""TensorFlow's (k, k, I, O), and (k, k, O, 1) of one channel each, as PyTorch's (O, I, k, k)"""
+"""TensorFlow's (k, k, I, O), and (k, k, O, 1) of one channel each, as PyTorch's (O, I, k, k)."""
 FACES = 512
 
 

@@ -27,7 +27,7 @@ PARTS = {
     "Cnfnd": "confounders",
     "Cls": "classifier",
 }
-"""part of a file's name, <epoch>_net_<part>.pth -> attribute of `iern.train.network.iern.IERN`"""
+"""Part of a file's name, <epoch>_net_<part>.pth -> attribute of `iern.train.network.iern.IERN`."""
 
 BASE_LAYERS = {
     "0": "features.model.conv1",
@@ -38,7 +38,7 @@ BASE_LAYERS = {
 """Index in the published backbone, an nn.Sequential over torchvision's ResNet-50 -> our `Backbone`."""
 
 CENTRES = "mem_tensors"
-"""name of the centres in the Cnfnd file, the only one that holds them"""
+"""Name of the centres in the Cnfnd file, the only one that holds them."""
 
 REMEDY = "give the files of the published ResNet-50 network, all of one run"
 

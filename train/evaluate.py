@@ -19,19 +19,19 @@ from rich.table import Table
 
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.errors import IernError
-from iern.runtime.faces.face import stratum_disagreement
 from iern.runtime.imaging.preprocess import read_faces
-from iern.runtime.session import Answer, joined
+from iern.runtime.intervention import stratum_disagreement
+from iern.runtime.session import Predictions, joined
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.files import write_text
 from iern.train.data.dataset import FaceDataset
-from iern.train.data.manifest import Record, load_data
+from iern.train.data.manifest import LabelledFace, load_data
 from iern.train.evaluation.bootstrap import drawn_units
-from iern.train.evaluation.measure import FEW, Judged, measure
+from iern.train.evaluation.measure import FEW, LabelledPredictions, measure
 from iern.train.evaluation.plots import check_drawable, save_confusion
 from iern.train.evaluation.predict import predict_strata
 from iern.train.network.checkpoint import load_checkpoint
-from iern.train.network.iern import answer
+from iern.train.network.iern import average_strata
 
 EXAMPLES = """\
 examples:
@@ -78,7 +78,7 @@ ROWS = {
     "auroc_disagreement": "AUROC, disagreement",
     "auroc_improbability": "AUROC, improbability",
 }
-"""key of a figure -> its name in the table"""
+"""Key of a figure -> its name in the table."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class Recogniser:
     expressions: tuple[str, ...]
     temperature: float
     threshold: float
-    answer: Callable[[list[Record], Callable[[int], None]], Answer]
-    """records, and what to call with the number of faces just done -> what the model says about them"""
+    predict: Callable[[list[LabelledFace], Callable[[int], None]], Predictions]
+    """Records, and what to call with the number of faces just done -> what the model says about them."""
 
 
 def open_recogniser(path: Path) -> Recogniser:
@@ -102,11 +102,11 @@ def _from_checkpoint(path: Path) -> Recogniser:
     fabric = Fabric(accelerator="auto", devices=1)
     model = checkpoint.model().to(fabric.device).to(memory_format=torch.channels_last)
 
-    def judge(records: list[Record], on_batch: Callable[[int], None]) -> Answer:
+    def judge(records: list[LabelledFace], on_batch: Callable[[int], None]) -> Predictions:
         faces = FaceDataset(records, model.config.input, model.config.strata)
         by_stratum = predict_strata(model, faces, fabric, BATCH, on_batch=on_batch)
-        probabilities = answer(by_stratum / checkpoint.temperature, model.config.answer)
-        return Answer(probabilities.numpy(), by_stratum.mean(dim=1).numpy(), by_stratum.numpy())
+        probabilities = average_strata(by_stratum / checkpoint.temperature, model.config.answer)
+        return Predictions(probabilities.numpy(), by_stratum.mean(dim=1).numpy(), by_stratum.numpy())
 
     return Recogniser(model.config.expressions, checkpoint.temperature, checkpoint.threshold, judge)
 
@@ -115,7 +115,7 @@ def _from_onnx(path: Path) -> Recogniser:
     session = open_session(path, max_batch=BATCH)
     artifact = session.artifact
 
-    def judge(records: list[Record], on_batch: Callable[[int], None]) -> Answer:
+    def judge(records: list[LabelledFace], on_batch: Callable[[int], None]) -> Predictions:
         parts = []
         for start in range(0, len(records), BATCH):
             part = records[start : start + BATCH]
@@ -132,8 +132,8 @@ def evaluate(model: Path, data: Path, split: str, console: Console) -> dict[str,
     records = load_data(data, recogniser.expressions).split(split)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"{model.name} on {split}", total=len(records))
-        found = recogniser.answer(records, lambda count: bar.advance(task, count))
-    judged = Judged(
+        found = recogniser.predict(records, lambda count: bar.advance(task, count))
+    judged = LabelledPredictions(
         probabilities=found.probabilities,
         disagreement=stratum_disagreement(found.stratum_logits, recogniser.temperature),
         labels=np.array([record.expression for record in records]),

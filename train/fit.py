@@ -35,7 +35,7 @@ ROOT holds manifest.csv (path, expression, confounder; optionally split, subject
 expression), or folders <confounder>/<expression>/<image>. Next: python export/to_trt.py OUT/ckpt.pt"""
 
 CARTOON_PEOPLE, CARTOON_SIZE = 150, 64
-"""the set that `--data cartoon` draws: people, and pixels a side"""
+"""The set that `--data cartoon` draws: people, and pixels a side."""
 
 
 def fit(recipe: Recipe) -> None:

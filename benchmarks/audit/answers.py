@@ -18,15 +18,15 @@ from iern.export.engine.build import precision_of
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.backends.trt.engine_file import read_manifest
 from iern.runtime.errors import ArtifactError
-from iern.runtime.faces.face import stratum_disagreement
 from iern.runtime.imaging.images import read_image
 from iern.runtime.imaging.preprocess import resize_face
+from iern.runtime.intervention import stratum_disagreement
 from iern.runtime.session import MAX_BATCH, Session
 from iern.runtime.system.files import sha256
-from iern.train.data.manifest import Record
+from iern.train.data.manifest import LabelledFace
 
 Variation = tuple[Change, int] | None
-"""a change and its grade from 1; none: the unchanged face"""
+"""A change and its grade from 1; none: the unchanged face."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Model:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class VariationAnswers:
     """What one model says about n faces under each of V variations, of which the first is none."""
 
     probabilities: NDArray[np.float32]
-    """(V, n, E)"""
+    """(V, n, E)."""
     disagreement: NDArray[np.float64]
-    """(V, n), of the strata"""
+    """(V, n), of the strata."""
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def open_models(paths: Sequence[Path], provider: str, threads: int | None) -> It
         yield models
 
 
-def chosen(records: Sequence[Record], root: Path, faces: int | None) -> list[tuple[str, Record]]:
+def chosen(records: Sequence[LabelledFace], root: Path, faces: int | None) -> list[tuple[str, LabelledFace]]:
     """At most `faces` records with their names, which are their paths below `root`, with slashes.
 
     Which, and in which order, a hash of the names decides: not the order of the manifest.
@@ -85,10 +85,10 @@ def variations(changes: Sequence[Change]) -> list[Variation]:
 
 def ask(
     models: Sequence[Model],
-    faces: Sequence[tuple[str, Record]],
+    faces: Sequence[tuple[str, LabelledFace]],
     changes: Sequence[Change],
     on_faces: Callable[[int], None] = lambda count: None,
-) -> list[Answers]:
+) -> list[VariationAnswers]:
     """The answers of each model; `on_faces` is told how many faces were just done. Raises IernError.
 
     Each changed face is made once, and all models see that one, brought to their own input size by `resize_face`.
@@ -116,9 +116,9 @@ def ask(
     return kept
 
 
-def _room(model: Model, varied: int, faces: int) -> Answers:
+def _room(model: Model, varied: int, faces: int) -> VariationAnswers:
     expressions = len(model.session.artifact.expressions)
-    return Answers(np.empty((varied, faces, expressions), np.float32), np.empty((varied, faces)))
+    return VariationAnswers(np.empty((varied, faces, expressions), np.float32), np.empty((varied, faces)))
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -24,7 +24,7 @@ from iern.train.data.degrade import blurred, noisy, rounded
 
 BLUE, RED = 0, 2
 LUMINANCE = np.array([0.0722, 0.7152, 0.2126], np.float32)
-"""share of blue, green and red in the luminance of sRGB (ITU-R BT.709)"""
+"""Share of blue, green and red in the luminance of sRGB (ITU-R BT.709)."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Change:
     unit: str
     amounts: tuple[float, ...]
     apply: Callable[[Image, float, np.random.Generator], Image]
-    """(H, W, 3) face, amount, what draws -> (H, W, 3) changed copy"""
+    """(H, W, 3) face, amount, what draws -> (H, W, 3) changed copy."""
 
     @property
     def what(self) -> str:

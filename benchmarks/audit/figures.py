@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.audit.answers import Answers
+from benchmarks.audit.answers import VariationAnswers
 from benchmarks.audit.changes import Change
 from iern.train.evaluation.metrics import error_auroc
 
@@ -19,7 +19,7 @@ RATES = ("accuracy", "flip_rate")
 
 
 def figures(
-    answers: Sequence[Answers], labels: NDArray[np.int64], units: Sequence[str], changes: Sequence[Change]
+    answers: Sequence[VariationAnswers], labels: NDArray[np.int64], units: Sequence[str], changes: Sequence[Change]
 ) -> list[dict[str, Any]]:
     """Answers of each model about the same n faces, their expressions and whom they show -> `grades` and `overall`.
 
@@ -68,7 +68,7 @@ def total_variation(left: NDArray, right: NDArray) -> NDArray[np.float64]:
     return np.abs(left.astype(np.float64) - right).sum(axis=-1) / 2
 
 
-def foretold(answers: Answers, labels: NDArray[np.int64], row: int) -> dict[str, float | None]:
+def foretold(answers: VariationAnswers, labels: NDArray[np.int64], row: int) -> dict[str, float | None]:
     """How well a variation's errors are foretold: the chance that a wrong answer scores above a right one.
 
     None where all answers are right, all are wrong, or all score alike, as the disagreement of one stratum does.
@@ -80,7 +80,7 @@ def foretold(answers: Answers, labels: NDArray[np.int64], row: int) -> dict[str,
     return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
-def _outcomes(answers: Answers, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def _outcomes(answers: VariationAnswers, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """(2, V, n): whether the answer is right, and whether it is another than on the unchanged face."""
     first = answers.probabilities.argmax(axis=-1)
     return np.stack([first == labels, first != first[0]]).astype(np.float64)

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 Record = Mapping[str, Any]
 
 STYLES = (("black", "o"), ("#9c4210", "s"), ("#4a90d9", "^"), ("#c9a227", "D"), ("#3a7d44", "v"), ("#b05fb0", "P"))
-"""colour and marker of a model, again from the first behind the last; the first four are ever lighter in print"""
+"""Colour and marker of a model, again from the first behind the last; the first four are ever lighter in print."""
 COLUMNS, PANEL = 5, (3.0, 2.7)
 DIFFERENCES = ("accuracy minus first", "flips minus first")
 MODELS = ("model", "method", "preset", "strata", "precision", "runs on", "SHA-256")

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 10_000
 AT_ONCE = 4_000_000
-"""values drawn together: 32 MB"""
+"""Values drawn together: 32 MB."""
 
 
 class Interval(NamedTuple):

@@ -10,7 +10,7 @@ from typing import TypeVar
 Sample = TypeVar("Sample")
 
 TURN = 4
-"""measured calls a turn"""
+"""Measured calls a turn."""
 
 
 def elapsed(call: Callable[[], object]) -> float:

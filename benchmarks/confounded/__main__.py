@@ -61,7 +61,7 @@ from iern.train.training.trainer import Interrupted
 SEEDS = (0, 1, 2)
 FACES, EPOCHS = 3600, 12
 PROBED = 600
-"""tested faces from which the linear probes read, under all their strata"""
+"""Tested faces from which the linear probes read, under all their strata."""
 
 
 def run(protocol: Protocol, method: str, seed: int, epochs: int) -> dict[str, Any]:

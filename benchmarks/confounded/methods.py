@@ -47,9 +47,9 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 TRANSFERRED = "input_transfer"
 INTERVENED = ("input", "input_mended", TRANSFERRED)
-"""methods that see every face under every condition"""
+"""Methods that see every face under every condition."""
 STRATA_OF = {"by_origin": "origin", "by_condition": "place", "by_both": "both"}
-"""what a training face's confounder is for a method, of confounded_protocols.CONFOUNDERS; for others its place"""
+"""What a training face's confounder is for a method, of confounded_protocols.CONFOUNDERS; for others its place."""
 METHODS |= dict.fromkeys(STRATA_OF, METHODS["mended"])
 COMMON: dict[str, Any] = {
     "model": {

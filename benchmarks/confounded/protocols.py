@@ -23,12 +23,12 @@ from iern.runtime.errors import DataError
 from iern.runtime.imaging.images import Image, read_image
 from iern.runtime.imaging.preprocess import InputSpec, resize_face
 from iern.train.data.conditions import CONDITIONS, STRATA
-from iern.train.data.manifest import MANIFEST, FaceData, Record, load_data
+from iern.train.data.manifest import MANIFEST, FaceData, LabelledFace, load_data
 from iern.train.data.protocols import Cell, held_out
 from iern.train.network.config import SEVEN_EXPRESSIONS
 
 TABLE_EXPRESSIONS = ("anger", "fear", "happiness", "neutral", "sadness", "surprise")
-"""six, as in Table 1; of disgust FER2013 has too few faces"""
+"""Six, as in Table 1; of disgust FER2013 has too few faces."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Face:
     """One labelled face of ROOT."""
 
     name: str
-    """path below ROOT, with forward slashes"""
+    """Path below ROOT, with forward slashes."""
     path: Path
     expression: str
     origin: str
     subject: str = ""
-    """whose face it is, where that is known"""
+    """Whose face it is, where that is known."""
 
 
 class Placed(NamedTuple):
@@ -50,9 +50,9 @@ class Placed(NamedTuple):
     face: Face
     stratum: str
     taken: str = ""
-    """the condition that it was really taken under, where that is another"""
+    """The condition that it was really taken under, where that is another."""
     like: Face | None = None
-    """a face taken under the stratum, from which its look is transferred then"""
+    """A face taken under the stratum, from which its look is transferred then."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Conditions:
     training_faces: tuple[Face, ...]
     tested_faces: tuple[Face, ...]
     number: int
-    """faces to train on"""
+    """Faces to train on."""
     rare: float = 0.0
     expressions: tuple[str, ...] = TABLE_EXPRESSIONS
     strata: tuple[str, ...] = tuple(CONDITIONS)
@@ -130,7 +130,7 @@ class LeaveOneOut:
     number: int
     left_out: str
     rendered: bool = False
-    """whether training faces stand under conditions, each as often, and `AS_TAKEN`, instead of under their origins"""
+    """Whether training faces stand under conditions, each as often, and `AS_TAKEN`, instead of under their origins."""
     expressions: tuple[str, ...] = tuple(sorted(SEVEN_EXPRESSIONS))
 
     @property
@@ -173,7 +173,7 @@ CONFOUNDERS: dict[str, Callable[[Placed], str]] = {
     "origin": lambda placed: placed.face.origin,
     "both": lambda placed: f"{placed.face.origin}, {placed.stratum}",
 }
-"""What a training face's confounder is: where it is placed, where it comes from, or the pair"""
+"""What a training face's confounder is: where it is placed, where it comes from, or the pair."""
 
 
 def make_protocol(name: str, root: Path, origin: str, split: str, number: int, rare: float = 0.1) -> Protocol:
@@ -248,5 +248,5 @@ def _faces(data: FaceData, split: str, expressions: Sequence[str], origins: Sequ
     return tuple(sorted(chosen(), key=lambda face: face.name))
 
 
-def _name(record: Record, root: Path) -> str:
+def _name(record: LabelledFace, root: Path) -> str:
     return record.path.relative_to(root).as_posix()

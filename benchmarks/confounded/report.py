@@ -25,7 +25,7 @@ matplotlib.use("Agg")  # before pyplot: draws without a display
 from matplotlib import pyplot as plt
 
 Content = Mapping[str, Any]
-"""confounded.py's JSON: `configuration`, `questions` and `runs`, by `method/seed`"""
+"""confounded.py's JSON: `configuration`, `questions` and `runs`, by `method/seed`."""
 WHERE = ("i.d.", "o.o.d.")
 REFERENCES = ("baseline", "input")
 HEAD = ("method", "seeds", "parameters", *WHERE, *(f"o.o.d. minus {name}" for name in REFERENCES))
@@ -43,7 +43,7 @@ PAIRS = (
     ("by_condition", "by_origin"),
     ("by_both", "by_origin"),
 )
-"""what one part of a method is worth: with it, without it"""
+"""What one part of a method is worth: with it, without it."""
 PAIR_HEAD = ("o.o.d.", "accuracy", "mean recall", "accuracy by seed")
 
 

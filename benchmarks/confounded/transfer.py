@@ -9,7 +9,7 @@ from iern.runtime.imaging.images import Image
 from iern.train.data.degrade import rounded
 
 SHARE = 0.05
-"""half the side of the square of low frequencies that are exchanged, over the image's; of the authors' 0.01 to 0.09"""
+"""Half the side of the square of low frequencies that are exchanged, over the image's; of the authors' 0.01 to 0.09."""
 
 
 def transferred(face: Image, like: Image) -> Image:

@@ -35,7 +35,7 @@ from iern.runtime.backends.onnx import open_session
 from iern.runtime.bundled import MODEL
 from iern.runtime.errors import DataError, IernError, report
 from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.faces.optical_flow import Finder
+from iern.runtime.faces.optical_flow import FaceFinder
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.images import Image
 from iern.runtime.imaging.preprocess import crop_faces
@@ -46,15 +46,15 @@ from iern.runtime.system.files import write_text
 
 OUTPUT = RESULTS / "flicker.json"
 HALF_LIVES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
-"""seconds"""
+"""Seconds."""
 MARGINS = (0.0, 0.1, 0.2)
-"""of probability"""
+"""Of probability."""
 ALLOWED_DELAY = 0.1
 """Seconds by which a true change may come later than without smoothing, on average: hardly noticed by who watches."""
 NEGLIGIBLE = 0.02
-"""label changes a second that are no reason for a wider margin or a longer half-life"""
+"""Label changes a second that are no reason for a wider margin or a longer half-life."""
 EVERY = (1, 2, 3, 5)
-"""frames from one detection to the next"""
+"""Frames from one detection to the next."""
 
 EXAMPLES = """\
 example:
@@ -182,7 +182,7 @@ def _following(
 ) -> dict[str, Any]:
     """What following between detections costs and does: against detection in every frame, and against the truth."""
     print(f"watching the film with a detection every {every}", flush=True)
-    find, found, overlaps, milliseconds = Finder(FaceDetector(), every), [], [], []
+    find, found, overlaps, milliseconds = FaceFinder(FaceDetector(), every), [], [], []
     for (image, seconds), reference in zip(pictures, film, strict=True):
         start = time.thread_time()  # of this thread alone: what else the machine does does not count
         faces = find(image, seconds)

@@ -14,11 +14,11 @@ import numpy as np
 from iern.runtime.artifact import Artifact
 from iern.runtime.errors import DataError
 from iern.runtime.faces.face import UNCERTAIN
-from iern.runtime.faces.smoothing import Smoother
+from iern.runtime.faces.smoothing import PredictionSmoother
 from iern.runtime.faces.tracker import FaceTracker
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.images import Image
-from iern.runtime.session import Answer
+from iern.runtime.session import Predictions
 
 NOISE = 15.0
 """Standard deviation of a pixel's noise in the still faces, of 255: a camera in a dim room ..."""
@@ -28,9 +28,9 @@ SHAKE = 0.5
 """... and which trembles by so many pixels."""
 
 Truth = Sequence[tuple[str, ...]]
-"""of each frame the expressions of its faces, from left to right"""
+"""Of each frame the expressions of its faces, from left to right."""
 Labels = Sequence[tuple[str, ...]]
-"""of each frame what its faces are called, from left to right"""
+"""Of each frame what its faces are called, from left to right."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Seen:
 
     seconds: float
     detections: Sequence[Detection]
-    answer: Answer
+    answer: Predictions
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def noisy(image: Image, frames: int, seed: int) -> Iterator[Image]:
 
 def replay(film: Sequence[Seen], artifact: Artifact, half_life: float, margin: float) -> tuple[Labels, int]:
     """What the faces of the film are called under these settings, and how many different tracks they had."""
-    tracker, smoother = FaceTracker(), Smoother(artifact, half_life, margin)
+    tracker, smoother = FaceTracker(), PredictionSmoother(artifact, half_life, margin)
     labels, tracks = [], set()
     for seen in film:
         ids = tracker.update(seen.detections, seen.seconds)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from iern.cpp_ext.torch_operator import Answer, strata_tail
+from iern.cpp_ext.torch_operator import TailResult, strata_tail
 from iern.export.graph.deconfound import WindowSumTail, deconfounded_head
 from iern.train.network.config import PRESETS, SEVEN_EXPRESSIONS
 from iern.train.network.iern import Classifier, Reconstruction
@@ -22,10 +22,10 @@ from iern.train.network.iern import Classifier, Reconstruction
 PUBLISHED, BATCHED, EXACT, KERNEL = "published", "batched", "exact", "exact with kernel"
 LAYERS, WINDOWS = "layers", "window sums"
 MAP_SIDE = 7
-"""pixels, of both presets' maps"""
+"""Pixels, of both presets' maps."""
 PRECISIONS = {"FP32": torch.float32, "FP16": torch.float16}
 TOLERANCES = {"FP32": 5e-5, "FP16": 1e-2}
-"""largest difference of stratum logits from float64, over their range"""
+"""Largest difference of stratum logits from float64, over their range."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class HeadSize:
 
     preset: str
     width: int
-    """d, channels of the maps"""
+    """d, channels of the maps."""
     strata: int
     batch: int
     side: int = MAP_SIDE
@@ -114,7 +114,7 @@ class KernelTail(nn.Module):
         self.register_buffer("table", table.detach().clone())
         self.register_buffer("bias", tail.of_windows.bias.detach().clone())
 
-    def forward(self, u: Tensor, h: Tensor) -> Answer:
+    def forward(self, u: Tensor, h: Tensor) -> TailResult:
         """As `WindowTail`."""
         return strata_tail(u, h, self.table, self.bias, self.strata)
 

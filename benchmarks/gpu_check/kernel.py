@@ -22,11 +22,11 @@ from iern.cpp_ext.torch_operator import Launch, launch_from, strata_tail
 from iern.runtime.errors import EngineError, IernError, one_line
 
 TOLERANCE = 2e-6
-"""largest error of logits relative to the largest one, and of probabilities: a few roundings of float32"""
+"""Largest error of logits relative to the largest one, and of probabilities: a few roundings of float32."""
 AGAIN = 20
-"""calls that must give the same bits"""
+"""Calls that must give the same bits."""
 SHAPES = {"strata": 10, "channels": 512}
-"""of every case but where it says otherwise: the paper's network"""
+"""Of every case but where it says otherwise: the paper's network."""
 
 
 def from_nvcc(folder: Path, capability: str) -> Launch:

@@ -21,9 +21,9 @@ MODULES = (
     *("tensorrt", "tensorrt_rtx", "pycuda", "pytest", "packaging"),
 )
 TENSORRTS = ("tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings")
-"""packages any of which builds engines"""
+"""Packages any of which builds engines."""
 SMI = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit", "power.draw", "temperature.gpu")
-"""what nvidia-smi is asked for"""
+"""What nvidia-smi is asked for."""
 OLDEST_FOR_TRITON = (7, 0)
 
 
@@ -170,7 +170,7 @@ LACKS: dict[str, Callable[[], str]] = {
     "onnxruntime with CUDA": _no_onnxruntime_cuda,
     "tensorrt": _no_tensorrt,
 }
-"""what parts need besides modules -> why it is not there"""
+"""What parts need besides modules -> why it is not there."""
 
 
 def _driver() -> dict[str, Any]:

@@ -36,13 +36,13 @@ from iern.train.network.iern import IERN, build
 
 BUNDLED = ROOT / "runtime" / "models" / "iern_edge.pt"
 TOLERANCE = 3e-2
-"""largest difference of probabilities from onnxruntime on the CPU in single precision: TF32 has 10 bits, as FP16"""
+"""Largest difference of probabilities from onnxruntime on the CPU in single precision: TF32 has 10 bits, as FP16."""
 NOISE = 0.1
-"""of repeated centres, over their own deviation"""
+"""Of repeated centres, over their own deviation."""
 TENSORRT = {"tensorrt native": "native", "tensorrt kernel": "kernel"}
-"""piece -> head"""
+"""Piece -> head."""
 WITHOUT_GRAPH = ", no CUDA graph"
-"""ends the name of the variant that sends an engine's work piece by piece"""
+"""Ends the name of the variant that sends an engine's work piece by piece."""
 LARGEST = 16
 
 

@@ -10,7 +10,7 @@ from functools import cache
 from benchmarks.gpu_check.machine import lacks
 
 NETWORK = ("timm", "cv2", "onnx", "onnxscript", "onnxruntime")
-"""what a whole network takes: its backbone, its input, its export, and its answers on the CPU in single precision"""
+"""What a whole network takes: its backbone, its input, its export, and its answers on the CPU in single precision."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Scale:
     strata: tuple[int, ...] = (1, 3, 10)
     batches: tuple[int, ...] = (1, 4, 16)
     most: int = 200
-    """timed calls of each variant"""
+    """Timed calls of each variant."""
     least: int = 20
     seconds: float = 40.0
-    """of timing that all variants of one configuration may take, where `least` does not need more"""
+    """Of timing that all variants of one configuration may take, where `least` does not need more."""
 
 
 QUICK = Scale(presets=("edge",), strata=(3,), batches=(1,), most=8, least=4, seconds=2.0)
@@ -40,7 +40,7 @@ class Piece:
     what: str
     needs: tuple[str, ...]
     reason: str = ""
-    """why it is skipped, empty where it runs"""
+    """Why it is skipped, empty where it runs."""
 
 
 PIECES = (
@@ -61,7 +61,7 @@ PIECES = (
 )
 PARTS = tuple(dict.fromkeys(piece.part for piece in PIECES))
 SLOW = ("torch.compile", "tensorrt native", "tensorrt kernel")
-"""pieces that build for minutes"""
+"""Pieces that build for minutes."""
 
 
 def plan(only: Collection[str] = (), without: Collection[str] = ()) -> list[Piece]:

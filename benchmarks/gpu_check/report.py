@@ -8,14 +8,14 @@ from typing import Any
 Record = Mapping[str, Any]
 
 BASELINES = ("published, eager", "layers, eager", "published FP32, eager", "onnxruntime")
-"""the variant that the others of a configuration are held against: the first of these that was timed"""
+"""The variant that the others of a configuration are held against: the first of these that was timed."""
 MISSING = "-"
 HEADER = (
     *("variant", "n", "wall ratio", "GPU ratio", "wall p50 ms", "wall p99 ms", "GPU p50 ms", "GPU CV"),
     *("enqueue p50 ms", "largest probability error", "ready in s", "memory MB", "plan MB", "runs as"),
 )
 WORDS = 1
-"""columns set left"""
+"""Columns set left."""
 
 
 def markdown(record: Record) -> str:

@@ -18,7 +18,7 @@ CASES = {
     "maps of one pixel": {"map_size": (1, 1)},
     "maps of one row": {"map_size": (1, 9)},
 }
-"""what every compiled form is tried on: changes to the arguments of `tail_case`"""
+"""What every compiled form is tried on: changes to the arguments of `tail_case`."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TailCase:
     """Arguments of every compiled form of the tail, with its answer."""
 
     u: NDArray
-    """(B * N, d, H, W)"""
+    """(B * N, d, H, W)."""
     h: NDArray | None
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]

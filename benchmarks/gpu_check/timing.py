@@ -17,22 +17,22 @@ from torch import Tensor
 from benchmarks.common.turns import in_turns
 
 WARM_UP = 0.2
-"""seconds"""
+"""Seconds."""
 
 Tensors = tuple[Tensor, ...]
 Form = Callable[..., Tensors]
-"""tensors on a device -> tensors there"""
+"""Tensors on a device -> tensors there."""
 
 
 class Sample(NamedTuple):
     """Milliseconds of one call."""
 
     wall: float
-    """by the host: inputs copied in, computed, answers copied out, all waited for"""
+    """By the host: inputs copied in, computed, answers copied out, all waited for."""
     gpu: float | None
-    """between events before and behind the computation: with the gaps in which the device waits for the host"""
+    """Between events before and behind the computation: with the gaps in which the device waits for the host."""
     enqueue: float | None
-    """by the host: until the computation is enqueued"""
+    """By the host: until the computation is enqueued."""
 
 
 class Prepared:
@@ -59,7 +59,7 @@ class Prepared:
         _wait(device)
         self.build_seconds = time.perf_counter() - start
         self.memory_bytes = _memory(device) - before
-        """reserved for inputs, outputs and all between; weights are not among it"""
+        """Reserved for inputs, outputs and all between; weights are not among it."""
 
     @torch.inference_mode()
     def __call__(self) -> Sample:

@@ -16,23 +16,23 @@ from benchmarks.gpu_check.timing import Prepared, statistics
 
 EAGER, GRAPH, COMPILED, COMPILED_GRAPH = "eager", "CUDA graph", "torch.compile", "torch.compile in CUDA graph"
 MODES = {EAGER: (), GRAPH: (GRAPH,), COMPILED: (COMPILED,), COMPILED_GRAPH: (COMPILED, GRAPH)}
-"""mode -> what it needs"""
+"""Mode -> what it needs."""
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 FULL = "not enough memory on the GPU"
 
 Record = dict[str, Any]
-"""plain types"""
+"""Plain types."""
 Check = Callable[[list[np.ndarray]], Record]
-"""an answer -> its errors; raises EngineError where it is wrong"""
+"""An answer -> its errors; raises EngineError where it is wrong."""
 
 
 class Variants(NamedTuple):
     """What can be timed, by `form, mode`, and what became of the rest."""
 
     calls: dict[str, Any]
-    """ready and right"""
+    """Ready and right."""
     facts: dict[str, Record]
-    """of each of them, and `skipped` of those that do not fit the GPU"""
+    """Of each of them, and `skipped` of those that do not fit the GPU."""
     failed: dict[str, str]
 
 

@@ -28,7 +28,7 @@ from iern.train.network.config import PRESETS
 
 PACKAGES = ("iern", "torch", "timm", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
 TELL_EVERY = 20.0
-"""seconds between lines of progress"""
+"""Seconds between lines of progress."""
 QUICK = {"presets": ["edge"], "strata": [1, 3], "repeats": 3}
 FULL = {"presets": ["edge", "paper"], "strata": [1, 3, 10], "repeats": 100}
 

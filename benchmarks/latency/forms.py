@@ -22,12 +22,12 @@ from iern.train.network.iern import IERN
 
 Faces = NDArray[np.uint8]
 Way = Callable[[Faces], NDArray[np.float32]]
-"""(B, S, S, 3) uint8 BGR -> (B, N, E) logits under each stratum"""
+"""(B, S, S, 3) uint8 BGR -> (B, N, E) logits under each stratum."""
 
 PUBLISHED, BATCHED, GRAPH = "published", "batched", "graph"
 WAYS = (PUBLISHED, BATCHED, GRAPH)
 AGREEMENT = 1e-3
-"""largest difference between two ways, over the range of the logits: they must compute the same to be compared"""
+"""Largest difference between two ways, over the range of the logits: they must compute the same to be compared."""
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 

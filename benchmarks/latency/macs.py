@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from iern.train.network.iern import Baseline
 
 PARTS = ("backbone", "generator", "head")
-"""f_b, g_e, and all behind them: g_r and f_c for every stratum"""
+"""f_b, g_e, and all behind them: g_r and f_c for every stratum."""
 
 NAIVE_PARTS = {"backbone": ("backbone",), "generator": ("emotion_generator",), "head": ("reconstruction", "classifier")}
 GRAPH_PARTS = {"backbone": "backbone", "generator": "generator", "head": "head", "tail": "head"}
-"""first word of a node's name: the part it belongs to"""
+"""First word of a node's name: the part it belongs to."""
 
 
 def macs_of_graph(content: bytes) -> dict[str, int]:

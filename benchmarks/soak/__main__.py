@@ -24,7 +24,7 @@ from iern.runtime.system.files import write_text
 
 OUTPUT = RESULTS / "soak.json"
 EVERY = 1.0
-"""seconds between two looks at the process"""
+"""Seconds between two looks at the process."""
 
 EXAMPLES = """\
 examples:

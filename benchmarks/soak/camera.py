@@ -21,7 +21,7 @@ from benchmarks import ROOT
 CLIP = ROOT / "runtime" / "media" / "demo.mp4"
 FPS = 25
 SIZES = ((640, 480), (321, 241), (1280, 720))
-"""width and height of successive rounds"""
+"""Width and height of successive rounds."""
 
 ROUND = (
     ("plays", 0.4),

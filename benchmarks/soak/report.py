@@ -15,9 +15,9 @@ LONG_ENOUGH = 20.0
 """Minutes from which on memory and drift can be judged."""
 
 MEMORY_GROWTH = 0.01
-"""of the memory after the warm-up"""
+"""Of the memory after the warm-up."""
 DRIFT = 1.25
-"""p99 of the latency in the last tenth over that in the first"""
+"""p99 of the latency in the last tenth over that in the first."""
 WAIT_MS = 500.0
 """p99 of a frame's age may be this and twice that of the latency: a frame waits for the one before it, no longer."""
 

@@ -49,12 +49,12 @@ from iern.train.training.trainer import Interrupted
 
 METHODS = ("baseline", "disentanglement", "iern", "input")
 PROTOCOLS = (1, 2)
-"""under how many degradations training sees an expression"""
+"""Under how many degradations training sees an expression."""
 SEEDS = (0, 1, 2, 3, 4)
 PEOPLE, SIZE, BATCH = 300, 64, 32
 PASSES = 6
-"""epochs over the drawings under one degradation each; with more pictures an epoch fewer epochs, so that the number of
-iterations is the same"""
+"""Epochs over the drawings under one degradation each; with more pictures an epoch fewer epochs, so that the number of
+iterations is the same."""
 MODEL = ModelRecipe(preset="edge", backbone="tf_efficientnet_lite0", image_size=SIZE, width=32, weights="imagenet")
 ALGORITHM = AlgorithmConfig(
     lr=1e-3, backbone_lr=1e-3, centre_lr=1e-2, betas=(0.9, 0.999), centres="means", statistics="balanced"

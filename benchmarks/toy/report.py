@@ -17,7 +17,7 @@ matplotlib.use("Agg")  # before pyplot: draws without a display
 from matplotlib import pyplot as plt
 
 Runs = Mapping[str, Mapping[str, Any]]
-"""`method/degradations seen/seed` -> figures"""
+"""`method/degradations seen/seed` -> figures."""
 COLOURS = {"baseline": "#8c8c8c", "disentanglement": "#d08c3c", "iern": "#2c6fb0", "input": "#5a9a5a"}
 
 

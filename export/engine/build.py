@@ -21,7 +21,7 @@ from iern.export.parity.gate_faces import many_faces
 from iern.export.parity.half import compare_half
 from iern.export.parity.verify import read_exported
 from iern.runtime.backends.onnx import open_session
-from iern.runtime.backends.trt.engine_file import BACKENDS, Gpu, Manifest, TailWeights, write_engine
+from iern.runtime.backends.trt.engine_file import BACKENDS, EngineManifest, Gpu, TailWeights, write_engine
 from iern.runtime.backends.trt.head_record import UNKNOWN, read_head
 from iern.runtime.doctor.probes import ask
 from iern.runtime.errors import EngineError, ParityError
@@ -38,7 +38,7 @@ def build_engine(
     faces: Path,
     on_step: OnStep | None = None,
     say: Callable[[str], None] = print,
-) -> Manifest:
+) -> EngineManifest:
     """Build the engine `target` from the exported file `source`, whole or not at all, and return its manifest.
 
     `backend` is what `load_backend` gives, `head` one of HEADS, none: the one that was found faster with this GPU and
@@ -56,7 +56,7 @@ def build_engine(
     say(f"building for {_aim(options, gpu)} with {BACKENDS[name]} {trt.__version__}, head {head}")
     graph, tail = (model, None) if head == "native" else cut_before_tail(model)
     plan = build_plan(graph.SerializeToString(), name, trt, options, on_step)
-    manifest = Manifest(
+    manifest = EngineManifest(
         metadata=artifact.to_metadata(),
         onnx=source.name,
         onnx_sha256=sha256(source),
@@ -107,7 +107,7 @@ def precision_of(model: onnx.ModelProto) -> str:
     return "fp16" if half else "fp32"
 
 
-def why_not_run(manifest: Manifest) -> str:
+def why_not_run(manifest: EngineManifest) -> str:
     """Why the engine cannot run where it was built, empty where it can."""
     if manifest.gpu is None:
         return "there is no GPU here"
@@ -120,7 +120,7 @@ def why_not_run(manifest: Manifest) -> str:
 
 def _check(
     plan: bytes,
-    manifest: Manifest,
+    manifest: EngineManifest,
     tail: TailWeights | None,
     source: Path,
     faces: NDArray[np.uint8],

@@ -24,7 +24,7 @@ from iern.runtime.errors import EngineError, one_line
 from iern.runtime.system.files import atomic_path
 
 OnStep = Callable[[str, int, int], None]
-"""phase, steps done, steps in all"""
+"""Phase, steps done, steps in all."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class BuildOptions:
     """How a plan is built; the defaults serve a webcam."""
 
     batches: tuple[int, int, int] = (1, 4, 16)
-    """smallest, usual and largest number of faces a call; the plan is fastest at the second"""
+    """Smallest, usual and largest number of faces a call; the plan is fastest at the second."""
     workspace: int = 1 << 30
-    """bytes that TensorRT may use while it runs"""
+    """Bytes that TensorRT may use while it runs."""
     targets: tuple[str, ...] = ()
-    """compute capabilities, `sm_89`; RTX only, none: any that it knows, compiled when the plan is first loaded"""
+    """Compute capabilities, `sm_89`; RTX only, none: any that it knows, compiled when the plan is first loaded."""
     timing_cache: Path | None = None
-    """file of measured kernel times, read and written again; makes later builds faster; TensorRT only"""
+    """File of measured kernel times, read and written again; makes later builds faster; TensorRT only."""
     log: Path | None = None
-    """file for TensorRT's verbose log"""
+    """File for TensorRT's verbose log."""
 
 
 def load_backend(name: str = "auto") -> tuple[str, ModuleType]:

@@ -85,7 +85,7 @@ class _Passage:
 
     def __init__(self, network: nn.Module, *inputs: Tensor) -> None:
         self.calls: list[tuple[Any, Tensor, Tensor]] = []
-        """(module, tensor read, tensor written) in order; holding the tensors keeps their ids theirs"""
+        """(module, tensor read, tensor written) in order; holding the tensors keeps their ids theirs."""
         self._reads = _Reads()
         for tensor in inputs:
             self._reads.watch(tensor)

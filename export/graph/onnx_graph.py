@@ -13,7 +13,7 @@ from iern.export.graph.deconfound import Deconfounded
 from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, TAIL_INPUTS, Artifact
 
 OPSET = 18
-"""read by TensorRT since 9.0 and by onnxruntime since 1.14; nothing newer is needed"""
+"""Read by TensorRT since 9.0 and by onnxruntime since 1.14; nothing newer is needed."""
 
 
 def export_onnx(network: Deconfounded, artifact: Artifact) -> bytes:

@@ -15,28 +15,28 @@ from iern.runtime.session import Session
 BATCH = 8
 
 
-class Answers(NamedTuple):
+class ModelOutputs(NamedTuple):
     """What one form of the network answers for n faces, float64."""
 
     probabilities: NDArray[np.float64]
-    """(n, E)"""
+    """(n, E)."""
     logits: NDArray[np.float64]
-    """(n, E)"""
+    """(n, E)."""
     stratum_logits: NDArray[np.float64]
-    """(n, N, E)"""
+    """(n, N, E)."""
 
 
-def answers_of_onnxruntime(model: Path | bytes, faces: NDArray[np.uint8]) -> Answers:
+def answers_of_onnxruntime(model: Path | bytes, faces: NDArray[np.uint8]) -> ModelOutputs:
     """(n, S, S, 3) faces through an exported file, or its content, as the runtime does it on the CPU."""
     with OnnxSession(model, provider="cpu", max_batch=BATCH) as session:
         return answers_of_session(session, faces)
 
 
-def answers_of_session(session: Session, faces: NDArray[np.uint8]) -> Answers:
+def answers_of_session(session: Session, faces: NDArray[np.uint8]) -> ModelOutputs:
     """(n, S, S, 3) faces through an open model."""
     answer = session(faces)
     outputs = (answer.probabilities, answer.logits, answer.stratum_logits)
-    return Answers(*(output.astype(np.float64) for output in outputs))
+    return ModelOutputs(*(output.astype(np.float64) for output in outputs))
 
 
 def deviations(stratum_logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,20 +16,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iern.export.parity.answers import BATCH, Answers, answers_of_onnxruntime, deviations, softmax, three_digits
+from iern.export.parity.answers import BATCH, ModelOutputs, answers_of_onnxruntime, deviations, softmax, three_digits
 from iern.train.network.config import ModelConfig
 from iern.train.network.iern import Baseline
 
 LOGITS_LIMIT = 1e-4
-"""largest logit difference, over the range of the logits"""
+"""Largest logit difference, over the range of the logits."""
 STRATA_LIMIT = 1e-3
-"""largest error of a stratum's deviation from the mean of the strata, over the largest spread between strata"""
+"""Largest error of a stratum's deviation from the mean of the strata, over the largest spread between strata."""
 SMALLEST_SPREAD = 1e-3
-"""share of the logit range; a smaller spread counts as this, since float32 resolves no thousandth of it"""
+"""Share of the logit range; a smaller spread counts as this, since float32 resolves no thousandth of it."""
 PROBABILITIES_LIMIT = 1e-4
-"""largest difference of a probability"""
+"""Largest difference of a probability."""
 LIMITS = {"logits": LOGITS_LIMIT, "strata": STRATA_LIMIT, "probabilities": PROBABILITIES_LIMIT, "argmax_changes": 0}
-"""of every form, named as the fields of `Difference`"""
+"""Of every form, named as the fields of `Difference`."""
 
 FLOAT32, ONNXRUNTIME = "torch float32", "onnxruntime"
 
@@ -39,12 +39,12 @@ class Difference:
     """How far one form is from the float64 twin, largest over all faces; NaN or infinity where an answer is."""
 
     logits: float
-    """over the range of the twin's logits"""
+    """Over the range of the twin's logits."""
     strata: float
-    """over the twin's largest spread between strata, see SMALLEST_SPREAD; 0 with one stratum"""
+    """Over the twin's largest spread between strata, see SMALLEST_SPREAD; 0 with one stratum."""
     probabilities: float
     argmax_changes: int
-    """faces with another first expression; an exact tie of the twin's is none"""
+    """Faces with another first expression; an exact tie of the twin's is none."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Parity:
 
     faces: int
     logit_range: float
-    """largest minus smallest logit of the twin"""
+    """Largest minus smallest logit of the twin."""
     strata_spread: float
-    """largest difference between two strata of one face and expression, in logits of the twin"""
+    """Largest difference between two strata of one face and expression, in logits of the twin."""
     forms: Mapping[str, Difference]
 
     @property
@@ -106,7 +106,7 @@ def check_parity(model: Baseline, onnx_file: bytes, faces: NDArray[np.uint8], te
 
 
 @torch.inference_mode()
-def answers_of_torch(model: Baseline, faces: NDArray[np.uint8], temperature: float, dtype: torch.dtype) -> Answers:
+def answers_of_torch(model: Baseline, faces: NDArray[np.uint8], temperature: float, dtype: torch.dtype) -> ModelOutputs:
     """(n, S, S, 3) faces through the network as it was trained, one stratum after another; the model is not changed."""
     model = copy.deepcopy(model).to(dtype).eval()
     images = torch.from_numpy(normalised(faces, model.config)).to(dtype)
@@ -116,7 +116,7 @@ def answers_of_torch(model: Baseline, faces: NDArray[np.uint8], temperature: flo
         probabilities = softmax(stratum_logits / temperature).mean(axis=1)
     else:
         probabilities = softmax(logits / temperature)
-    return Answers(probabilities, logits, stratum_logits)
+    return ModelOutputs(probabilities, logits, stratum_logits)
 
 
 def normalised(faces: NDArray[np.uint8], config: ModelConfig) -> NDArray[np.float64]:
@@ -125,7 +125,7 @@ def normalised(faces: NDArray[np.uint8], config: ModelConfig) -> NDArray[np.floa
     return np.ascontiguousarray(((rgb - config.mean) / config.std).transpose(0, 3, 1, 2))
 
 
-def compare(twin: Answers, other: Answers) -> Difference:
+def compare(twin: ModelOutputs, other: ModelOutputs) -> Difference:
     """How far `other` is from `twin`."""
     logit_range = float(np.ptp(twin.logits))
     spread = max(_spread(twin), SMALLEST_SPREAD * logit_range)
@@ -139,7 +139,7 @@ def compare(twin: Answers, other: Answers) -> Difference:
     )
 
 
-def _spread(answers: Answers) -> float:
+def _spread(answers: ModelOutputs) -> float:
     """Largest difference between two strata of one face and expression."""
     return float(np.ptp(answers.stratum_logits, axis=1).max())
 

@@ -19,11 +19,11 @@ from iern.runtime.sources.open_source import open_source
 from iern.train.cartoons.data_set import plan, render_all
 
 FEW = 8
-"""frames, or faces of a data set, for the gate that runs the network as published, stratum after stratum"""
+"""Frames, or faces of a data set, for the gate that runs the network as published, stratum after stratum."""
 MANY = 1000
-"""faces for the gate of half precision"""
+"""Faces for the gate of half precision."""
 PEOPLE = 48
-"""drawn ones: seven expressions under three degradations each make MANY"""
+"""Drawn ones: seven expressions under three degradations each make MANY."""
 
 
 def parity_faces(spec: InputSpec, source: Path = DEMO_CLIP) -> NDArray[np.uint8]:

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from iern.export.parity.answers import Answers, deviations, three_digits
+from iern.export.parity.answers import ModelOutputs, deviations, three_digits
 
 AGREEMENT_LIMIT = 0.995
-"""smallest share of faces with the twin's first expression"""
+"""Smallest share of faces with the twin's first expression."""
 LOGITS_LIMIT = 1e-2
-"""largest logit difference, over the range of the logits; also the largest margin of an expression that changed"""
+"""Largest logit difference, over the range of the logits; also the largest margin of an expression that changed."""
 SPREAD_LIMIT = 0.02
-"""by how much the spread between strata may differ, as a share of the twin's"""
+"""By how much the spread between strata may differ, as a share of the twin's."""
 LARGEST_HALF = 65504.0
 HEAD_ROOM_LIMIT = 4.0
-"""how many times the largest value of any layer must fit below LARGEST_HALF: other faces have larger ones"""
+"""How many times the largest value of any layer must fit below LARGEST_HALF: other faces have larger ones."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class HalfParity:
 
     faces: int
     agreement: float
-    """share of faces whose first expression is the float64 twin's"""
+    """Share of faces whose first expression is the float64 twin's."""
     logits: float
-    """largest logit difference, over the range of the twin's logits; NaN or infinity where an answer is"""
+    """Largest logit difference, over the range of the twin's logits; NaN or infinity where an answer is."""
     widest_flip: float
-    """largest lead that the twin gave a first expression which is no longer the first, over the same range"""
+    """Largest lead that the twin gave a first expression which is no longer the first, over the same range."""
     spread: float
-    """spread between strata over the twin's, each the root mean square over faces; 1 where the twin's strata agree"""
+    """Spread between strata over the twin's, each the root mean square over faces; 1 where the twin's strata agree."""
     peaks: Mapping[str, float] = field(default_factory=dict)
-    """largest absolute value that each layer of the trunk writes, in float64; empty where they are not known"""
+    """Largest absolute value that each layer of the trunk writes, in float64; empty where they are not known."""
 
     @property
     def head_room(self) -> float:
@@ -91,7 +91,7 @@ class HalfParity:
 
 
 @np.errstate(invalid="ignore")  # NaN is told by the verdict
-def compare_half(twin: Answers, half: Answers, peaks: Mapping[str, float] | None = None) -> HalfParity:
+def compare_half(twin: ModelOutputs, half: ModelOutputs, peaks: Mapping[str, float] | None = None) -> HalfParity:
     """How far `half` is from `twin`; `peaks` as in HalfParity."""
     logit_range = float(np.ptp(twin.logits))
     first, other = twin.logits.argmax(axis=1), half.logits.argmax(axis=1)
@@ -113,6 +113,6 @@ def compare_half(twin: Answers, half: Answers, peaks: Mapping[str, float] | None
     )
 
 
-def _spread(answers: Answers) -> float:
+def _spread(answers: ModelOutputs) -> float:
     """Root mean square, over faces and expressions, of the strata's deviation from their mean."""
     return float(np.sqrt(np.mean(deviations(answers.stratum_logits) ** 2)))

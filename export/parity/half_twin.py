@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from iern.export.graph.deconfound import Deconfounded, deconfound
-from iern.export.parity.answers import Answers, answers_of_session
+from iern.export.parity.answers import ModelOutputs, answers_of_session
 from iern.export.parity.half import HalfParity, compare_half
 from iern.runtime.backends.onnx import OnnxSession
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.train.network.iern import Baseline
 
 Track = Callable[[list[NDArray[np.uint8]]], Iterable[NDArray[np.uint8]]]
-"""batches of faces -> the same batches, each told to a bar as it comes"""
+"""Batches of faces -> the same batches, each told to a bar as it comes."""
 
 BATCH = 16
 TRUNK = ("backbone", "generator", "head")
@@ -46,13 +46,15 @@ def check_half_parity(
     batches = [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
     with OnnxSession(onnx_file, provider="cpu", max_batch=BATCH) as session, watched(network) as peaks:
 
-        def ask_both(batch: NDArray[np.uint8]) -> tuple[Answers, Answers]:
+        def ask_both(batch: NDArray[np.uint8]) -> tuple[ModelOutputs, ModelOutputs]:
             return _answers(network, batch), answers_of_session(session, batch)
 
         with _one_thread_a_batch() as pool:
             found = pool.map(ask_both, batches)
             pairs = [next(found) for _ in track(batches)]
-    twin, half = (Answers(*map(np.concatenate, zip(*answers, strict=True))) for answers in zip(*pairs, strict=True))
+    twin, half = (
+        ModelOutputs(*map(np.concatenate, zip(*answers, strict=True))) for answers in zip(*pairs, strict=True)
+    )
     return compare_half(twin, half, peaks)
 
 
@@ -100,5 +102,5 @@ def _one_thread_a_batch() -> Iterator[ThreadPoolExecutor]:
 
 
 @torch.inference_mode()
-def _answers(network: Deconfounded, faces: NDArray[np.uint8]) -> Answers:
-    return Answers(*(output.numpy() for output in network(torch.from_numpy(faces))))
+def _answers(network: Deconfounded, faces: NDArray[np.uint8]) -> ModelOutputs:
+    return ModelOutputs(*(output.numpy() for output in network(torch.from_numpy(faces))))

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from iern.export.parity.answers import Answers, answers_of_onnxruntime, softmax
+from iern.export.parity.answers import ModelOutputs, answers_of_onnxruntime, softmax
 from iern.export.parity.gate_faces import parity_faces
 from iern.runtime.artifact import Artifact
 from iern.runtime.errors import ArtifactError, one_line
 
 TOLERANCE = 1e-5
-"""largest contradiction between outputs of one file, in probability or over the largest logit"""
+"""Largest contradiction between outputs of one file, in probability or over the largest logit."""
 
 
 def verify(path: Path, faces: Path) -> tuple[onnx.ModelProto, Artifact, int]:
@@ -69,7 +69,7 @@ def _files_with_weights(graph: onnx.GraphProto) -> set[str]:
     return {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"}
 
 
-def _check_answers(path: Path, answers: Answers, artifact: Artifact) -> None:
+def _check_answers(path: Path, answers: ModelOutputs, artifact: Artifact) -> None:
     """Refuse answers that are not numbers, or whose three outputs contradict each other."""
     if not all(np.isfinite(values).all() for values in answers):
         raise ArtifactError(f"{path}: answers NaN or infinity; its weights are damaged, export or train it again")

@@ -12,7 +12,7 @@ from iern.runtime.bundled import MODEL
 from iern.runtime.faces.smoothing import HALF_LIFE
 from iern.runtime.outputs.broker import Broker, parse_broker
 from iern.runtime.serve.address import Address, parse_address
-from iern.runtime.sources.settings import Patience, RawFormat, SourceSettings, parse_raw_format, parse_size
+from iern.runtime.sources.settings import LiveTimeouts, RawFormat, SourceSettings, parse_raw_format, parse_size
 from iern.runtime.system.arguments import Parser, dated_path, fourcc, number, path_with, positive, token, value_of
 
 RECORDINGS = (".mp4", ".avi", ".webm")
@@ -91,8 +91,8 @@ class Options:
     fps: float | None = None
     codec: str | None = None
     stdin_format: RawFormat | None = None
-    frozen_after: float = Patience.same
-    give_up: float = Patience.give_up
+    frozen_after: float = LiveTimeouts.same
+    give_up: float = LiveTimeouts.give_up
     list_cameras: bool = False
     serve: Address | None = None
     token: str | None = None
@@ -101,7 +101,7 @@ class Options:
     @property
     def source_settings(self) -> SourceSettings:
         """What is asked of the source besides its name."""
-        patience = Patience(same=self.frozen_after or float("inf"), give_up=self.give_up)
+        patience = LiveTimeouts(same=self.frozen_after or float("inf"), give_up=self.give_up)
         return SourceSettings(self.size, self.fps, self.codec, self.stdin_format, patience)
 
 
@@ -135,7 +135,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     add(
         "--frozen-after",
         type=value_of(number),
-        default=Patience.same,
+        default=LiveTimeouts.same,
         metavar="S",
         help="open a live source anew after S seconds of black or exactly equal frames, then after 2 S, 4 S, ... where "
         "that does not help; 0 never (default: %(default)g)",
@@ -143,7 +143,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     add(
         "--give-up",
         type=value_of(number),
-        default=Patience.give_up,
+        default=LiveTimeouts.give_up,
         metavar="S",
         help="end with an error where a live source is lost for S seconds; 0 at its first loss (default: never)",
     )

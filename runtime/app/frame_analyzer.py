@@ -12,11 +12,11 @@ import numpy as np
 from iern.runtime.errors import IernError, SessionError, one_line
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.faces.face import Face
-from iern.runtime.faces.pipeline import Faces
+from iern.runtime.faces.pipeline import FacePipeline
 from iern.runtime.faces.smoothing import HALF_LIFE
 from iern.runtime.session import Session
 from iern.runtime.sources.base import Frame
-from iern.runtime.system.latency import Latency, Tally, counted
+from iern.runtime.system.latency import Latency, LoopStats, counted
 
 STUCK = 30.0
 """Seconds: no frame takes so long, a GPU that never answers does."""
@@ -26,7 +26,7 @@ IN_A_ROW = 30
 
 
 @dataclass(frozen=True)
-class Judged:
+class FrameAnalysis:
     """One frame and what was found in it."""
 
     frame: Frame
@@ -34,26 +34,26 @@ class Judged:
     latency: Latency
 
 
-class Judge:
+class FrameAnalyzer:
     """`judge(frame)` -> its faces with their expressions. One source each, one thread each, as the detector."""
 
     def __init__(
         self, detector: FaceDetector, session: Session, *, detect_every: int = 1, half_life: float = HALF_LIFE
     ) -> None:
-        """`detect_every` and `half_life`: see `Faces`."""
+        """`detect_every` and `half_life`: see `FacePipeline`."""
         self._detector, self._session = detector, session
-        self._perceive = Faces(detector, session, detect_every=detect_every, half_life=half_life)
+        self._perceive = FacePipeline(detector, session, detect_every=detect_every, half_life=half_life)
         self._segment = 0
         self._since = math.inf
         self.provider = session.provider
-        """where the model runs"""
+        """Where the model runs."""
 
     def warm_up(self) -> None:
         """The first call of each allocates and optimises: not on the first frame's account."""
         self._detector(np.zeros((480, 640, 3), np.uint8))
         self._session(np.zeros((1, *self._session.artifact.input.shape), np.uint8))
 
-    def __call__(self, frame: Frame) -> Judged:
+    def __call__(self, frame: Frame) -> FrameAnalysis:
         """Raises what the detector and the session raise."""
         self._since = time.monotonic()
         try:
@@ -66,19 +66,19 @@ class Judge:
         """Whether a call under way, in whatever thread, seems never to end."""
         return time.monotonic() - self._since > STUCK
 
-    def _judged(self, frame: Frame) -> Judged:
+    def _judged(self, frame: Frame) -> FrameAnalysis:
         if frame.segment != self._segment:
             self._segment = frame.segment
             self._perceive.new_scene()
         seen = self._perceive(frame.image, frame.time)
         age = 1000 * (time.monotonic() - frame.captured)
-        return Judged(frame, seen.faces, Latency(seen.detect, seen.preprocess, seen.infer, age))
+        return FrameAnalysis(frame, seen.faces, Latency(seen.detect, seen.preprocess, seen.infer, age))
 
 
-class Failures:
+class AnalysisFailures:
     """Counts the frames that got no answer, and says of each kind of failure once that it was met."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: LoopStats) -> None:
         self._tally = tally
         self._in_a_row = 0
         self._said: set[str] = set()
@@ -106,7 +106,9 @@ class Failures:
         )
 
 
-def judged(frames: Iterable[Frame], judge: Callable[[Frame], Judged], failures: Failures) -> Iterator[Judged]:
+def analyzed_frames(
+    frames: Iterable[Frame], judge: Callable[[Frame], FrameAnalysis], failures: AnalysisFailures
+) -> Iterator[FrameAnalysis]:
     """The frames' answers, in order, without those that failed.
 
     Raises SessionError where IN_A_ROW frames in a row fail, or every frame there was.

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from iern.runtime.app.command_line import Options
-from iern.runtime.app.frame_analyzer import Failures, Judge, Judged, judged
+from iern.runtime.app.frame_analyzer import AnalysisFailures, FrameAnalysis, FrameAnalyzer, analyzed_frames
 from iern.runtime.app.systemd import READY, STOPPING, heartbeat, notify
 from iern.runtime.app.window import window_problem
 from iern.runtime.app.wiring import _open_outputs, _Outputs
@@ -21,14 +21,14 @@ from iern.runtime.backends.trt.rebuild import open_or_rebuild
 from iern.runtime.bundled import DEMO_CLIP
 from iern.runtime.errors import OutputError, SourceError
 from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.outputs.frame_result import Sink, View
+from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.session import Session
 from iern.runtime.sources.base import Source
 from iern.runtime.sources.open_source import open_source
-from iern.runtime.sources.switchable import Chosen
-from iern.runtime.system.latency import Tally, counted
+from iern.runtime.sources.switchable import SwitchableSource
+from iern.runtime.system.latency import LoopStats, counted
 from iern.runtime.system.opencv import limit_opencv, silence_opencv
-from iern.runtime.system.queues import in_thread
+from iern.runtime.system.queues import produce_in_thread
 
 DEMO_FOLDER = Path("demo_output")
 DEMO_FRAMES = 150
@@ -50,7 +50,7 @@ def run(options: Options) -> None:
     problem = "" if options.headless else window_problem()
     if problem and not options.demo:
         raise OutputError(f"{problem}; use --headless, with --serve to watch or --jsonl to keep the answers")
-    tally = Tally()
+    tally = LoopStats()
     lost: Exception | None = None
     if options.provider == "tensorrt" and options.model.suffix.lower() == ".onnx":
         print("TensorRT builds its engines at the first start of a model, for minutes, and keeps them", flush=True)
@@ -67,7 +67,7 @@ def run(options: Options) -> None:
         print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
         stack.enter_context(_stopped_by_signals(source))
         outputs = _open_outputs(options, source, session, stack)
-        judge = Judge(FaceDetector(), session, detect_every=options.detect_every, half_life=options.half_life)
+        judge = FrameAnalyzer(FaceDetector(), session, detect_every=options.detect_every, half_life=options.half_life)
         notify(READY)
         try:
             watch(source, judge, outputs.sinks, tally, options.max_frames, [_alive(judge), *outputs.turns])
@@ -85,9 +85,9 @@ def run(options: Options) -> None:
 
 def watch(
     source: Source,
-    judge: Judge,
+    judge: FrameAnalyzer,
     sinks: Sequence[Sink],
-    tally: Tally,
+    tally: LoopStats,
     max_frames: int | None = None,
     turns: Sequence[Callable[[], None]] = (),
 ) -> None:
@@ -100,9 +100,9 @@ def watch(
     judge.warm_up()
     with contextlib.ExitStack() as stack:
         # A live source reads in a thread of its own already, and keeps the latest frame.
-        frames = source if source.live else stack.enter_context(in_thread(source, latest=False, name="capture"))
-        answers = judged(frames, judge, Failures(tally))
-        ready = stack.enter_context(in_thread(answers, latest=source.live, name="inference"))
+        frames = source if source.live else stack.enter_context(produce_in_thread(source, latest=False, name="capture"))
+        answers = analyzed_frames(frames, judge, AnalysisFailures(tally))
+        ready = stack.enter_context(produce_in_thread(answers, latest=source.live, name="inference"))
         stack.callback(source.stop)  # first of all at the end: it lets the threads go
         while not (source.stopped or ready.ended):
             for turn in turns:
@@ -113,7 +113,7 @@ def watch(
             tally.add(answer.latency, len(answer.faces))
             tally.dropped = source.dropped + ready.dropped
             status = _status(tally, answer, judge.provider, source.live)
-            view = View(answer.frame, answer.faces, answer.latency, status, tally.dropped)
+            view = FrameResult(answer.frame, answer.faces, answer.latency, status, tally.dropped)
             for sink in sinks:
                 sink(view)
             tally.shown(1000 * (time.monotonic() - answer.frame.captured))
@@ -121,13 +121,13 @@ def watch(
                 source.stop()
 
 
-def _alive(judge: Judge) -> Callable[[], None]:
+def _alive(judge: FrameAnalyzer) -> Callable[[], None]:
     """For each turn of the loop: systemd's watchdog hears of it, unless the model has not come back from a frame."""
     beat = heartbeat()
     return lambda: None if judge.stuck else beat()
 
 
-def _status(tally: Tally, answer: Judged, provider: str, live: bool) -> str:
+def _status(tally: LoopStats, answer: FrameAnalysis, provider: str, live: bool) -> str:
     parts = [f"{tally.rate:.1f} fps", f"{answer.latency.total:.0f} ms"]
     if live:
         parts += [f"age {tally.age:.0f} ms", f"{tally.dropped} dropped"]
@@ -156,7 +156,7 @@ def _open(options: Options) -> Source:
         spec, source = str(DEMO_CLIP), open_source(str(DEMO_CLIP))
     if not options.allow_source:
         return source
-    return Chosen(source, spec, options.allow_source, options.source_settings)
+    return SwitchableSource(source, spec, options.allow_source, options.source_settings)
 
 
 def _staged(options: Options, source: Source) -> Options:
@@ -190,7 +190,7 @@ def _stopped_by_signals(source: Source) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _report(options: Options, source: Source, session: Session, tally: Tally) -> None:
+def _report(options: Options, source: Source, session: Session, tally: LoopStats) -> None:
     print("\n".join(tally.summary(session.provider, source.live)))
     if tally.dropped:
         print(f"note: {tally.dropped} frames came while the loop was busy and were dropped")
@@ -200,7 +200,7 @@ def _report(options: Options, source: Source, session: Session, tally: Tally) ->
         print(f"note: {source.note}")
 
 
-def _written(options: Options, tally: Tally, outputs: _Outputs) -> list[Path]:
+def _written(options: Options, tally: LoopStats, outputs: _Outputs) -> list[Path]:
     """The files that hold what was asked of them; of recordings, `RecordSwitch` tells."""
     asked = (options.still, options.jsonl, options.csv, options.summary)
     return [path for path in asked if path and tally.frames and str(path) not in outputs.failures]

@@ -14,8 +14,8 @@ import cv2
 
 from iern.runtime.drawing.lettering import panel
 from iern.runtime.imaging.images import Image
-from iern.runtime.outputs.frame_result import View
-from iern.runtime.outputs.video.recording_switch import RecordSwitch, stamped
+from iern.runtime.outputs.frame_result import FrameResult
+from iern.runtime.outputs.video.recording_switch import RecordingSwitch, stamped
 from iern.runtime.sources.base import Source
 from iern.runtime.system.files import atomic_path
 
@@ -64,7 +64,7 @@ def window_problem() -> str:
 
 
 @contextlib.contextmanager
-def window(source: Source, one_by_one: bool, recorder: RecordSwitch, folder: Path) -> Iterator[Window]:
+def window(source: Source, one_by_one: bool, recorder: RecordingSwitch, folder: Path) -> Iterator[Window]:
     """An open window; snapshots go to `folder`. Belongs to the main thread, as Qt asks."""
     os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")  # Qt misses fonts that nothing here uses
     cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
@@ -80,16 +80,16 @@ class Window:
     `one_by_one` waits for a key at each view; otherwise files play at their own speed.
     """
 
-    def __init__(self, source: Source, one_by_one: bool, recorder: RecordSwitch, folder: Path) -> None:
+    def __init__(self, source: Source, one_by_one: bool, recorder: RecordingSwitch, folder: Path) -> None:
         self._source, self._one_by_one, self._recorder, self._folder = source, one_by_one, recorder, folder
-        self._view: View | None = None
+        self._view: FrameResult | None = None
         self._start: float | None = None
         self._size = (0, 0)
         self._paused = self._plain = self._strata = self._help = self._next = False
         self._notice, self._notice_until = "press h for the keys", time.monotonic() + NOTICE_S
-        self._shown: tuple[View | None, object] = None, None
+        self._shown: tuple[FrameResult | None, object] = None, None
 
-    def __call__(self, view: View) -> None:
+    def __call__(self, view: FrameResult) -> None:
         """Show it, until its time has come or a key asks for the next."""
         if self._paused and self._source.live:
             self.hear()
@@ -162,7 +162,7 @@ class Window:
         print(f"wrote {path}", flush=True)
         return f"wrote {path.name}"
 
-    def _picture(self, view: View) -> Image:
+    def _picture(self, view: FrameResult) -> Image:
         """The frame, drawn on as the keys have it."""
         if self._plain:
             return view.frame.image

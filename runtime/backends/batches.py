@@ -17,11 +17,13 @@ from iern.runtime.session import batch_sizes
 if TYPE_CHECKING:
     import onnxruntime
 
-Judge = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
-"""(b, S, S, 3) uint8 faces -> probabilities (b, E), logits (b, E) and stratum logits (b, N, E)"""
+BatchRunner = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
+"""(b, S, S, 3) uint8 faces -> probabilities (b, E), logits (b, E) and stratum logits (b, N, E)."""
 
 
-def fixed_batches(ort: ModuleType, model: Model, artifact: Artifact, key: str, threads: int, largest: int) -> Judge:
+def fixed_batches(
+    ort: ModuleType, model: Model, artifact: Artifact, key: str, threads: int, largest: int
+) -> BatchRunner:
     """The model on the provider of that key, for 1 to `largest` faces, ready to replay.
 
     Raises SessionError where the provider cannot run all of it.

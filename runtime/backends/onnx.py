@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact
-from iern.runtime.backends.batches import Judge, fixed_batches
-from iern.runtime.backends.providers import Model, import_onnxruntime, load_on_cpu, ort_message, ways
+from iern.runtime.backends.batches import BatchRunner, fixed_batches
+from iern.runtime.backends.providers import Model, import_onnxruntime, load_on_cpu, ort_message, provider_order
 from iern.runtime.errors import ArtifactError, SessionError
-from iern.runtime.session import MAX_BATCH, Answer, Session
+from iern.runtime.session import MAX_BATCH, Predictions, Session
 from iern.runtime.system.cpu_budget import cpu_budget
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EXPORT_AGAIN = "export the checkpoint again: python export/to_trt.py ckpt.pt"
 
 _Tensor = tuple[str, tuple[int, ...]]
-"""onnxruntime's type, and the shape behind the batch"""
+"""Onnxruntime's type, and the shape behind the batch."""
 
 
 class OnnxSession(Session):
@@ -49,14 +49,14 @@ class OnnxSession(Session):
         name = "the model in memory" if isinstance(model, bytes) else str(model)
         _check_file(model, name)
         ort = import_onnxruntime()
-        keys = ways(provider, ort.get_available_providers())
+        keys = provider_order(provider, ort.get_available_providers())
         threads = threads or cpu_budget()
         # Always on the CPU first: what fails there is the file's fault, and not the GPU's.
         graph = _load(ort, model, name, threads)
         artifact = Artifact.from_metadata(graph.get_modelmeta().custom_metadata_map, name)
         _check_contract(graph, artifact, name)
 
-        def judge_on(key: str) -> Judge:
+        def judge_on(key: str) -> BatchRunner:
             if key == "cpu":
                 return lambda faces: graph.run(OUTPUT_NAMES, {INPUT_NAME: faces})
             return fixed_batches(ort, model, artifact, key, threads, max_batch)
@@ -66,16 +66,16 @@ class OnnxSession(Session):
         except SessionError as error:
             raise SessionError(f"{name}: {error}; or leave --strict out") from error
         super().__init__(artifact, key, max_batch, note)
-        self._judge: Judge | None = judge
+        self._judge: BatchRunner | None = judge
 
     def close(self) -> None:
         self._judge = None
 
-    def _run(self, faces: NDArray[np.uint8]) -> Answer:
+    def _run(self, faces: NDArray[np.uint8]) -> Predictions:
         if self._judge is None:
             raise SessionError("the session is closed; open the model again")
         try:
-            return Answer(*self._judge(faces))
+            return Predictions(*self._judge(faces))
         except Exception as error:  # onnxruntime's own exceptions share no other base
             raise SessionError(f"{len(faces)} faces on {self.provider}: {ort_message(error)}") from error
 
@@ -128,7 +128,7 @@ def _load(ort: ModuleType, model: Model, name: str, threads: int) -> onnxruntime
         ) from error
 
 
-def _first_that_runs(keys: list[str], open_on: Callable[[str], Judge]) -> tuple[str, Judge, str]:
+def _first_that_runs(keys: list[str], open_on: Callable[[str], BatchRunner]) -> tuple[str, BatchRunner, str]:
     """The first provider that opens, what it opens, and why those before it did not.
 
     Raises SessionError with all the reasons where none does.

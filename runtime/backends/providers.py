@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Model = Path | str | bytes
-"""an exported file, or its content"""
+"""An exported file, or its content."""
 
 GPU_BUILD = "pip uninstall onnxruntime, then pip install 'iern[gpu]'"
 BATCH_AXIS = "batch"
-"""the name that the exporter gives to the one axis without a fixed size"""
+"""The name that the exporter gives to the one axis without a fixed size."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Provider:
     """One of onnxruntime's execution providers."""
 
     title: str
-    """its name for people"""
+    """Its name for people."""
     name: str
-    """its name in onnxruntime"""
+    """Its name in onnxruntime."""
     device: str
-    """where its tensors lie, in onnxruntime's words"""
+    """Where its tensors lie, in onnxruntime's words."""
     check: str = ""
-    """what to look at where it fails"""
+    """What to look at where it fails."""
 
 
 PROVIDERS = {
@@ -55,10 +55,10 @@ KERNELS = {
     # `EXHAUSTIVE` times every algorithm at each start; what wins, and so the rounding, changes from start to start.
     "cudnn_conv_algo_search": "HEURISTIC",
 }
-"""CUDA's options for one operation after the other"""
+"""CUDA's options for one operation after the other."""
 
 
-def ways(provider: str, available: Collection[str]) -> list[str]:
+def provider_order(provider: str, available: Collection[str]) -> list[str]:
     """What to try for `auto` or a key of PROVIDERS, best first; `available` are onnxruntime's names of what it has.
 
     The CPU serves always and comes last. `auto` does not take TensorRT, which first builds engines for minutes.

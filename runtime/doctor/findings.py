@@ -16,27 +16,27 @@ from typing import Any, Literal
 
 from iern.cpp_ext.kernel_binaries import BINARIES, BinariesError, in_order, read_binary, read_manifest
 from iern.runtime.backends.providers import GPU_BUILD, PROVIDERS
-from iern.runtime.doctor.probes import Answer, ask
+from iern.runtime.doctor.probes import ProbeResult, ask
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.machine import cameras, has_nvidia, jetson, nvcc
 from iern.runtime.system.opencv import OPENCV_REMEDY
 
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "ort-nightly")
-"""the wheels that bring the folder `onnxruntime`, each overwriting the others"""
+"""The wheels that bring the folder `onnxruntime`, each overwriting the others."""
 VIDEO = {"FFMPEG": "FFmpeg", "GStreamer": "GStreamer", "v4l/v4l2": "V4L2"}
-"""ways to read video, by their names in OpenCV's build information"""
+"""Ways to read video, by their names in OpenCV's build information."""
 CUDA_REMEDIES = {
     0: "see what nvidia-smi says; restart the machine, or install the driver again",
     100: "check CUDA_VISIBLE_DEVICES and nvidia-smi; start a container with --gpus all (a Jetson's: --runtime nvidia)",
     803: "the driver was updated under the running system: restart the machine",
 }
-"""by CUDA's error code; 0 stands for the others"""
+"""By CUDA's error code; 0 stands for the others."""
 TENSORRTS = {
     "TensorRT": ("tensorrt", "tensorrt_bindings"),
     "TensorRT for RTX": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
 }
-"""flavour -> its module, and the one under which its bindings come alone"""
+"""Flavour -> its module, and the one under which its bindings come alone."""
 
 State = Literal["ok", "note", "problem"]
 
@@ -49,9 +49,9 @@ class Finding:
     state: State
     text: str
     remedy: str = ""
-    """what to do, always said of a problem"""
+    """What to do, always said of a problem."""
     data: dict[str, Any] = field(default_factory=dict)
-    """the same in figures, for programs"""
+    """The same in figures, for programs."""
 
 
 def python() -> Finding:
@@ -60,13 +60,13 @@ def python() -> Finding:
     return Finding("python", "ok", text, data={"version": platform.python_version(), "path": sys.executable})
 
 
-def numpy(found: Answer) -> Finding:
+def numpy(found: ProbeResult) -> Finding:
     if "error" in found:
         return Finding("numpy", "problem", found["error"], "pip install --force-reinstall 'numpy>=2'", _data(found))
     return Finding("numpy", "ok", found["version"], data=_data(found))
 
 
-def opencv(found: Answer, numpy: Answer) -> Finding:
+def opencv(found: ProbeResult, numpy: ProbeResult) -> Finding:
     wheels = installed(OPENCVS)
     data = {**_data(found), "wheels": wheels}
     one = "opencv-python, or opencv-python-headless where there is no desktop"
@@ -89,7 +89,7 @@ def opencv(found: Answer, numpy: Answer) -> Finding:
     return Finding("opencv", "ok", text, data=data)
 
 
-def onnxruntime(found: Answer, numpy: Answer) -> Finding:
+def onnxruntime(found: ProbeResult, numpy: ProbeResult) -> Finding:
     wheels = installed(ONNXRUNTIMES)
     data = {**_data(found), "wheels": wheels}
     one = "'iern[gpu]' for an NVIDIA GPU, or 'iern[cpu]'"
@@ -107,7 +107,7 @@ def onnxruntime(found: Answer, numpy: Answer) -> Finding:
     return Finding("onnxruntime", "ok", text, data=data)
 
 
-def gpu(found: Answer, root: Path = Path("/")) -> Finding:
+def gpu(found: ProbeResult, root: Path = Path("/")) -> Finding:
     data = _data(found)
     if found.get("missing"):
         if has_nvidia(root):
@@ -123,7 +123,7 @@ def gpu(found: Answer, root: Path = Path("/")) -> Finding:
     return Finding("gpu", "ok", f"{gpus}; the driver serves CUDA {found['version']}", data=data)
 
 
-def model(path: Path, opencv: Answer, engine: Answer, driver: Answer) -> Finding:
+def model(path: Path, opencv: ProbeResult, engine: ProbeResult, driver: ProbeResult) -> Finding:
     """Where the model runs, why there, and how fast it and the detector answer."""
     broken = [name for name, found in (("opencv", opencv), ("onnxruntime", engine)) if "error" in found]
     if broken:
@@ -139,7 +139,7 @@ def model(path: Path, opencv: Answer, engine: Answer, driver: Answer) -> Finding
     return Finding("model", "note" if remedy else "ok", text, remedy, data)
 
 
-def _where(found: Answer, driver: Answer) -> tuple[str, str]:
+def _where(found: ProbeResult, driver: ProbeResult) -> tuple[str, str]:
     """Where the model runs and why, and what to do where it could run on a GPU."""
     if found["provider"] not in PROVIDERS:  # an engine
         return ", ".join(filter(None, (found["provider"], found["note"]))), ""
@@ -196,7 +196,7 @@ def pycuda() -> Finding:
     return Finding("pycuda", "ok", version or "of unknown version", data=data)
 
 
-def kernel(driver: Answer, folder: Path = BINARIES) -> Finding:
+def kernel(driver: ProbeResult, folder: Path = BINARIES) -> Finding:
     """Which of the averaging kernel's binaries are there, whole, and which a GPU gets."""
     try:
         manifest = read_manifest(folder)
@@ -241,7 +241,7 @@ def camera(root: Path = Path("/")) -> Finding:
     return Finding("camera", "ok", text, data=data)
 
 
-def display(opencv: Answer) -> Finding:
+def display(opencv: ProbeResult) -> Finding:
     if "error" in opencv:
         return Finding("display", "note", "not tried: OpenCV opens the window", "first mend opencv above")
     found = ask("window")
@@ -269,7 +269,7 @@ def jetson_board(root: Path = Path("/")) -> Finding | None:
     return Finding("jetson", "note", text, remedy, dataclasses.asdict(board))
 
 
-def _import(module: str) -> Answer:
+def _import(module: str) -> ProbeResult:
     """What comes of importing a module, for which no process is needed where there is none."""
     if importlib.util.find_spec(module.partition(".")[0]) is None:
         return {"error": f"there is no {module}", "missing": True}
@@ -293,5 +293,5 @@ def _listed(wheels: dict[str, str]) -> str:
     return " and ".join(f"{name} {version}" for name, version in wheels.items()) or "no wheel"
 
 
-def _data(found: Answer) -> dict[str, Any]:
+def _data(found: ProbeResult) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key not in ("log", "ours")}

@@ -19,18 +19,18 @@ from typing import Any
 
 from iern.runtime.errors import IernError, one_line
 
-Answer = dict[str, Any]
+ProbeResult = dict[str, Any]
 """JSON; under `error` what failed, in words, under `missing` whether there is nothing to import, under `ours` whether
-the words are of an IernError, and under `log` the end of what went to stderr"""
+the words are of an IernError, and under `log` the end of what went to stderr."""
 
 MARK = "answer of the probe: "
-"""begins the line with the answer: the library asked may print lines of its own"""
+"""Begins the line with the answer: the library asked may print lines of its own."""
 
 CALLS = 5
 """Calls over which the model's time is taken."""
 
 
-def ask(question: str, *words: str, timeout: float = 60) -> Answer:
+def ask(question: str, *words: str, timeout: float = 60) -> ProbeResult:
     """The answer of the function of that name below, from a new process. Never raises for what happens there."""
     command = [sys.executable, "-c", "from iern.runtime.doctor.probes import answer; answer()", question, *words]
     try:
@@ -43,7 +43,7 @@ def ask(question: str, *words: str, timeout: float = 60) -> Answer:
         return {"error": f"no process could be started ({error})"}
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
-            found: Answer = json.loads(line.removeprefix(MARK))
+            found: ProbeResult = json.loads(line.removeprefix(MARK))
             return {**found, "log": done.stderr[-2000:]}
     return {"error": _end(done.returncode, done.stderr)}
 
@@ -64,7 +64,7 @@ def answer() -> None:
     os._exit(0)  # some libraries crash when the process ends
 
 
-def cv2() -> Answer:
+def cv2() -> ProbeResult:
     """OpenCV: its version, window system and ways to read video."""
     module = importlib.import_module("cv2")
     build = module.getBuildInformation()
@@ -75,13 +75,13 @@ def cv2() -> Answer:
     }
 
 
-def onnxruntime() -> Answer:
+def onnxruntime() -> ProbeResult:
     """onnxruntime: its version and the providers that it was built for."""
     module = importlib.import_module("onnxruntime")
     return {"version": module.__version__, "providers": module.get_available_providers()}
 
 
-def cuda() -> Answer:
+def cuda() -> ProbeResult:
     """The NVIDIA driver: the newest CUDA that it serves, and its GPUs."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -98,20 +98,20 @@ def cuda() -> Answer:
     return {"version": version, "gpus": [_gpu(driver, index) for index in range(number.value)]}
 
 
-def module(name: str) -> Answer:
+def module(name: str) -> ProbeResult:
     """Any module: that it can be imported, and the version that its package states."""
     importlib.import_module(name)
     return {"version": str(getattr(importlib.import_module(name.partition(".")[0]), "__version__", ""))}
 
 
-def window() -> Answer:
+def window() -> ProbeResult:
     """Why no window can be shown, empty where one can."""
     from iern.runtime.app.window import window_problem
 
     return {"problem": window_problem()}
 
 
-def model(path: str) -> Answer:
+def model(path: str) -> ProbeResult:
     """Whether the detector looks at a frame, and the model answers a face; where, and how fast."""
     import numpy as np
 
@@ -135,7 +135,7 @@ def model(path: str) -> Answer:
         }
 
 
-QUESTIONS: dict[str, Callable[..., Answer]] = {
+QUESTIONS: dict[str, Callable[..., ProbeResult]] = {
     question.__name__: question for question in (cv2, onnxruntime, cuda, module, window, model)
 }
 
@@ -155,7 +155,7 @@ def _in_build(information: str, name: str) -> bool:
     return re.search(rf"^\s*{re.escape(name)}:\s+YES", information, re.MULTILINE) is not None
 
 
-def _gpu(driver: ctypes.CDLL, index: int) -> Answer:
+def _gpu(driver: ctypes.CDLL, index: int) -> ProbeResult:
     device, major, minor, size = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
     name = ctypes.create_string_buffer(256)
     driver.cuDeviceGet(ctypes.byref(device), index)

@@ -10,7 +10,7 @@ import numpy as np
 from iern.runtime.imaging.images import Image
 
 Colour = tuple[int, int, int]
-"""blue, green, red"""
+"""Blue, green, red."""
 
 WHITE: Colour = (255, 255, 255)
 DARK: Colour = (24, 24, 24)

@@ -12,7 +12,7 @@ from iern.runtime.faces.face import UNCERTAIN, Face
 from iern.runtime.imaging.images import Image
 
 Box = tuple[int, int, int, int]
-"""left, top, right, bottom in pixels; right and bottom are just outside"""
+"""Left, top, right, bottom in pixels; right and bottom are just outside."""
 
 PALETTE: tuple[Colour, ...] = (
     (200, 200, 200),

@@ -24,7 +24,7 @@ COARSE = 224
 """Longest side, in pixels, of the second look, and of frames smaller than it in the first look.
 
 Of face crops that fill the frame, 99.5 % and more are found at this size, but 44 to 72 % at 640 and 77 to 98 % at 48.
-"""
+."""
 
 LARGE = 450
 """Faces longer than this, in pixels of the copy, are measured 10 to 20 % too small: the second look corrects them."""

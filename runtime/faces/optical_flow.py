@@ -31,13 +31,13 @@ GROWTH = 1.25
 Points = NDArray[np.float64]
 
 
-class Finder:
+class FaceFinder:
     """`find(frame, seconds)` -> its faces: detected in every nth frame, followed in between as far as that succeeds."""
 
     def __init__(self, detector: FaceDetector, every: int = 1) -> None:
         self._detector = detector
         self._every = every
-        self._follower = Follower()
+        self._follower = OpticalFlowFollower()
         self._followed = 0
         self._last = -np.inf
 
@@ -61,7 +61,7 @@ class Finder:
         self._last = -np.inf
 
 
-class Follower:
+class OpticalFlowFollower:
     """`follower(frame)` -> the faces given to `start`, where they are now; None where one of them was lost."""
 
     def __init__(self) -> None:

@@ -9,29 +9,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.faces.face import Face, by_expression, judged_faces
-from iern.runtime.faces.optical_flow import Finder
-from iern.runtime.faces.smoothing import HALF_LIFE, MARGIN, Smoother
+from iern.runtime.faces.face import Face, by_expression, faces_from
+from iern.runtime.faces.optical_flow import FaceFinder
+from iern.runtime.faces.smoothing import HALF_LIFE, MARGIN, PredictionSmoother
 from iern.runtime.faces.tracker import FaceTracker
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.preprocess import crop_faces
-from iern.runtime.session import Answer, Session
+from iern.runtime.session import Predictions, Session
 from iern.runtime.system.latency import stopwatch
 
 
 @dataclass(frozen=True)
-class Perceived:
+class PipelineResult:
     """The faces of one frame, and the milliseconds that each stage took."""
 
     faces: list[Face]
     detect: float
-    """finding or following the faces, and their ids"""
+    """Finding or following the faces, and their ids."""
     preprocess: float
     infer: float
-    """the model's answers, and steadying them"""
+    """The model's answers, and steadying them."""
 
 
-class Faces:
+class FacePipeline:
     """`perceive(image, seconds)` -> faces with ids and steady answers. One source each, one thread each."""
 
     def __init__(
@@ -45,14 +45,14 @@ class Faces:
     ) -> None:
         """Detect in every `detect_every`-th frame, and follow the faces between, as far as that succeeds.
 
-        `half_life` in seconds (0: none) and `margin` of probability (0: none): see `Smoother`.
+        `half_life` in seconds (0: none) and `margin` of probability (0: none): see `PredictionSmoother`.
         """
         self.session = session
-        self._find = Finder(detector, detect_every)
+        self._find = FaceFinder(detector, detect_every)
         self._tracker = FaceTracker()
-        self._smoother = Smoother(session.artifact, half_life, margin)
+        self._smoother = PredictionSmoother(session.artifact, half_life, margin)
 
-    def __call__(self, image: np.ndarray, seconds: float) -> Perceived:
+    def __call__(self, image: np.ndarray, seconds: float) -> PipelineResult:
         """(H, W, 3) uint8 BGR frame at `seconds` of its source's clock -> its faces, best first.
 
         Raises ImageError for an array that is no frame, and SessionError where the model fails.
@@ -64,7 +64,7 @@ class Faces:
         crops = crop_faces(image, detections, self.session.artifact.input)
         preprocess = lap()
         faces = self._judged(detections, ids, self.session(crops), seconds)
-        return Perceived(faces, detect, preprocess, infer=lap())
+        return PipelineResult(faces, detect, preprocess, infer=lap())
 
     def new_scene(self) -> None:
         """What follows shows something else, or from elsewhere: no face in it continues one from before."""
@@ -72,7 +72,7 @@ class Faces:
         self._tracker.new_scene()
 
     def _judged(
-        self, detections: Sequence[Detection], ids: Sequence[int], answer: Answer, seconds: float
+        self, detections: Sequence[Detection], ids: Sequence[int], answer: Predictions, seconds: float
     ) -> list[Face]:
         artifact = self.session.artifact
         smoothed, names = self._smoother(ids, answer, seconds)
@@ -85,6 +85,6 @@ class Faces:
                 raw_probabilities=by_expression(raw, artifact),
             )
             for face, id, name, raw in zip(
-                judged_faces(detections, smoothed, artifact), ids, names, answer.probabilities, strict=True
+                faces_from(detections, smoothed, artifact), ids, names, answer.probabilities, strict=True
             )
         ]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.runtime.faces.face import softmax
 from iern.runtime.faces.tracker import PATIENCE
+from iern.runtime.intervention import average_over_strata
 
 if TYPE_CHECKING:
     from iern.runtime.artifact import Artifact
-    from iern.runtime.session import Answer
+    from iern.runtime.session import Predictions
 
 HALF_LIFE = 0.1
 """Seconds after which an answer to a face counts half; see benchmarks/results/flicker.md."""
@@ -24,15 +24,15 @@ MARGIN = 0.1
 """Probability by which another expression must lead to take over the name, or a name may fall below the threshold.
 
 Chosen, with the half-life, by `python -m benchmarks.flicker`.
-"""
+."""
 
 
 @dataclass(frozen=True)
-class Name:
+class FaceLabel:
     """What a face is called for now."""
 
     expression: int
-    """index in the model's order"""
+    """Index in the model's order."""
     uncertain: bool
 
 
@@ -40,11 +40,11 @@ class Name:
 class _State:
     seconds: float
     strata: NDArray[np.float64]
-    """(N, E) smoothed logits"""
-    name: Name
+    """(N, E) smoothed logits."""
+    name: FaceLabel
 
 
-class Smoother:
+class PredictionSmoother:
     """`smoother(ids, answer, seconds)` -> the smoothed answer and the faces' names. A new id starts afresh."""
 
     def __init__(self, artifact: Artifact, half_life: float = HALF_LIFE, margin: float = MARGIN) -> None:
@@ -54,7 +54,7 @@ class Smoother:
         self.margin = margin
         self._states: dict[int, _State] = {}
 
-    def __call__(self, ids: Sequence[int], answer: Answer, seconds: float) -> tuple[Answer, list[Name]]:
+    def __call__(self, ids: Sequence[int], answer: Predictions, seconds: float) -> tuple[Predictions, list[FaceLabel]]:
         """Ids and an answer with one row for each, at `seconds` of the source's clock -> the same, steadier.
 
         The strata's logits are smoothed; the mean over the strata, being linear, is then smoothed as well.
@@ -62,7 +62,7 @@ class Smoother:
         self._states = {id: state for id, state in self._states.items() if 0 <= seconds - state.seconds < PATIENCE}
         strata = self._smoothed(ids, answer.stratum_logits, seconds)
         if self.half_life:
-            answer = _answer(strata, self.artifact)
+            answer = average_over_strata(strata, self.artifact)
         names = []
         for id, row, probabilities in zip(ids, strata, answer.probabilities, strict=True):
             before = self._states.get(id)
@@ -81,18 +81,6 @@ class Smoother:
         return strata
 
 
-def _answer(strata: NDArray[np.float64], artifact: Artifact) -> Answer:
-    """(B, N, E) logits -> what the model answers to them."""
-    from iern.runtime.session import Answer
-
-    logits = strata.mean(axis=1)
-    if artifact.answer == "probabilities":
-        probabilities = softmax(strata / artifact.temperature).mean(axis=1)
-    else:
-        probabilities = softmax(logits / artifact.temperature)
-    return Answer(*(values.astype(np.float32) for values in (probabilities, logits, strata)))
-
-
 def blended(
     before: NDArray[np.float64], now: NDArray[np.float64], elapsed: float, half_life: float
 ) -> NDArray[np.float64]:
@@ -101,7 +89,7 @@ def blended(
     return kept * before + (1 - kept) * now
 
 
-def named(probabilities: NDArray[np.floating], before: Name | None, threshold: float, margin: float) -> Name:
+def named(probabilities: NDArray[np.floating], before: FaceLabel | None, threshold: float, margin: float) -> FaceLabel:
     """(E,) probabilities and the face's last name -> its name now.
 
     To be named, an expression needs the threshold, and a lead of `margin` over the one named before. To keep its
@@ -109,5 +97,5 @@ def named(probabilities: NDArray[np.floating], before: Name | None, threshold: f
     """
     likeliest = int(probabilities.argmax())
     if before is None or before.uncertain or probabilities[likeliest] > probabilities[before.expression] + margin:
-        return Name(likeliest, uncertain=bool(probabilities[likeliest] < threshold))
-    return Name(before.expression, uncertain=bool(probabilities[before.expression] < threshold - margin))
+        return FaceLabel(likeliest, uncertain=bool(probabilities[likeliest] < threshold))
+    return FaceLabel(before.expression, uncertain=bool(probabilities[before.expression] < threshold - margin))

@@ -25,7 +25,7 @@ STEADINESS = 0.15
 """Half-life, in seconds, of a face's velocity: a detector trembles by pixels, which is no movement."""
 
 Points = NDArray[np.float64]
-"""(..., 7, 2) x and y in pixels: the box's two corners, then the five landmarks"""
+"""(..., 7, 2) x and y in pixels: the box's two corners, then the five landmarks."""
 
 
 @dataclass(eq=False)
@@ -33,7 +33,7 @@ class _Track:
     id: int
     points: Points
     velocity: NDArray[np.float64]
-    """(2,) pixels a second"""
+    """(2,) pixels a second."""
     seen: float
 
 

@@ -13,12 +13,12 @@ class Detection:
     """One face, in pixels of the frame. The box may reach beyond the frame. Compared by identity."""
 
     x: float
-    """left edge"""
+    """Left edge."""
     y: float
-    """top edge"""
+    """Top edge."""
     width: float
     height: float
     landmarks: NDArray[np.float64]
-    """(5, 2) x and y of the eye on the image's left, the eye on its right, nose tip, mouth's left and right corner"""
+    """(5, 2) x and y of the eye on the image's left, the eye on its right, nose tip, mouth's left and right corner."""
     score: float
-    """0 to 1"""
+    """0 to 1."""

@@ -30,14 +30,14 @@ class InputSpec:
     """What the network expects of a face; travels from checkpoint to artifact to runtime."""
 
     size: int
-    """side of the square input, pixels"""
+    """Side of the square input, pixels."""
     margin: float = 1.1
-    """side of the square crop over the longer side of the detector's box"""
+    """Side of the square crop over the longer side of the detector's box."""
     alignment: Literal["eyes", "none"] = "eyes"
-    """`eyes`: the crop is turned about the box centre until the line between the eyes is level"""
+    """`eyes`: the crop is turned about the box centre until the line between the eyes is level."""
     colour: Literal["bgr"] = "bgr"
     resize: Literal["area-cubic"] = "area-cubic"
-    """pixel-area averaging when shrinking, bicubic when enlarging"""
+    """Pixel-area averaging when shrinking, bicubic when enlarging."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -22,9 +22,9 @@ from iern.runtime.system.files import atomic_path
 
 WIDTH, HEIGHT, FPS = 640, 480, 15
 FADE = 10
-"""frames of a cross-fade"""
+"""Frames of a cross-fade."""
 SOFTNESS = 0.7
-"""Standard deviation of the smoothing, in pixels of the clip: against aliasing, and half the bytes of a sharp clip"""
+"""Standard deviation of the smoothing, in pixels of the clip: against aliasing, and half the bytes of a sharp clip."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from iern.runtime.faces.face import Face
 from iern.runtime.imaging.images import Image
-from iern.runtime.outputs.frame_result import Sink, View
+from iern.runtime.outputs.frame_result import FrameResult, Sink
 
 MARGIN = 0.35
 """Part of the box's longer side that is added on every side: hair, ears and chin tell who it is, too."""
@@ -22,7 +22,7 @@ MOST_HELD = 256
 """Places that are held at most, the newest."""
 
 Region = tuple[int, int, int, int]
-"""left, top, right, bottom in pixels, inside the frame"""
+"""Left, top, right, bottom in pixels, inside the frame."""
 
 
 def blurred(image: Image, faces: Sequence[Face]) -> Image:
@@ -30,12 +30,12 @@ def blurred(image: Image, faces: Sequence[Face]) -> Image:
     return _without(image, [region for face in faces if (region := _region(face, image))])
 
 
-def face_blur() -> Callable[[View], View]:
+def face_blur() -> Callable[[FrameResult], FrameResult]:
     """A function from views in order to the same without faces, those of the last HELD_SECONDS included."""
     held: list[tuple[float, Region]] = []
     size: tuple[int, ...] = ()
 
-    def blur(view: View) -> View:
+    def blur(view: FrameResult) -> FrameResult:
         nonlocal held, size
         image, now = view.frame.image, view.frame.time
         if image.shape != size:
@@ -53,7 +53,7 @@ def without_faces(sinks: Sequence[Sink]) -> Sink:
     """One sink for all of these, which see no face: blurred once for all, before anybody draws or keeps a picture."""
     blur = face_blur()
 
-    def hand_over(view: View) -> None:
+    def hand_over(view: FrameResult) -> None:
         hidden = blur(view)
         for sink in sinks:
             sink(hidden)

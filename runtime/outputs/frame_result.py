@@ -14,7 +14,7 @@ from iern.runtime.system.latency import Latency
 
 
 @dataclass(frozen=True)
-class View:
+class FrameResult:
     """One frame with what the loop found in it."""
 
     frame: Frame
@@ -22,7 +22,7 @@ class View:
     latency: Latency
     status: str
     dropped: int = 0
-    """frames of a live source that nobody took in time, until now"""
+    """Frames of a live source that nobody took in time, until now."""
 
     def drawn(self, strata: bool = False) -> Image:
         """The frame with everything drawn, and with `strata` the answer under each stratum as well."""
@@ -34,5 +34,5 @@ class View:
         return self.drawn()
 
 
-Sink = Callable[[View], None]
+Sink = Callable[[FrameResult], None]
 """What the loop calls with every view: a window, a recording, records, a page."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from iern.runtime.errors import OutputError
 from iern.runtime.outputs.broker import Broker
-from iern.runtime.outputs.frame_result import Sink, View
+from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.outputs.records import dated_records, json_line
 
 QUEUED = 1000
@@ -43,7 +43,7 @@ def mqtt_records(broker: Broker) -> Iterator[Sink]:
     make = dated_records()
     taken = refused = 0
 
-    def publish(view: View) -> None:
+    def publish(view: FrameResult) -> None:
         nonlocal taken, refused
         answer = client.publish(broker.topic, json_line(make(view)), qos=1)
         if answer.rc == paho.MQTT_ERR_QUEUE_SIZE:
@@ -71,7 +71,7 @@ class _Connection:
 
     def __init__(self, broker: Broker) -> None:
         self.count = 0
-        """records that the broker has confirmed"""
+        """Records that the broker has confirmed."""
         self.is_up = False
         self._broker = broker
         self._said = ""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from iern.runtime.errors import one_line
-from iern.runtime.outputs.frame_result import Sink, View
+from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.system.latency import counted
 
 PICTURES = 8
@@ -23,7 +23,7 @@ GLANCE = 0.2
 """Seconds after which a loop that waits for room looks whether there is still somebody who makes it."""
 
 
-class Background:
+class QueuedSink:
     """A sink that another sink works for, in a thread of its own. What it lost is counted, and why it failed is kept.
 
     Of a live source it never makes the loop wait: what finds the queue full is dropped. Of files it drops nothing.
@@ -33,16 +33,16 @@ class Background:
         """`what` names the output in messages; without `pictures` the sink gets views whose image is empty."""
         self.what = what
         self.dropped = 0
-        """views that the sink did not get, since it was too slow or had failed"""
+        """Views that the sink did not get, since it was too slow or had failed."""
         self.failure = ""
-        """what ended the sink before the loop; empty where nothing did"""
+        """What ended the sink before the loop; empty where nothing did."""
         self._sink, self._live, self._pictures = sink, live, pictures
-        self._queue: queue.Queue[View | None] = queue.Queue(PICTURES if pictures else RECORDS)
+        self._queue: queue.Queue[FrameResult | None] = queue.Queue(PICTURES if pictures else RECORDS)
         self._ending, self._abandoned = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name=what, daemon=True)
         self._thread.start()
 
-    def __call__(self, view: View) -> None:
+    def __call__(self, view: FrameResult) -> None:
         """Hand the view over."""
         if not self._pictures:
             view = dataclasses.replace(view, frame=dataclasses.replace(view.frame, image=NO_IMAGE))
@@ -102,9 +102,9 @@ NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
 
 @contextlib.contextmanager
-def in_background(sink: Sink, what: str, live: bool, pictures: bool = False) -> Iterator[Background]:
+def queued_sink(sink: Sink, what: str, live: bool, pictures: bool = False) -> Iterator[QueuedSink]:
     """Let `sink` work in a thread until the block ends, and then wait for it: an error of the loop's ends it soon."""
-    background = Background(sink, what, live, pictures)
+    background = QueuedSink(sink, what, live, pictures)
     try:
         yield background
     except BaseException:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iern.runtime.outputs.frame_result import Sink, View
-from iern.runtime.system.append_only_file import GrowingFile
+from iern.runtime.outputs.frame_result import FrameResult, Sink
+from iern.runtime.system.append_only_file import AppendOnlyFile
 from iern.runtime.system.latency import Latency
 
 if TYPE_CHECKING:
@@ -26,21 +26,21 @@ SCHEMA = 2
 
 In version 1 every answer was of its frame alone. From 2 on it may be smoothed over the face's track, and `expression`
 may be one that hysteresis keeps while another is likelier by a little.
-"""
+."""
 
 
-Record = dict[str, Any]
+JsonRecord = dict[str, Any]
 
 FRAME_COLUMNS = ("schema", "start", "frame", "time", "name", "segment")
 FACE_COLUMNS = ("track", "score", "expression", "probability", "uncertain", "disagreement")
 BOX_COLUMNS = ("x", "y", "width", "height")
 
 
-def dated_records() -> Callable[[View], Record]:
+def dated_records() -> Callable[[FrameResult], JsonRecord]:
     """A function from views to their records, with the wall clock's time at which the source's `time` was 0."""
     start = ""
 
-    def make(view: View) -> Record:
+    def make(view: FrameResult) -> JsonRecord:
         nonlocal start
         if not start:
             ago = time.monotonic() - view.frame.captured + view.frame.time
@@ -52,7 +52,7 @@ def dated_records() -> Callable[[View], Record]:
     return make
 
 
-def json_line(made: Record) -> bytes:
+def json_line(made: JsonRecord) -> bytes:
     """A record on one line of UTF-8; a file name that is no text keeps its bytes as escapes."""
     return json.dumps(made, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
 
@@ -61,9 +61,9 @@ def json_line(made: Record) -> bytes:
 def json_lines(path: Path) -> Iterator[Sink]:
     """A file with one record a frame. What a killed process or a full disk leaves ends with a whole line."""
     make = dated_records()
-    with contextlib.closing(GrowingFile(path)) as file:
+    with contextlib.closing(AppendOnlyFile(path)) as file:
 
-        def write(view: View) -> None:
+        def write(view: FrameResult) -> None:
             file.append(json_line(make(view)) + b"\n")
 
         yield write
@@ -76,9 +76,9 @@ def csv_lines(path: Path, expressions: Sequence[str]) -> Iterator[Sink]:
     `expressions` are the model's, in its order: each has a column with its probability.
     """
     make = dated_records()
-    with contextlib.closing(GrowingFile(path)) as file:
+    with contextlib.closing(AppendOnlyFile(path)) as file:
 
-        def write(view: View) -> None:
+        def write(view: FrameResult) -> None:
             made = make(view)
             latencies = [f"{stage}_ms" for stage in made["latency_ms"]]
             of_face = ["face", *BOX_COLUMNS, *FACE_COLUMNS, *(f"p_{name}" for name in expressions)]
@@ -92,7 +92,7 @@ def csv_lines(path: Path, expressions: Sequence[str]) -> Iterator[Sink]:
         yield write
 
 
-def _rows(made: Record) -> Iterator[Record]:
+def _rows(made: JsonRecord) -> Iterator[JsonRecord]:
     """The cells of a record's rows by column; those of a face are absent where there is none."""
     frame = {name: made[name] for name in FRAME_COLUMNS} | {"faces": len(made["faces"])}
     frame |= {f"{stage}_ms": value for stage, value in made["latency_ms"].items()}

@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from iern.runtime.faces.face import UNCERTAIN, Face
-from iern.runtime.outputs.frame_result import View
+from iern.runtime.outputs.frame_result import FrameResult
 
 STEPS = 240
 """Steps of the timeline at most."""
@@ -26,17 +26,17 @@ CLASSES_PER_OCTAVE = 2
 """Latencies are counted in classes, each sqrt(2) as wide as the one before."""
 
 Seconds = dict[str, float]
-"""by expression, or `uncertain`"""
+"""By expression, or `uncertain`."""
 
 
 @dataclass
-class Digest:
+class SessionStats:
     """What a session was, in sums."""
 
     start: str = ""
     source: str = ""
     expressions: tuple[str, ...] = ()
-    """the model's, in its order; known from the first face on"""
+    """The model's, in its order; known from the first face on."""
     frames: int = 0
     faces: int = 0
     dropped: int = 0
@@ -44,15 +44,15 @@ class Digest:
     tracks: dict[str, Seconds] = field(default_factory=dict)
     step: float = FIRST_STEP
     timeline: dict[int, Seconds] = field(default_factory=dict)
-    """by number of the step since the first frame"""
+    """By number of the step since the first frame."""
     latencies: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    """frames by class; class k is from 2^(k/2) to 2^((k+1)/2) milliseconds"""
+    """Frames by class; class k is from 2^(k/2) to 2^((k+1)/2) milliseconds."""
 
     elapsed: float = 0.0
-    """seconds that the frames stood for"""
+    """Seconds that the frames stood for."""
     _last: float = 0.0
 
-    def add(self, view: View) -> None:
+    def add(self, view: FrameResult) -> None:
         """One more frame. It counts for the time since the one before."""
         if not self.frames:
             self.start = datetime.datetime.now().astimezone().isoformat(" ", "seconds")

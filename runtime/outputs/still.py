@@ -14,11 +14,11 @@ import cv2
 
 from iern.runtime.errors import OutputError
 from iern.runtime.faces.face import UNCERTAIN
-from iern.runtime.outputs.frame_result import Sink, View
+from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.system.files import atomic_path
 
 
-def print_answers(view: View) -> None:
+def print_answers(view: FrameResult) -> None:
     """The sink for single images: a line with the name, and of each face expression and probability, or `uncertain`."""
     answers = ", ".join(
         UNCERTAIN if face.uncertain else f"{face.expression} {face.probability:.2f}" for face in view.faces
@@ -29,9 +29,9 @@ def print_answers(view: View) -> None:
 @contextlib.contextmanager
 def still(path: Path) -> Iterator[Sink]:
     """A picture of the frame with the most faces, the last one of several such."""
-    best: View | None = None
+    best: FrameResult | None = None
 
-    def consider(view: View) -> None:
+    def consider(view: FrameResult) -> None:
         nonlocal best
         if best is None or len(view.faces) >= len(best.faces):
             best = view

@@ -10,7 +10,7 @@ from pathlib import Path
 from iern.runtime.drawing.overlay import PALETTE
 from iern.runtime.faces.face import UNCERTAIN
 from iern.runtime.outputs.frame_result import Sink
-from iern.runtime.outputs.session_stats import Digest, Seconds, class_start
+from iern.runtime.outputs.session_stats import Seconds, SessionStats, class_start
 from iern.runtime.system.files import write_text
 
 WIDTH, BAR, CHART = 960, 22, 180
@@ -37,7 +37,7 @@ i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border
 def summary(path: Path) -> Iterator[Sink]:
     """A page written when the block ends, also where an error ends it; no frames, no page. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    digest = Digest()
+    digest = SessionStats()
     try:
         yield digest.add
     finally:
@@ -45,7 +45,7 @@ def summary(path: Path) -> Iterator[Sink]:
             write_text(path, page(digest))
 
 
-def page(digest: Digest) -> str:
+def page(digest: SessionStats) -> str:
     """The page: HTML with its style and charts inside, no script, and no address of anything outside."""
     colours = {name: _css(PALETTE[place % len(PALETTE)]) for place, name in enumerate(digest.expressions)}
     colours[UNCERTAIN] = GREY
@@ -77,7 +77,7 @@ def _css(colour: tuple[int, int, int]) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def _counts(digest: Digest) -> list[tuple[str, str]]:
+def _counts(digest: SessionStats) -> list[tuple[str, str]]:
     rate = f"{(digest.frames - 1) / digest.elapsed:.1f} a second" if digest.elapsed else ""
     return [
         ("began", digest.start),
@@ -127,7 +127,7 @@ def _bars(rows: dict[str, Seconds], colours: dict[str, str]) -> str:
     return _svg(len(rows) * (BAR + 6), shapes)
 
 
-def _timeline(digest: Digest, colours: dict[str, str]) -> str:
+def _timeline(digest: SessionStats, colours: dict[str, str]) -> str:
     if not digest.timeline:
         return ""
     steps = max(1, int(digest.elapsed / digest.step) + 1)

@@ -19,7 +19,7 @@ import cv2
 
 from iern.runtime.errors import one_line
 from iern.runtime.imaging.images import Image
-from iern.runtime.outputs.frame_result import View
+from iern.runtime.outputs.frame_result import FrameResult
 from iern.runtime.outputs.records import record
 
 PACE = 1 / 25
@@ -29,9 +29,9 @@ REPEAT = 5.0
 LARGEST = (1280, 720)
 """A larger picture is sent smaller."""
 QUALITY = 80
-"""of JPEG, out of 100"""
+"""Of JPEG, out of 100."""
 
-Picture = Callable[[View], Image]
+Picture = Callable[[FrameResult], Image]
 """Makes what is shown of a view, (H, W, 3) uint8 BGR."""
 
 
@@ -42,10 +42,10 @@ class Feed:
         """To be made in the server's event loop."""
         self.frames = 0
         self.last = float("nan")
-        """`time.monotonic()` at the last view"""
+        """`time.monotonic()` at the last view."""
         self.watchers = 0
         self._picture = picture
-        self._view: View | None = None
+        self._view: FrameResult | None = None
         self._message = b""
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
@@ -53,7 +53,7 @@ class Feed:
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="page encoder")
         self._publisher = self._loop.create_task(self._publish())
 
-    def __call__(self, view: View) -> None:
+    def __call__(self, view: FrameResult) -> None:
         """The sink: keeps the view, and wakes the encoder where somebody watches."""
         self._view = view
         self.frames += 1
@@ -105,7 +105,7 @@ class Feed:
                 self._news = asyncio.Event()
             await asyncio.sleep(max(0.0, began + PACE - time.monotonic()))
 
-    def _encode(self, view: View) -> bytes:
+    def _encode(self, view: FrameResult) -> bytes:
         """The encoder's thread. A picture that cannot be made is said on the page, and does not end the feed."""
         counts = {"frames": self.frames, "dropped": view.dropped, "clock": round(time.monotonic(), 3)}
         try:

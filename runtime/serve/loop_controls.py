@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from iern.runtime.errors import OutputError
-from iern.runtime.outputs.video.recording_switch import RecordSwitch
-from iern.runtime.sources.switchable import Chosen
+from iern.runtime.outputs.video.recording_switch import RecordingSwitch
+from iern.runtime.sources.switchable import SwitchableSource
 
 PATIENCE = 10.0
 """Seconds for which a button waits for the loop."""
@@ -17,7 +17,7 @@ PATIENCE = 10.0
 class LoopControls:
     """What `iern.runtime.serve.controls.Controls` asks for. The loop does it at its next turn, and is waited for."""
 
-    def __init__(self, recorder: RecordSwitch, log: Path | None, choice: Chosen | None) -> None:
+    def __init__(self, recorder: RecordingSwitch, log: Path | None, choice: SwitchableSource | None) -> None:
         """`log` is the file of records that is being written; without a `choice` there is one source."""
         self._recorder = recorder
         self._choice = choice

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from iern.runtime.faces.face import UNCERTAIN
-from iern.runtime.outputs.frame_result import View
+from iern.runtime.outputs.frame_result import FrameResult
 from iern.runtime.serve.feed import Feed
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ else:
 TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 """What Prometheus wants to hear of `Meter.text`."""
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
-"""Bounds of the latencies' buckets"""
+"""Bounds of the latencies' buckets."""
 SHARES = tuple(tenth / 10 for tenth in range(1, 10))
 
 
@@ -42,7 +42,7 @@ class Meter:
         prometheus.Gauge("iern_viewers", "Open pages.", registry=registry).set_function(lambda: feed.watchers)
         self._dropped_before = 0
 
-    def __call__(self, view: View) -> None:
+    def __call__(self, view: FrameResult) -> None:
         self._frames.inc()
         fewer = view.dropped < self._dropped_before  # another source counts anew
         self._dropped.inc(view.dropped - (0 if fewer else self._dropped_before))

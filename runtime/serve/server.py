@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iern.runtime.errors import IernError, OutputError
-from iern.runtime.outputs.frame_result import Sink, View
+from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.serve.address import Address
 from iern.runtime.serve.controls import Controls
 from iern.runtime.serve.feed import Feed, Picture
@@ -64,7 +64,7 @@ def serving(
         server = _wait(loop, _start(address, token or made, controls, picture, stalled_after))
         print(f"the page is at {server.address.url}{f'?token={made}' if made else ''}", flush=True)
 
-        def show(view: View) -> None:
+        def show(view: FrameResult) -> None:
             server.meter(view)
             server.feed(view)
 

@@ -10,7 +10,7 @@ from typing import Literal
 from iern.runtime.imaging.images import Image
 
 State = Literal["live", "stalled", "black", "reconnecting", "ended"]
-"""`stalled`: no new picture, though the connection stands; `reconnecting`: there is none"""
+"""`stalled`: no new picture, though the connection stands; `reconnecting`: there is none."""
 
 
 @dataclass(frozen=True)
@@ -18,41 +18,41 @@ class Frame:
     """One picture of a source."""
 
     image: Image
-    """(height, width, 3) uint8 BGR"""
+    """(height, width, 3) uint8 BGR."""
     time: float
-    """seconds: the position in a video file, the place in a folder (one image a second), or since a live start"""
+    """seconds: the position in a video file, the place in a folder (one image a second), or since a live start."""
     index: int
-    """counts from 0; the gaps of a live source are the frames it dropped"""
+    """Counts from 0; the gaps of a live source are the frames it dropped."""
     name: str
-    """the image file, or the source"""
+    """The image file, or the source."""
     captured: float
-    """`time.monotonic()` when the frame was decoded, so that its age can be told"""
+    """`time.monotonic()` when the frame was decoded, so that its age can be told."""
     segment: int = 0
-    """counts up with every reconnect, change of size, and leap of a video's own clock: what is recorded in one piece
-    must not span two"""
+    """Counts up with every reconnect, change of size, and leap of a video's own clock: what is recorded in one piece
+    must not span two."""
 
 
 class Source(ABC):
     """Frames in order, once through. A context manager: leaving it releases the device or file."""
 
     live = False
-    """whether frames come at their own pace and late ones are dropped"""
+    """Whether frames come at their own pace and late ones are dropped."""
     dropped = 0
-    """frames of a live source that nobody took in time"""
+    """Frames of a live source that nobody took in time."""
     skipped = 0
-    """images of a folder that could not be read"""
+    """Images of a folder that could not be read."""
     reconnects = 0
-    """how often a live source was lost, or gave nothing new, and was opened anew"""
+    """How often a live source was lost, or gave nothing new, and was opened anew."""
     note = ""
-    """one line about what was not as it should be, known when the iteration has ended"""
+    """One line about what was not as it should be, known when the iteration has ended."""
     details = ""
-    """one line about what was really got: size, rate, codec, and which library reads it; empty where it goes unsaid"""
+    """One line about what was really got: size, rate, codec, and which library reads it; empty where it goes unsaid."""
 
     def __init__(self, name: str, fps: float) -> None:
         self.name = name
-        """what to call it in messages: never with credentials"""
+        """What to call it in messages: never with credentials."""
         self.fps = fps
-        """frames a second as the source states them, 0 where it does not"""
+        """Frames a second as the source states them, 0 where it does not."""
         self._stopped = False
         self._finished = False
         self._segment = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 
 from iern.runtime.errors import SourceError
-from iern.runtime.sources.capture import Opened, with_first_frame
+from iern.runtime.sources.capture import OpenCapture, with_first_frame
 from iern.runtime.sources.settings import SourceSettings
 
 CAMERAS = 100
@@ -23,7 +23,7 @@ SINK = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 
 """The end of a GStreamer pipeline that hands the newest picture to OpenCV."""
 
 
-def connect_camera(text: str, settings: SourceSettings) -> Opened:
+def connect_camera(text: str, settings: SourceSettings) -> OpenCapture:
     """Open a camera by its number or device. Raises SourceError, with a remedy, where that fails."""
     number = int(text) if text.isdecimal() else None
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
@@ -49,7 +49,7 @@ def ask(capture: cv2.VideoCapture, settings: SourceSettings) -> None:
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
 
-def connect_csi(text: str, settings: SourceSettings) -> Opened:
+def connect_csi(text: str, settings: SourceSettings) -> OpenCapture:
     """Open `csi://N`, a camera on a Jetson's connector N. Raises SourceError, with a remedy, where that fails."""
     if not has_gstreamer():
         raise SourceError(

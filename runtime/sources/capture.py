@@ -12,9 +12,9 @@ from iern.runtime.errors import IernError, ImageError, SourceError, one_line
 from iern.runtime.imaging.images import Image, as_bgr
 
 LIBRARIES = {"FFMPEG": "FFmpeg", "GSTREAMER": "GStreamer"}
-"""What OpenCV's backends are called by everybody else"""
+"""What OpenCV's backends are called by everybody else."""
 
-Opened = tuple[cv2.VideoCapture, Image]
+OpenCapture = tuple[cv2.VideoCapture, Image]
 """An open capture and its first frame: one that opens but shows nothing does not count as open."""
 
 
@@ -32,7 +32,7 @@ def read(capture: cv2.VideoCapture) -> Image | None:
         raise SourceError(str(error)) from error
 
 
-def with_first_frame(capture: cv2.VideoCapture) -> Opened | None:
+def with_first_frame(capture: cv2.VideoCapture) -> OpenCapture | None:
     """The capture and its first frame; None, and released, where it is not open or gives none."""
     image = None
     with contextlib.suppress(SourceError):
@@ -43,7 +43,7 @@ def with_first_frame(capture: cv2.VideoCapture) -> Opened | None:
     return capture, image
 
 
-def described(opened: Opened) -> str:
+def described(opened: OpenCapture) -> str:
     """What an open capture really gives: size, rate, codec, and the library that reads it."""
     capture, image = opened
     fps, code = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FOURCC))

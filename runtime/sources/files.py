@@ -13,7 +13,7 @@ import cv2
 from iern.runtime.errors import ImageError, SourceError
 from iern.runtime.imaging.images import Image, read_image
 from iern.runtime.sources.base import Frame, Source
-from iern.runtime.sources.capture import Opened, read
+from iern.runtime.sources.capture import OpenCapture, read
 from iern.runtime.system.latency import counted
 
 FAR_SHORT = 0.9
@@ -57,7 +57,7 @@ class ImageFiles(Source):
 class VideoFile(Source):
     """Every frame of a video, with its time from the file's own clock."""
 
-    def __init__(self, opened: Opened, name: str) -> None:
+    def __init__(self, opened: OpenCapture, name: str) -> None:
         self._capture, self._first = opened
         self._stated = self._capture.get(cv2.CAP_PROP_FPS)
         super().__init__(name, self._stated if 0 < self._stated <= HIGHEST_FPS else DEFAULT_FPS)

@@ -19,14 +19,14 @@ LONGEST_LIMIT = 3600.0
 """Seconds: a test card is opened anew once an hour in the end."""
 
 
-class Freshness:
+class FrozenFrameDetector:
     """Follows the pictures of one source, over all its reconnects. Times in seconds of one clock."""
 
     def __init__(self, patience: float, now: float) -> None:
         self.repeated = 0
-        """pictures that equalled the one before"""
+        """Pictures that equalled the one before."""
         self.black = False
-        """whether the last picture was black"""
+        """Whether the last picture was black."""
         self._patience = self._limit = patience
         self._lively = self._retried = now
         self._last: Image | None = None

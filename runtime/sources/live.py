@@ -14,9 +14,9 @@ import cv2
 from iern.runtime.errors import SourceError
 from iern.runtime.imaging.images import Image
 from iern.runtime.sources.base import Frame, Source, State
-from iern.runtime.sources.capture import Opened, in_words, read
-from iern.runtime.sources.frozen_frames import Freshness
-from iern.runtime.sources.settings import Patience
+from iern.runtime.sources.capture import OpenCapture, in_words, read
+from iern.runtime.sources.frozen_frames import FrozenFrameDetector
+from iern.runtime.sources.settings import LiveTimeouts
 from iern.runtime.system.latency import counted
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
@@ -43,18 +43,18 @@ class LiveSource(Source):
     live = True
 
     def __init__(
-        self, opened: Opened, name: str, connect: Callable[[], Opened], patience: Patience | None = None
+        self, opened: OpenCapture, name: str, connect: Callable[[], OpenCapture], patience: LiveTimeouts | None = None
     ) -> None:
         """`opened` is the source as it is now; `connect` opens it again, and raises SourceError where it cannot."""
         fps = opened[0].get(cv2.CAP_PROP_FPS)
         super().__init__(name, fps if math.isfinite(fps) and 0 < fps <= 240 else 0.0)
-        self._patience = patience or Patience()
+        self._patience = patience or LiveTimeouts()
         self._connect = connect
         self._arrival = threading.Condition()
         self._latest: Frame | None = None
         self._failure: Exception | None = None
         self._start = self._arrived = time.monotonic()
-        self._freshness = Freshness(self._patience.same, self._start)
+        self._freshness = FrozenFrameDetector(self._patience.same, self._start)
         self._index = 0
         self._reconnecting = False
         self._trouble = self._cause = ""
@@ -222,14 +222,16 @@ class LiveSource(Source):
 class _Reader:
     """One connection, on a thread of its own: opens it, reads until it is lost or released, and closes it there."""
 
-    def __init__(self, connect: Callable[[], Opened], deliver: Callable[[_Reader, Image], None], name: str) -> None:
+    def __init__(
+        self, connect: Callable[[], OpenCapture], deliver: Callable[[_Reader, Image], None], name: str
+    ) -> None:
         self.released = False
-        """set from outside: read no further, deliver nothing more"""
+        """Set from outside: read no further, deliver nothing more."""
         self.failure = ""
-        """what ended it, in words without any URL"""
+        """What ended it, in words without any URL."""
         self.frames = 0
         self.started = self.heard = time.monotonic()
-        """`heard`: when it last gave a sign of life"""
+        """`heard`: when it last gave a sign of life."""
         self._connect = connect
         self._deliver = deliver
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

@@ -14,7 +14,7 @@ from iern.runtime.errors import ImageError, SourceError
 from iern.runtime.imaging.images import IMAGE_SUFFIXES, read_image
 from iern.runtime.sources.base import Frame, Source
 from iern.runtime.sources.cameras import CSI, connect_camera, connect_csi
-from iern.runtime.sources.capture import Opened, described, with_first_frame
+from iern.runtime.sources.capture import OpenCapture, described, with_first_frame
 from iern.runtime.sources.files import ImageFiles, VideoFile
 from iern.runtime.sources.live import LiveSource
 from iern.runtime.sources.raw_frames import RawFrames
@@ -104,13 +104,15 @@ def _open_stream(url: str, settings: SourceSettings) -> Source:
     return _live(functools.partial(connect_stream, url), name, settings, opened)
 
 
-def _film(opened: Opened, name: str) -> Source:
+def _film(opened: OpenCapture, name: str) -> Source:
     source = VideoFile(opened, name)
     source.details = described(opened)
     return source
 
 
-def _live(connect: Callable[[], Opened], name: str, settings: SourceSettings, opened: Opened | None = None) -> Source:
+def _live(
+    connect: Callable[[], OpenCapture], name: str, settings: SourceSettings, opened: OpenCapture | None = None
+) -> Source:
     """Open it now, so that an absent camera is an error at once, and let the source open it anew later on."""
     opened = opened or connect()
     details = described(opened)  # before its thread reads on

@@ -7,22 +7,22 @@ import re
 from dataclasses import dataclass
 
 PIXELS = {"bgr24": 3, "rgb24": 3, "bgra": 4, "gray": 1}
-"""Raw pixel layouts, by FFmpeg's names, and their bytes a pixel"""
+"""Raw pixel layouts, by FFmpeg's names, and their bytes a pixel."""
 
 
 @dataclass(frozen=True)
-class Patience:
+class LiveTimeouts:
     """For how many seconds a live source may be unwell before something is done about it."""
 
     silent: float = 4.0
-    """without a frame: it counts as stalled and is opened anew"""
+    """Without a frame: it counts as stalled and is opened anew."""
     same: float = 30.0
-    """black, or the same picture to the last bit: it is said, and the source is opened anew, after twice as long each
-    time that changed nothing. Sensors have noise, but video coders may drop it for seconds, and test cards for ever"""
+    """Black, or the same picture to the last bit: it is said, and the source is opened anew, after twice as long each
+    time that changed nothing. Sensors have noise, but video coders may drop it for seconds, and test cards for ever."""
     stuck: float = 15.0
-    """an opening or a read that does not come back is left behind; longer than the time-outs of OpenCV's backends"""
+    """An opening or a read that does not come back is left behind; longer than the time-outs of OpenCV's backends."""
     give_up: float = math.inf
-    """lost and not back: the source ends with an error. 0 never opens anew"""
+    """Lost and not back: the source ends with an error. 0 never opens anew."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class SourceSettings:
     """What is asked of a source; None leaves it to the source."""
 
     size: tuple[int, int] | None = None
-    """width and height of a camera's picture, in pixels"""
+    """Width and height of a camera's picture, in pixels."""
     fps: float | None = None
-    """frames a second of a camera or of raw frames"""
+    """Frames a second of a camera or of raw frames."""
     codec: str | None = None
-    """what a camera shall send: MJPG, YUYV, ..."""
+    """What a camera shall send: MJPG, YUYV, ..."""
     stdin_format: RawFormat | None = None
-    patience: Patience = Patience()
+    patience: LiveTimeouts = LiveTimeouts()
 
 
 def parse_size(text: str) -> tuple[int, int]:

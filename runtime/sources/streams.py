@@ -12,7 +12,7 @@ import cv2
 
 from iern.runtime.errors import SourceError
 from iern.runtime.sources.cameras import SINK, has_gstreamer
-from iern.runtime.sources.capture import Opened, with_first_frame
+from iern.runtime.sources.capture import OpenCapture, with_first_frame
 
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "udp", "tcp", "srt")
 OPEN_TIMEOUT_MS = 5000
@@ -50,7 +50,7 @@ def scheme_of(url: str) -> str:
     return scheme
 
 
-def connect_stream(url: str) -> Opened:
+def connect_stream(url: str) -> OpenCapture:
     """Open a stream: RTSP through GStreamer where OpenCV has it, everything else through FFmpeg.
 
     HTTP stays with FFmpeg, which alone tells a film with an end from a camera. Raises SourceError.

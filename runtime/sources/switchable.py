@@ -22,7 +22,7 @@ LETTING_GO = 30.0
 logger = logging.getLogger(__name__)
 
 
-class Chosen(Source):
+class SwitchableSource(Source):
     """A live source that is one of several: time and index go on where another takes over, in a new segment.
 
     It is live whatever it is made of, and a film plays no faster than at its own speed. Where one that was chosen comes
@@ -37,7 +37,7 @@ class Chosen(Source):
         self.details = first.details
         self._specs = named([spec, *others])
         self._home = self.chosen = next(iter(self._specs))
-        """`chosen`: the one of `names` that is watched, or being opened"""
+        """`chosen`: the one of `names` that is watched, or being opened."""
         self._settings = settings
         self._current = self._following = first
         self._opened = {first: self._home}

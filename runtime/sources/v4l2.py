@@ -14,13 +14,13 @@ from pathlib import Path
 DEVICES, CLASSES = Path("/dev"), Path("/sys/class/video4linux")
 
 VIDEO_CAPTURE = 1
-"""linux/videodev2.h: V4L2_BUF_TYPE_VIDEO_CAPTURE"""
+"""linux/videodev2.h: V4L2_BUF_TYPE_VIDEO_CAPTURE."""
 FORMAT, FORMAT_BYTES = 0xC0405602, 64
 """VIDIOC_ENUM_FMT and its struct v4l2_fmtdesc: index, type, flags, description[32], pixelformat, ..."""
 SIZE, SIZE_BYTES = 0xC02C564A, 44
-"""VIDIOC_ENUM_FRAMESIZES and its struct v4l2_frmsizeenum: index, pixel_format, type, then the sizes"""
+"""VIDIOC_ENUM_FRAMESIZES and its struct v4l2_frmsizeenum: index, pixel_format, type, then the sizes."""
 DISCRETE = 1
-"""V4L2_FRMSIZE_TYPE_DISCRETE: width, height; otherwise least and largest width with the step, then height's"""
+"""V4L2_FRMSIZE_TYPE_DISCRETE: width, height; otherwise least and largest width with the step, then height's."""
 
 MOST = 64
 """Formats or sizes that are asked for: a driver that never ends its list must not hang us."""

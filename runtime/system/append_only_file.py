@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 
-class GrowingFile:
+class AppendOnlyFile:
     """Bytes that reach the kernel with each `append`, so that the end of this process takes none of them along."""
 
     def __init__(self, path: Path) -> None:

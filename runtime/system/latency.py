@@ -25,7 +25,7 @@ class Latency:
     preprocess: float
     infer: float
     age: float
-    """from the frame's capture to its answers: `total`, and what it waited before"""
+    """From the frame's capture to its answers: `total`, and what it waited before."""
 
     @property
     def total(self) -> float:
@@ -60,16 +60,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-class Tally:
+class LoopStats:
     """Counts frames and faces and remembers latencies."""
 
     def __init__(self) -> None:
         self.frames = 0
         self.faces = 0
         self.dropped = 0
-        """frames of a live source for which a thread of the loop was not free in time"""
+        """Frames of a live source for which a thread of the loop was not free in time."""
         self.failed = 0
-        """frames that got no answer"""
+        """Frames that got no answer."""
         self._stages = _Remembered(len(Latency(0, 0, 0, 0).stages()) + 1)
         self._ages = _Remembered(1)
         self._recent: deque[float] = deque(maxlen=RATE_FRAMES)

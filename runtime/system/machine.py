@@ -18,13 +18,13 @@ class Camera:
     """A video device that gives pictures."""
 
     device: str
-    """/dev/video0"""
+    """/dev/video0."""
     name: str
-    """as the driver calls it"""
+    """As the driver calls it."""
     present: bool
-    """whether the device file is there: a container may see the kernel's list alone"""
+    """Whether the device file is there: a container may see the kernel's list alone."""
     allowed: bool
-    """whether this user may open it"""
+    """Whether this user may open it."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Jetson:
     """NVIDIA's board, and how much power it may draw."""
 
     release: str
-    """L4T, such as R36.4.3"""
+    """L4T, such as R36.4.3."""
     power: str
-    """the power mode's name, empty where nvpmodel does not tell"""
+    """The power mode's name, empty where nvpmodel does not tell."""
 
 
 def cameras(root: Path = Path("/")) -> list[Camera]:

@@ -14,13 +14,13 @@ DEPTH = 2
 """Things that wait where none may be lost: one is ready when the next is asked for, and pictures do not pile up."""
 
 
-class HandOver(Generic[T]):
+class FrameQueue(Generic[T]):
     """One thread puts, another takes; what ends the one, an error too, is what the other finds at the end."""
 
     def __init__(self, latest: bool) -> None:
         """`latest`: one thing waits, and a newer one takes its place; otherwise `put` waits for room."""
         self.dropped = 0
-        """things that nobody took before a newer one came"""
+        """Things that nobody took before a newer one came."""
         self._latest = latest
         self._waiting: deque[T] = deque()
         self._changed = threading.Condition()
@@ -78,9 +78,9 @@ class HandOver(Generic[T]):
 
 
 @contextlib.contextmanager
-def in_thread(items: Iterable[T], latest: bool, name: str) -> Iterator[HandOver[T]]:
+def produce_in_thread(items: Iterable[T], latest: bool, name: str) -> Iterator[FrameQueue[T]]:
     """Let a thread of that name make the items, and yield where to take them; the thread ends with the block."""
-    handover = HandOver[T](latest)
+    handover = FrameQueue[T](latest)
 
     def make() -> None:
         error = None

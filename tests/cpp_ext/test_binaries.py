@@ -27,9 +27,9 @@ REMEDY = "run python cpp_ext/build_binaries.py, and commit cpp_ext/binaries"
 NVCC = find_nvcc()
 QUICK = ("sm_87", "sm_121")
 MOST_REGISTERS = 64
-"""as in test_kernel_compiles.py"""
+"""As in test_kernel_compiles.py."""
 ENTRY_REGISTERS, FRAME_SIZE = 0x2F, 0x11
-"""attributes in a cubin's section .nv.info, each of a function"""
+"""Attributes in a cubin's section .nv.info, each of a function."""
 
 
 def c_string(content: bytes, start: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iern.cpp_ext.kernel_binaries import BINARIES, MANIFEST, BinariesError, images, read_manifest
+from iern.cpp_ext.kernel_binaries import BINARIES, MANIFEST, BinariesError, binaries_for, read_manifest
 
 SHIPPED = (
     "sm_75",
@@ -35,36 +35,36 @@ def folder(tmp_path) -> Path:
 
 @pytest.mark.parametrize("capability", SHIPPED)
 def test_a_gpu_gets_the_cubin_of_its_own_architecture_then_the_ptx(capability):
-    found = dict(images(capability))
+    found = dict(binaries_for(capability))
     assert list(found) == [f"strata_tail.{capability}.cubin", PTX]
     assert found[f"strata_tail.{capability}.cubin"] == (BINARIES / f"strata_tail.{capability}.cubin").read_bytes()
 
 
 def test_ptx_ends_in_the_one_zero_byte_that_the_driver_looks_for():
-    content = dict(images("sm_87"))[PTX]
+    content = dict(binaries_for("sm_87"))[PTX]
     assert content == (BINARIES / PTX).read_bytes() + b"\0"
     assert content.count(b"\0") == 1
 
 
 @pytest.mark.parametrize("capability", ["sm_122", "sm_130", "sm_101"])
 def test_a_gpu_that_no_compiler_knew_gets_the_ptx_alone(capability):
-    assert [name for name, _ in images(capability)] == [PTX]
+    assert [name for name, _ in binaries_for(capability)] == [PTX]
 
 
 @pytest.mark.parametrize("capability", ["sm_53", "sm_62", "sm_70", "sm_72"])
 def test_a_gpu_older_than_the_ptx_gets_nothing(capability):
-    assert not list(images(capability))
+    assert not list(binaries_for(capability))
 
 
 @pytest.mark.parametrize("capability", ["8.7", "87", "compute_87", "sm_9", "sm_90a", "sm_87\n", ""])
 def test_a_capability_that_is_written_otherwise_is_refused(capability):
     with pytest.raises(ValueError, match="write it as sm_87"):
-        list(images(capability))
+        list(binaries_for(capability))
 
 
 def test_a_file_is_read_when_it_is_asked_for(folder):
     (folder / PTX).unlink()
-    found = images("sm_87", folder)
+    found = binaries_for("sm_87", folder)
     assert next(found)[0] == "strata_tail.sm_87.cubin"
     with pytest.raises(BinariesError, match=rf"{re.escape(PTX)}: cannot be read \(No such file.*; install iern again"):
         next(found)
@@ -78,7 +78,7 @@ def test_a_file_with_one_bit_changed_is_refused(folder):
     with pytest.raises(
         BinariesError, match=r"sm_87\.cubin: is not the file that manifest\.json describes; install iern"
     ):
-        next(images("sm_87", folder))
+        next(binaries_for("sm_87", folder))
 
 
 @pytest.mark.parametrize(
@@ -92,4 +92,4 @@ def test_a_manifest_that_is_not_one_is_refused(folder, text):
 
 def test_a_folder_that_is_not_there_is_refused_as_a_file_not_found(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"manifest\.json: cannot be read.*cpp_ext/build_binaries\.py"):
-        list(images("sm_87", tmp_path / "nowhere"))
+        list(binaries_for("sm_87", tmp_path / "nowhere"))

@@ -18,12 +18,12 @@ NVCC = find_nvcc()
 pytestmark = pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
 
 QUICK = 87
-"""Orin"""
+"""Orin."""
 GPUS = (75, 80, 86, QUICK, 88, 89, 90, 100, 103, 110, 120, 121)
 KERNELS = {native.kernel_name(windowed, half) for windowed in (False, True) for half in (False, True)}
 
 MOST_REGISTERS = 64
-"""so that registers leave room for half of the threads that any of these GPUs can hold"""
+"""So that registers leave room for half of the threads that any of these GPUs can hold."""
 MOST_SHARED_BYTES = 1024
 
 

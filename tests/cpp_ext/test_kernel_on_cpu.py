@@ -15,9 +15,9 @@ from iern.cpp_ext import native
 pytestmark = pytest.mark.skipif(COMPILER is None, reason=NO_COMPILER)
 
 TOLERANCE = 5e-7
-"""a few roundings of float32"""
+"""A few roundings of float32."""
 SEEDS = (0, 2)
-"""each runs two schedules: in order and in reverse, any and by urgency"""
+"""Each runs two schedules: in order and in reverse, any and by urgency."""
 
 CASES = {
     "half, mean of logits": {},

@@ -9,18 +9,18 @@ import numpy as np
 
 from iern.runtime.faces.face import Face
 from iern.runtime.imaging.detection import Detection
-from iern.runtime.outputs.frame_result import View
+from iern.runtime.outputs.frame_result import FrameResult
 from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency
 
 
-def view(level: int, time: float = 0.0, faces: int = 0, width: int = 64, height: int = 48) -> View:
+def view(level: int, time: float = 0.0, faces: int = 0, width: int = 64, height: int = 48) -> FrameResult:
     """A frame of one grey level, and so many faces at one place."""
     image = np.full((height, width, 3), level, np.uint8)
     found = [
         Face(Detection(5, 15, 20, 20, np.zeros((5, 2)), 0.9), {"happy": 0.75, "sad": 0.25}, 0.0) for _ in range(faces)
     ]
-    return View(Frame(image, time, level, f"{level}.png", 0.0), found, Latency(1, 1, 1, 3), "")
+    return FrameResult(Frame(image, time, level, f"{level}.png", 0.0), found, Latency(1, 1, 1, 3), "")
 
 
 def played(path: Path) -> list[np.ndarray]:

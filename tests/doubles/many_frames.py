@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 
 from doubles.tiny_artifact import tiny_model
-from iern.runtime.app.frame_analyzer import Judge
+from iern.runtime.app.frame_analyzer import FrameAnalyzer
 from iern.runtime.app.loop import watch
 from iern.runtime.backends.onnx import OnnxSession
 from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.outputs.frame_result import View
+from iern.runtime.outputs.frame_result import FrameResult
 from iern.runtime.sources.base import Frame, Source
-from iern.runtime.system.latency import Tally
+from iern.runtime.system.latency import LoopStats
 
 PHOTO = Path(__file__).parent / "data" / "photos" / "astronaut.jpg"
 
@@ -63,14 +63,14 @@ def main(frames: int, settled: int) -> None:
     counts: set[int] = set()
     held: list[float] = []
 
-    def look(view: View) -> None:
+    def look(view: FrameResult) -> None:
         counts.add(len(view.faces))
         assert view.annotated.shape == view.frame.image.shape  # it is drawn when it is asked for
         if view.frame.index in (settled, frames - 1):  # while the loop still has all it needs
             held.append(resident())
 
     with OnnxSession(tiny_model(), "cpu", threads=1) as session:
-        watch(Crowds(frames), Judge(FaceDetector(), session), [look], Tally())
+        watch(Crowds(frames), FrameAnalyzer(FaceDetector(), session), [look], LoopStats())
     print(*held, max(counts), len(counts))
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 Step = np.ndarray | Exception | Callable[[], None] | None
-"""A picture to give, an error to raise, something to do before the next step, or None: a read that says False"""
+"""A picture to give, an error to raise, something to do before the next step, or None: a read that says False."""
 
 
 class ScriptedCapture:

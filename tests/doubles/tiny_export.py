@@ -7,7 +7,7 @@ import torch
 
 from iern.export.graph.deconfound import deconfound
 from iern.export.graph.onnx_graph import export_onnx
-from iern.export.parity.answers import Answers, softmax
+from iern.export.parity.answers import ModelOutputs, softmax
 from iern.runtime.artifact import Artifact
 from iern.train.network.iern import Baseline
 
@@ -20,7 +20,7 @@ def exported_tiny(model: Baseline, trunk: torch.dtype | None = None) -> bytes:
     return export_onnx(deconfound(model, trunk=trunk), artifact)
 
 
-def made_up(stratum_logits: np.ndarray) -> Answers:
+def made_up(stratum_logits: np.ndarray) -> ModelOutputs:
     """(n, N, E) logits under each stratum -> the answers that follow from them."""
     logits = stratum_logits.mean(axis=1)
-    return Answers(softmax(logits), logits, stratum_logits)
+    return ModelOutputs(softmax(logits), logits, stratum_logits)

@@ -16,7 +16,7 @@ from doubles.face_folder import EXPRESSIONS, STRATA, write_image, write_manifest
 from doubles.tiny_network import sequential_logits, tiny_config, tiny_network
 from iern.export.convert import convert
 from iern.runtime.backends.onnx import open_session
-from iern.runtime.faces.face import judged_faces
+from iern.runtime.faces.face import faces_from
 from iern.runtime.imaging.preprocess import resize_face
 from iern.train import evaluate
 from iern.train.calibrate import main, validation_faces
@@ -188,7 +188,7 @@ def test_evaluation_of_checkpoint_and_exported_file_says_the_same_and_the_runtim
         assert found["intervals"]["coverage"] == pytest.approx(figures["intervals"]["coverage"])
     pictures = [resize_face(cv2.imread(str(case.root / f"{i}.png")), case.model.config.input) for i in range(COUNT)]
     with open_session(tmp_path / "ckpt.onnx", provider="cpu") as session:
-        faces = judged_faces([None] * COUNT, session(np.stack(pictures)), session.artifact)
+        faces = faces_from([None] * COUNT, session(np.stack(pictures)), session.artifact)
     assert sum(not face.uncertain for face in faces) == round(figures["coverage"] * COUNT)
 
 

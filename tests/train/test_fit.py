@@ -22,14 +22,14 @@ TINY = [
     "--epochs", "2", "--batch_size", "6", "--valid_share", "0.2", "--save_every", "2",
 ]  # fmt: skip
 FACES = 37
-"""of which 30 train: 5 batches"""
+"""Of which 30 train: 5 batches."""
 MIXED = ["--mixup", "0.4", "--ema", "0.9"]
 MENDED = [
     "--resample", "cell", "--algorithm.logit_adjustment", "1", "--algorithm.discriminators", "both",
     "--algorithm.independence", "10", "--algorithm.centres", "shared",
 ]  # fmt: skip
 LIMIT = 900
-"""seconds after which a process hangs"""
+"""Seconds after which a process hangs."""
 
 
 @pytest.fixture(scope="module")

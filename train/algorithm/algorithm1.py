@@ -35,39 +35,39 @@ class AlgorithmConfig:
     """Learning rates and weights of Algorithm 1; the defaults are the published ones."""
 
     lr: float = 2e-4
-    """Adam's learning rate of everything but the backbone"""
+    """Adam's learning rate of everything but the backbone."""
     backbone_lr: float = 1e-4
-    """of f_b (the paper names one rate, its code has this one)"""
+    """Of f_b (the paper names one rate, its code has this one)."""
     centre_lr: float | None = None
-    """of the centres C; none: `lr`. Adam moves a centre about this much an iteration, from a start of N(0, 1)"""
+    """Of the centres C; none: `lr`. Adam moves a centre about this much an iteration, from a start of N(0, 1)."""
     betas: tuple[float, float] = (0.5, 0.999)
-    """Adam's moments"""
+    """Adam's moments."""
     weight_decay: float = 0.0
-    """decoupled weight decay (AdamW) where above 0"""
+    """Decoupled weight decay (AdamW) where above 0."""
     disentangle: float = 1.0
-    """lambda1, of Eq. 3 to 5 (Eq. 8)"""
+    """lambda1, of Eq. 3 to 5 (Eq. 8)."""
     centre: float = 5e-4
-    """lambda2, of Eq. 6"""
+    """lambda2, of Eq. 6."""
     classify: float = 1.0
-    """lambda3, of Eq. 7"""
+    """lambda3, of Eq. 7."""
     centres: Literal["paper", "means", "frozen", "shared"] = "paper"
     """`means`: after the first epoch the centres are set to the strata's mean context features, then learned on.
-    Ablations: `frozen`: they stay the noise that they start as, without Eq. 6; `shared`: one centre for all strata"""
+    Ablations: `frozen`: they stay the noise that they start as, without Eq. 6; `shared`: one centre for all strata."""
     discriminators: Literal["own", "both"] = "own"
-    """what d_e and d_c learn to read in line 3. `own`: d_e the emotion feature, d_c the context feature, so neither
-    knows the feature that it judges in line 4. `both`: each reads both features"""
+    """What d_e and d_c learn to read in line 3. `own`: d_e the emotion feature, d_c the context feature, so neither
+    knows the feature that it judges in line 4. `both`: each reads both features."""
     independence: float = 0.0
-    """not in the paper: weight, beside Eq. 5's, of how well the strata can be told apart linearly from the pooled
-    emotion feature (`losses.linear_dependence`). Above 0 it wants batches larger than d"""
+    """Not in the paper: weight, beside Eq. 5's, of how well the strata can be told apart linearly from the pooled
+    emotion feature (`losses.linear_dependence`). Above 0 it wants batches larger than d."""
     logit_adjustment: float = 0.0
     """tau: the training loss of Eq. 7 sees logits + tau log(prior of the training labels), so that rare expressions
-    are not left to it (Menon et al. 2021); what is answered stays without it. 0: off"""
+    are not left to it (Menon et al. 2021); what is answered stays without it. 0: off."""
     stratum_adjustment: float = 0.0
     """kappa: the loss of Eq. 7 also sees kappa (log P(e | stratum) - log P(e)), of the face's own stratum and of all
     training labels: it is told what the confounder says about the expression, so that telling the stratum wins nothing,
-    and answers are those of the average stratum, P(Y|do(X)). 1: in full; 0: off"""
+    and answers are those of the average stratum, P(Y|do(X)). 1: in full; 0: off."""
     statistics: Statistics = "published"
-    """what moves g_r's running statistics: `published` or `balanced`"""
+    """What moves g_r's running statistics: `published` or `balanced`."""
 
 
 @dataclass
@@ -75,11 +75,11 @@ class Batch:
     """One batch on the device."""
 
     faces: Tensor
-    """(B, S, S, 3) uint8 BGR"""
+    """(B, S, S, 3) uint8 BGR."""
     expression: Tensor
-    """(B, E) target distribution"""
+    """(B, E) target distribution."""
     confounder: Tensor
-    """(B,) int64 stratum indices"""
+    """(B,) int64 stratum indices."""
 
 
 @dataclass
@@ -90,14 +90,14 @@ class Algorithm1:
     config: AlgorithmConfig
     fabric: Fabric
     prior: Tensor | None = None
-    """(E,) shares of the expressions in the training targets; needed for the two adjustments alone"""
+    """(E,) shares of the expressions in the training targets; needed for the two adjustments alone."""
     stratum_prior: Tensor | None = None
-    """(N, E) the same in each stratum's; needed for `stratum_adjustment` alone"""
+    """(N, E) the same in each stratum's; needed for `stratum_adjustment` alone."""
     optimisers: dict[str, Optimizer] = field(init=False)
-    """`dis`, `feat`, `cls`; g_e has separate moments in the last two"""
+    """`dis`, `feat`, `cls`; g_e has separate moments in the last two."""
     context_means: ContextMeans | None = field(init=False, default=None)
     logit_offset: Tensor | None = field(init=False, default=None)
-    """(N, E) what the classification loss adds to the logits of each stratum's faces"""
+    """(N, E) what the classification loss adds to the logits of each stratum's faces."""
 
     def __post_init__(self) -> None:
         self.logit_offset = self._offset()

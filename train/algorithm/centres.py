@@ -15,9 +15,9 @@ class ContextMeans:
     """Running means of the context features of each stratum: what the centres should come to."""
 
     total: Tensor
-    """(N, d, h, w) float32 sums"""
+    """(N, d, h, w) float32 sums."""
     count: Tensor
-    """(N,) float32"""
+    """(N,) float32."""
 
     @classmethod
     def like(cls, centres: Tensor) -> ContextMeans:

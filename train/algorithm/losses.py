@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 RIDGE = 0.05
-"""share of the mean variance that `linear_dependence` adds to every direction's, so that none counts that is all but
-constant, and a batch smaller than d has an answer"""
+"""Share of the mean variance that `linear_dependence` adds to every direction's, so that none counts that is all but
+constant, and a batch smaller than d has an answer."""
 
 
 def discriminator_loss(

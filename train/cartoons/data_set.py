@@ -31,27 +31,27 @@ from iern.train.data.degrade import DEGRADATIONS, degrade
 from iern.train.data.protocols import confounded
 
 STRATA = ("noise", "blur", "clean")
-"""in this order the confounded protocol pairs expressions and degradations as the paper's text does"""
+"""In this order the confounded protocol pairs expressions and degradations as the paper's text does."""
 MANIFEST = "manifest.csv"
 COLUMNS = ("path", "expression", "confounder", "split", "subject")
 MARKER = "cartoon.json"
-"""says how the set was made, and that a folder is ours to replace"""
+"""Says how the set was made, and that a folder is ours to replace."""
 VALID_SHARE = TEST_SHARE = 0.15
 MOST_PEOPLE = 100_000
 
 
 @dataclass(frozen=True)
-class Sample:
+class CartoonSample:
     """One picture that is to be drawn."""
 
     expression: str
     confounder: str
     split: str
-    """`train`, `valid`, `test` (in distribution) or `ood`"""
+    """`train`, `valid`, `test` (in distribution) or `ood`."""
     identity: int
-    """the seed of the person"""
+    """The seed of the person."""
     drawing: int
-    """the seed of the picture of that person"""
+    """The seed of the picture of that person."""
 
     @property
     def subject(self) -> str:
@@ -71,7 +71,7 @@ def plan(
     expressions: Sequence[str] = EXPRESSIONS,
     strata: Sequence[str] = STRATA,
     seen: int | None = None,
-) -> list[Sample]:
+) -> list[CartoonSample]:
     """The samples of a set of `identities` people: `per_cell` pictures of each in each (expression, stratum) cell.
 
     70 % of the people are `train`, 15 % `valid`, 15 % `test`. With `seen`, the set is confounded: see
@@ -89,11 +89,11 @@ def plan(
             if split != "test":
                 continue
             split = "ood"
-        samples.append(Sample(expression, stratum, split, seed * MOST_PEOPLE + index, drawing))
+        samples.append(CartoonSample(expression, stratum, split, seed * MOST_PEOPLE + index, drawing))
     return samples
 
 
-def render(samples: Iterable[Sample], size: int = 64) -> Iterator[Image]:
+def render(samples: Iterable[CartoonSample], size: int = 64) -> Iterator[Image]:
     """Each sample's (size, size, 3) uint8 BGR picture, in order; a picture depends on its own sample alone."""
     # Neighbours in a plan are one drawing under several strata: it is drawn once.
     for (expression, identity, drawing), group in itertools.groupby(
@@ -104,7 +104,7 @@ def render(samples: Iterable[Sample], size: int = 64) -> Iterator[Image]:
             yield degrade(face, sample.confounder, _degradation_rng(sample))
 
 
-def render_all(samples: Sequence[Sample], size: int = 64) -> NDArray[np.uint8]:
+def render_all(samples: Sequence[CartoonSample], size: int = 64) -> NDArray[np.uint8]:
     """(len(samples), size, size, 3) uint8 BGR: the whole set in memory."""
     images = np.empty((len(samples), size, size, 3), np.uint8)
     for row, image in zip(images, render(samples, size), strict=True):
@@ -114,10 +114,10 @@ def render_all(samples: Sequence[Sample], size: int = 64) -> NDArray[np.uint8]:
 
 def write(
     out: Path | str,
-    samples: Sequence[Sample],
+    samples: Sequence[CartoonSample],
     size: int = 64,
     made_with: dict[str, Any] | None = None,
-    track: Callable[[Iterable[Sample]], Iterable[Sample]] = iter,
+    track: Callable[[Iterable[CartoonSample]], Iterable[CartoonSample]] = iter,
 ) -> None:
     """Write the pictures as PNG, the manifest, and `made_with` as the marker; the folder is whole or not there.
 
@@ -143,7 +143,7 @@ def write(
         shutil.rmtree(temporary)
 
 
-def manifest(samples: Iterable[Sample]) -> str:
+def manifest(samples: Iterable[CartoonSample]) -> str:
     """The set's manifest, CSV with a header line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -159,7 +159,7 @@ def _split(index: int, identities: int) -> str:
     return "valid" if index < identities - test else "test"
 
 
-def _degradation_rng(sample: Sample) -> np.random.Generator:
+def _degradation_rng(sample: CartoonSample) -> np.random.Generator:
     # Names are hashed by CRC, which is the same in every process; Python's hash() of a string is not.
     names = [zlib.crc32(name.encode()) for name in (sample.expression, sample.confounder)]
     return np.random.default_rng([sample.identity, 3, sample.drawing, *names])

@@ -22,7 +22,7 @@ from iern.train.cartoons.features import (
     shade,
 )
 from iern.train.cartoons.muscles import EXPRESSIONS, Muscles, contract
-from iern.train.cartoons.pen import Pen, Points, View, arc, oval
+from iern.train.cartoons.pen import HeadPose, Pen, Points, arc, oval
 from iern.train.cartoons.people import Person, meet
 
 SUPERSAMPLING = 3
@@ -52,10 +52,10 @@ def draw(expression: str, identity_seed: int, sample_seed: int, size: int = 64) 
     return _light(picture, scene)
 
 
-def _pose(rng: np.random.Generator, side: int) -> View:
+def _pose(rng: np.random.Generator, side: int) -> HeadPose:
     """A head of about three quarters of the picture's height, off the middle, tilted and turned."""
     x, y = rng.uniform(-0.04, 0.04, 2)
-    return View(
+    return HeadPose(
         centre=(side * (0.5 + x), side * (0.51 + y)),
         scale=side * rng.uniform(0.33, 0.42),
         roll=math.radians(rng.uniform(-9, 9)),

@@ -14,7 +14,7 @@ import numpy as np
 from iern.train.network.config import SEVEN_EXPRESSIONS
 
 EXPRESSIONS = SEVEN_EXPRESSIONS
-"""those that can be drawn"""
+"""Those that can be drawn."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,13 @@ VARIANTS: dict[str, tuple[Muscles, ...]] = {
 }
 
 STRENGTH = (0.5, 1.0)
-"""weakest and strongest showing of an expression"""
+"""Weakest and strongest showing of an expression."""
 UNEVENNESS = (0.7, 1.15)
-"""each muscle follows the expression by its own factor"""
+"""Each muscle follows the expression by its own factor."""
 TWITCH = 0.08
-"""no face is ever quite still: the largest contraction that belongs to no expression"""
+"""No face is ever quite still: the largest contraction that belongs to no expression."""
 GLANCE = 0.45
-"""largest sideways gaze"""
+"""Largest sideways gaze."""
 
 
 def contract(expression: str, rng: np.random.Generator) -> Muscles:

@@ -15,11 +15,11 @@ from iern.runtime.imaging.images import Image
 from iern.train.cartoons.people import Colour
 
 Points = NDArray[np.float64]
-"""(n, 2) x to the picture's right and y down, in face units (1 is half the height of the face)"""
+"""(n, 2) x to the picture's right and y down, in face units (1 is half the height of the face)."""
 
 SUBPIXEL_BITS = 4
 DEPTH = 0.75
-"""how far the middle of the face stands out before the silhouette, face units"""
+"""How far the middle of the face stands out before the silhouette, face units."""
 
 _T = np.linspace(0, 1, 13)[:, None]
 _THROUGH = np.hstack([(2 * _T - 1) * (_T - 1), 4 * _T * (1 - _T), _T * (2 * _T - 1)])
@@ -38,12 +38,12 @@ def oval(x: float, y: float, half_width: float, half_height: float) -> Points:
 
 
 @dataclass(frozen=True)
-class View:
+class HeadPose:
     """How the head stands in the picture; lengths in canvas pixels, angles in radians."""
 
     centre: tuple[float, float]
     scale: float
-    """pixels in one face unit"""
+    """Pixels in one face unit."""
     roll: float
     yaw: float
     pitch: float
@@ -68,7 +68,7 @@ class View:
 class Pen:
     """Draws on `canvas`, an (H, W, 3) uint8 BGR array, in place."""
 
-    def __init__(self, canvas: Image, view: View) -> None:
+    def __init__(self, canvas: Image, view: HeadPose) -> None:
         self.canvas = canvas
         self.view = view
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Colour = tuple[float, float, float]
-"""blue, green, red, each 0 to 255"""
+"""Blue, green, red, each 0 to 255."""
 
 # The Monk Skin Tone scale, red-green-blue; its darkest tone is left out, on which drawn lines could not be seen.
 SKIN_TONES = np.array(
@@ -43,16 +43,16 @@ class Person:
     beard: str
     glasses: bool
     age: float
-    """0 smooth to 1 deeply lined"""
+    """0 smooth to 1 deeply lined."""
     face_width: float
     jaw: float
-    """width of the jaw over that of the cheekbones"""
+    """Width of the jaw over that of the cheekbones."""
     chin: float
-    """length from the middle of the face to the chin"""
+    """Length from the middle of the face to the chin."""
     brow_thickness: float
     brow_height: float
     eye_spacing: float
-    """from the face's middle line to an eye's centre"""
+    """From the face's middle line to an eye's centre."""
     eye_width: float
     eye_opening: float
     nose_length: float
@@ -60,9 +60,9 @@ class Person:
     mouth_width: float
     lip_fullness: float
     resting_smile: float
-    """how far the mouth's corners stand up (or, negative, hang down) in a face at rest"""
+    """How far the mouth's corners stand up (or, negative, hang down) in a face at rest."""
     resting_frown: float
-    """how far the brows' inner ends are low (or, negative, high) in a face at rest"""
+    """How far the brows' inner ends are low (or, negative, high) in a face at rest."""
 
 
 def meet(identity_seed: int) -> Person:

@@ -11,7 +11,7 @@ import numpy as np
 from iern.runtime.errors import DataError
 from iern.runtime.imaging.images import Image
 from iern.runtime.system.files import atomic_path
-from iern.train.cartoons.data_set import MOST_PEOPLE, Sample, render_all
+from iern.train.cartoons.data_set import MOST_PEOPLE, CartoonSample, render_all
 from iern.train.cartoons.muscles import EXPRESSIONS
 
 SIZE = 64
@@ -32,7 +32,7 @@ def write_sheet(path: Path | str, strata: Sequence[str], seed: int = 0) -> None:
 def sheet(strata: Sequence[str], seed: int = 0) -> Image:
     """(H, W, 3) uint8 BGR: faces as the network sees them, each pixel enlarged, under a line of names."""
     samples = [
-        Sample(expression, stratum, "train", seed * MOST_PEOPLE + person, 0)
+        CartoonSample(expression, stratum, "train", seed * MOST_PEOPLE + person, 0)
         for stratum in strata
         for person in range(PEOPLE)
         for expression in EXPRESSIONS

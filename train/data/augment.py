@@ -10,12 +10,12 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 GAMMA = 2.2
-"""of pixels: their value to this power is light"""
+"""Of pixels: their value to this power is light."""
 BRIGHTNESS = torch.tensor([0.299, 0.587, 0.114])
-"""what red, green and blue give to the grey of a picture"""
+"""What red, green and blue give to the grey of a picture."""
 
 Augmentation = Callable[[Tensor], Tensor]
-"""(S, S, 3) uint8 BGR -> (S, S, 3) uint8 BGR, drawing from torch's global generator"""
+"""(S, S, 3) uint8 BGR -> (S, S, 3) uint8 BGR, drawing from torch's global generator."""
 
 
 def augmentation(name: str, size: int) -> Augmentation | None:

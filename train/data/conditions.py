@@ -17,7 +17,7 @@ from iern.runtime.imaging.images import Image
 from iern.train.data.degrade import degrade, rounded
 
 AS_TAKEN = "as taken"
-"""no condition: the face as its origin has it"""
+"""No condition: the face as its origin has it."""
 
 
 def put_under(face: Image, condition: str, rng: np.random.Generator) -> Image:
@@ -65,7 +65,7 @@ def dim(face: Image, rng: np.random.Generator) -> Image:
 
 CONDITIONS: dict[str, Callable[[Image, np.random.Generator], Image]] = {"film": film, "cold": cold, "dim": dim}
 STRATA = (AS_TAKEN, *CONDITIONS)
-"""the confounder strata where the condition is the confounder"""
+"""The confounder strata where the condition is the confounder."""
 
 
 def _gains(blue: float, red: float) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from iern.runtime.imaging.images import read_image
 from iern.runtime.imaging.preprocess import InputSpec, resize_face
 from iern.train.data.conditions import drawn_condition
-from iern.train.data.manifest import Record, _hash
+from iern.train.data.manifest import LabelledFace, _hash
 
 
 class FaceDataset(Dataset):
@@ -25,7 +25,7 @@ class FaceDataset(Dataset):
 
     def __init__(
         self,
-        records: Sequence[Record],
+        records: Sequence[LabelledFace],
         spec: InputSpec,
         strata: Sequence[str],
         augment: Callable[[Tensor], Tensor] | None = None,

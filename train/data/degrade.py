@@ -15,9 +15,9 @@ from iern.runtime.errors import DataError
 from iern.runtime.imaging.images import Image, as_bgr
 
 BLUR_SIGMA = (0.016, 0.026)
-"""standard deviation of the Gaussian, as a share of the image's longer side"""
+"""Standard deviation of the Gaussian, as a share of the image's longer side."""
 NOISE_SIGMA = (18.0, 30.0)
-"""standard deviation of the noise, grey levels of 255, each channel and pixel for itself"""
+"""Standard deviation of the noise, grey levels of 255, each channel and pixel for itself."""
 DARK_GAIN = (0.28, 0.45)
 
 

@@ -24,18 +24,18 @@ NO_EXPRESSIONS = ("contempt", "unknown", "NF")
 
 
 @dataclass(frozen=True)
-class Record:
+class LabelledFace:
     """One labelled face."""
 
     path: Path
     expression: int
     target: tuple[float, ...]
-    """distribution over the E expressions, sums to 1: the votes where there are any, else one-hot"""
+    """Distribution over the E expressions, sums to 1: the votes where there are any, else one-hot."""
     confounder: str
     split: str
     subject: str = ""
     confirmed: bool | None = None
-    """whether most voters are for its expression, see `_confirmed`; none where nobody voted"""
+    """Whether most voters are for its expression, see `_confirmed`; none where nobody voted."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class FaceData:
 
     root: Path
     expressions: tuple[str, ...]
-    records: tuple[Record, ...]
+    records: tuple[LabelledFace, ...]
 
     @property
     def strata(self) -> tuple[str, ...]:
         return tuple(sorted({record.confounder for record in self.records if record.split == "train"}))
 
-    def split(self, name: str) -> list[Record]:
+    def split(self, name: str) -> list[LabelledFace]:
         """Records of a split; `all` is every one. Raises DataError where it is empty."""
         chosen = [record for record in self.records if name in (record.split, "all")]
         if not chosen:
@@ -81,7 +81,7 @@ def load_data(root: Path | str, expressions: Sequence[str] | None = None, votes:
     return FaceData(root, names, records)
 
 
-def cut_validation(data: FaceData, share: float, seed: int) -> tuple[list[Record], list[Record]]:
+def cut_validation(data: FaceData, share: float, seed: int) -> tuple[list[LabelledFace], list[LabelledFace]]:
     """(training, validation) records: the manifest's own `valid` split, or else a share cut from `train`.
 
     Cut within each (expression, confounder) cell; a subject's images stay on one side, and each cell keeps a subject
@@ -115,7 +115,9 @@ def cut_validation(data: FaceData, share: float, seed: int) -> tuple[list[Record
     return kept, [record for record, name in zip(training, names, strict=True) if name in held]
 
 
-def check_trainable(training: Sequence[Record], strata: Sequence[str], expressions: Sequence[str], root: Path) -> None:
+def check_trainable(
+    training: Sequence[LabelledFace], strata: Sequence[str], expressions: Sequence[str], root: Path
+) -> None:
     """Raises DataError for one-stratum data, or a stratum or expression without a training image.
 
     `strata` are the data's own, none where training does not use them.
@@ -134,10 +136,10 @@ def check_trainable(training: Sequence[Record], strata: Sequence[str], expressio
         raise DataError(f"{root}: no training image of {', '.join(empty)}; add some or leave the name out")
 
 
-def verify_images(records: Sequence[Record]) -> None:
+def verify_images(records: Sequence[LabelledFace]) -> None:
     """Decode every image once, so that hours of training do not end at a corrupt one; raises DataError naming it."""
 
-    def broken(record: Record) -> str | None:
+    def broken(record: LabelledFace) -> str | None:
         try:
             read_image(record.path)
         except ImageError as error:
@@ -173,7 +175,7 @@ def _folder_rows(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
             yield str(path), {**row, "split": "test" if test else "train"}
 
 
-def _record(root: Path, where: str, row: dict[str, str], expressions: tuple[str, ...], votes: bool) -> Record:
+def _record(root: Path, where: str, row: dict[str, str], expressions: tuple[str, ...], votes: bool) -> LabelledFace:
     if None in row:  # csv's key for what stands beyond the last column, as a decimal comma makes it
         raise DataError(f"{where}: more fields than columns; write numbers with a decimal point, quote commas in names")
     if any(not row[column] for column in REQUIRED_COLUMNS):
@@ -186,7 +188,7 @@ def _record(root: Path, where: str, row: dict[str, str], expressions: tuple[str,
     counts = _votes(where, row if votes else {}, expressions)
     target = _distribution(counts, expressions)
     one_hot = tuple(float(i == expression) for i in range(len(expressions)))
-    return Record(
+    return LabelledFace(
         path=root / row["path"],
         expression=expression,
         target=target or one_hot,
@@ -225,7 +227,7 @@ def _confirmed(counts: dict[str, float], expression: str) -> bool | None:
     return counts[expression] > 1 and counts[expression] > shared / 2
 
 
-def _group(record: Record, root: Path) -> str:
+def _group(record: LabelledFace, root: Path) -> str:
     """What must stay together, in a name that does not say where the data lies."""
     return f"subject {record.subject}" if record.subject else f"image {os.path.relpath(record.path, root)}"
 

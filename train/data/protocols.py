@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from iern.runtime.errors import DataError
 
 Cell = tuple[str, str]
-"""(expression, confounder stratum)"""
+"""(expression, confounder stratum)."""
 
 TABLE1_EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 TABLE1_STRATA = ("CK+", "MMI", "Oulu-CASIA")

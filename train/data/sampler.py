@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from iern.runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from iern.train.data.manifest import Record
+    from iern.train.data.manifest import LabelledFace
 
 Resample = Literal["none", "expression", "cell"]
 """What is balanced: nothing (every face once an epoch), the expressions, or the (expression, confounder) cells."""
@@ -23,9 +23,9 @@ class Balance:
     """An epoch of n draws from n images in G groups."""
 
     groups: NDArray[np.int64]
-    """(n,) each image's group, 0 to G - 1"""
+    """(n,) each image's group, 0 to G - 1."""
     quotas: NDArray[np.int64]
-    """(G,) draws of each group in an epoch, n together"""
+    """(G,) draws of each group in an epoch, n together."""
 
     def order(self, random: np.random.Generator) -> NDArray[np.int64]:
         """(n,) images in the order of an epoch. Inside a group all come equally often, but for one draw.
@@ -40,7 +40,7 @@ class Balance:
         return random.permutation(np.concatenate(drawn))
 
 
-def balance(records: Sequence[Record], resample: Resample, strength: float = 1.0) -> Balance | None:
+def balance(records: Sequence[LabelledFace], resample: Resample, strength: float = 1.0) -> Balance | None:
     """How an epoch draws from `records`; none for `none`.
 
     A group of c images gets a share of the epoch in proportion to c to the power of 1 - `strength`: 1 makes the groups
@@ -60,7 +60,7 @@ def balance(records: Sequence[Record], resample: Resample, strength: float = 1.0
 
 
 def label_prior(
-    records: Sequence[Record], drawn: Balance | None = None, strata: Sequence[str] | None = None
+    records: Sequence[LabelledFace], drawn: Balance | None = None, strata: Sequence[str] | None = None
 ) -> NDArray[np.float64]:
     """(E,) shares of the expressions in the targets of an epoch, soft ones included; with `strata` (N, E), in each.
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.train.data.manifest import Record
+from iern.train.data.manifest import LabelledFace
 
 REPLICATES = 1000
 PERCENTILES = (2.5, 97.5)
 
 Interval = list[float]
-"""low, high"""
+"""Low, high."""
 
 
 def intervals(
@@ -33,7 +33,7 @@ def intervals(
     return [_interval(values[~np.isnan(values)]) if count > 1 else None for values in drawn.T]
 
 
-def drawn_units(records: Sequence[Record]) -> list[str]:
+def drawn_units(records: Sequence[LabelledFace]) -> list[str]:
     """What the bootstrap draws: the person a face is of, or where that is not known the image for itself."""
     return [f"subject {record.subject}" if record.subject else f"image {record.path}" for record in records]
 

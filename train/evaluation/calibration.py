@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import nll_loss
 
 from iern.runtime.errors import DataError
-from iern.train.network.iern import answer
+from iern.train.network.iern import average_strata
 
 TEMPERATURES = (0.05, 20.0)
 """A best temperature beyond these is no sharpness of a model's, but too few faces or labels of something else."""
@@ -25,11 +25,11 @@ class Curve(NamedTuple):
     """The risk-coverage curve: what happens if only the k likeliest answers are given, for every k that can be."""
 
     lowest: NDArray[np.float64]
-    """(K,) largest probability of the last face that is answered, falling"""
+    """(K,) largest probability of the last face that is answered, falling."""
     answered: NDArray[np.int64]
-    """(K,) faces with at least that much"""
+    """(K,) faces with at least that much."""
     risk: NDArray[np.float64]
-    """(K,) share of wrong answers among them"""
+    """(K,) share of wrong answers among them."""
 
 
 def negative_log_likelihood(probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -42,10 +42,10 @@ def fit_temperature(stratum_logits: Tensor, labels: Tensor, average: str) -> flo
     """The temperature of the greatest likelihood of (n,) labels under (n, N, E) logits, by L-BFGS in float64.
 
     On the labels and not on votes, since accuracy, calibration error and risk are all counted against the labels.
-    `average` is as for `iern.train.network.iern.answer`. Raises DataError if no temperature in TEMPERATURES is best.
+    `average` is as for `average_strata`. Raises DataError if no temperature in TEMPERATURES is best.
     """
     logits = stratum_logits.double()
-    if torch.equal(answer(logits, average).argmax(dim=1), labels):
+    if torch.equal(average_strata(logits, average).argmax(dim=1), labels):
         raise DataError(f"all {len(labels)} faces are answered rightly, so that no certainty is too much; take more")
     # From where the logits have unit spread: from any scale the same way, and no softmax starts out flat.
     spread = (logits - logits.mean(dim=-1, keepdim=True)).std()
@@ -54,7 +54,7 @@ def fit_temperature(stratum_logits: Tensor, labels: Tensor, average: str) -> flo
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = negative_log_likelihood(answer(logits / logarithm.exp(), average), labels).mean()
+        loss = negative_log_likelihood(average_strata(logits / logarithm.exp(), average), labels).mean()
         loss.backward()
         return loss
 

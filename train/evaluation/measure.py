@@ -19,25 +19,25 @@ FEW = 30
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class LabelledPredictions:
     """n labelled faces, and what a model says about them."""
 
     probabilities: NDArray[np.float32]
-    """(n, E), after the temperature"""
+    """(n, E), after the temperature."""
     disagreement: NDArray[np.float64]
-    """(n,), see `iern.runtime.faces.face.stratum_disagreement`"""
+    """(n,), see `iern.runtime.intervention.stratum_disagreement`."""
     labels: NDArray[np.int64]
-    """(n,) true expression"""
+    """(n,) true expression."""
     strata: NDArray[np.str_]
-    """(n,) the confounder's value"""
+    """(n,) the confounder's value."""
     units: NDArray[np.str_]
-    """(n,) whose face it is, or where that is not known its own name: what the bootstrap draws"""
+    """(n,) whose face it is, or where that is not known its own name: what the bootstrap draws."""
     confirmed: NDArray[np.bool_]
     """(n,) Whether most voters are for the label (`Record.confirmed`); False if nobody voted."""
 
-    def of(self, own: NDArray[np.bool_]) -> Judged:
+    def of(self, own: NDArray[np.bool_]) -> LabelledPredictions:
         """Those for which `own` (n,) is true."""
-        return Judged(**{field.name: getattr(self, field.name)[own] for field in dataclasses.fields(self)})
+        return LabelledPredictions(**{field.name: getattr(self, field.name)[own] for field in dataclasses.fields(self)})
 
 
 class Figures(NamedTuple):
@@ -47,18 +47,18 @@ class Figures(NamedTuple):
     mean_recall: float
     ece: float
     coverage: float
-    """share of the faces that are not uncertain"""
+    """Share of the faces that are not uncertain."""
     risk: float
-    """share of wrong answers among those"""
+    """Share of wrong answers among those."""
     auroc_disagreement: float
-    """how well the strata's disagreement tells wrong answers, see `error_auroc`"""
+    """How well the strata's disagreement tells wrong answers, see `error_auroc`."""
     auroc_improbability: float
-    """the same of 1 - the largest probability"""
+    """The same of 1 - the largest probability."""
     recall: NDArray[np.float64]
-    """(E,)"""
+    """(E,)."""
 
 
-def measure(judged: Judged, expressions: Sequence[str], threshold: float = 0.0) -> dict[str, Any]:
+def measure(judged: LabelledPredictions, expressions: Sequence[str], threshold: float = 0.0) -> dict[str, Any]:
     """Figures in plain types, as `evaluate.py --json` writes them and its --help explains them."""
     return {
         **_measured(judged, expressions, threshold),
@@ -75,7 +75,7 @@ def measure(judged: Judged, expressions: Sequence[str], threshold: float = 0.0) 
     }
 
 
-def figures(judged: Judged, threshold: float, weights: Weights | None = None) -> Figures:
+def figures(judged: LabelledPredictions, threshold: float, weights: Weights | None = None) -> Figures:
     """The figures with each face counted as its weight says."""
     weights = np.ones(len(judged.labels)) if weights is None else weights
     found = rates(judged.probabilities, judged.labels, weights)
@@ -94,7 +94,7 @@ def figures(judged: Judged, threshold: float, weights: Weights | None = None) ->
     )
 
 
-def _measured(judged: Judged, expressions: Sequence[str], threshold: float) -> dict[str, Any]:
+def _measured(judged: LabelledPredictions, expressions: Sequence[str], threshold: float) -> dict[str, Any]:
     found = figures(judged, threshold)
 
     def drawn(weights: Weights) -> list[float]:

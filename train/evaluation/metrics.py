@@ -17,7 +17,7 @@ from sklearn.metrics import confusion_matrix
 CALIBRATION_BINS = 15
 
 Weights = NDArray[np.float64]
-"""(n,), how often each face counts"""
+"""(n,), how often each face counts."""
 
 
 class Rates(NamedTuple):
@@ -25,10 +25,10 @@ class Rates(NamedTuple):
 
     accuracy: float
     mean_recall: float
-    """the mean over the expressions that there are"""
+    """The mean over the expressions that there are."""
     ece: float
     recall: NDArray[np.float64]
-    """(E,), NaN for an expression without a face"""
+    """(E,), NaN for an expression without a face."""
 
 
 def rates(probabilities: NDArray, labels: NDArray, weights: Weights | None = None) -> Rates:

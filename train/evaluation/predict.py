@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 
 from iern.train.data.dataset import FaceDataset
 from iern.train.data.loader import face_loader
-from iern.train.network.iern import Baseline, answer
+from iern.train.network.iern import Baseline, average_strata
 
 
 @torch.inference_mode()
@@ -27,7 +27,7 @@ def predict(
 ) -> Tensor:
     """n faces -> (n, E) float32 probabilities on the CPU, the same on every process."""
     stratum_logits = predict_strata(model, faces, fabric, batch_size, workers, on_batch)
-    return answer(stratum_logits / temperature, model.config.answer)
+    return average_strata(stratum_logits / temperature, model.config.answer)
 
 
 @torch.inference_mode()

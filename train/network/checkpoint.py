@@ -28,14 +28,14 @@ class Checkpoint:
     config: ModelConfig
     weights: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
-    """`data`, `licence`, `seed`, `epoch`, `versions`, `recipe`"""
+    """`data`, `licence`, `seed`, `epoch`, `versions`, `recipe`."""
     metrics: dict[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
-    """divides the logits before the softmax of the answer; 1 where it was not fitted"""
+    """Divides the logits before the softmax of the answer; 1 where it was not fitted."""
     threshold: float = 0.0
-    """a face whose largest probability is smaller is called uncertain; 0, never, where it was not chosen"""
+    """A face whose largest probability is smaller is called uncertain; 0, never, where it was not chosen."""
     training: dict[str, Any] | None = None
-    """optimisers, averages, generators and position, for `--resume`"""
+    """Optimisers, averages, generators and position, for `--resume`."""
 
     def model(self) -> Baseline:
         """The network with these weights, in eval mode."""

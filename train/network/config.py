@@ -20,34 +20,34 @@ class ModelConfig:
     """The network, exactly; with the weights it is all that rebuilds a model."""
 
     expressions: tuple[str, ...]
-    """E names, the order of the logits"""
+    """E names, the order of the logits."""
     strata: tuple[str, ...]
-    """N confounder strata, the order of the centres"""
+    """N confounder strata, the order of the centres."""
     method: Method = "iern"
-    """`iern`, or an ablation of Table 2: `disentanglement`, `baseline`"""
+    """`iern`, or an ablation of Table 2: `disentanglement`, `baseline`."""
     preset: str = "custom"
-    """name of the preset it started from"""
+    """Name of the preset it started from."""
     backbone: str = "resnet50.tv_in1k"
-    """any timm model with feature maps"""
+    """Any timm model with feature maps."""
     stride: int = 32
-    """the backbone is cut where image size over map size is this"""
+    """The backbone is cut where image size over map size is this."""
     image_size: int = 224
-    """side of the square input, pixels"""
+    """Side of the square input, pixels."""
     width: int = 512
-    """d, channels of every map behind the backbone"""
+    """d, channels of every map behind the backbone."""
     block: Literal["published", "paper"] = "published"
-    """residual block: two convolutions without a last ReLU, or one with, as Table 5 prints it"""
+    """Residual block: two convolutions without a last ReLU, or one with, as Table 5 prints it."""
     answer: Literal["logits", "probabilities"] = "logits"
-    """averaged over the strata: logits (Eq. 9) or probabilities (Eq. 2)"""
+    """Averaged over the strata: logits (Eq. 9) or probabilities (Eq. 2)."""
     mirrored: bool = False
-    """answer from the mean feature of the face and its mirror image; `train/calibrate.py` sets it"""
+    """Answer from the mean feature of the face and its mirror image; `train/calibrate.py` sets it."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    """subtracted from red, green, blue in 0..1"""
+    """Subtracted from red, green, blue in 0..1."""
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     margin: float = 1.1
-    """side of the face crop over the longer side of the detector's box"""
+    """Side of the face crop over the longer side of the detector's box."""
     alignment: Literal["eyes", "none"] = "eyes"
-    """turn crops until the eyes are level"""
+    """Turn crops until the eyes are level."""
 
     @property
     def input(self) -> InputSpec:

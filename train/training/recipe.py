@@ -18,23 +18,23 @@ class ModelRecipe:
     """The network: a preset, and what differs from it."""
 
     preset: Literal["paper", "edge"] = "edge"
-    """`paper`: ResNet-50, 224 px, d 512. `edge`: MobileNet to stride 16, 112 px, d 104"""
+    """`paper`: ResNet-50, 224 px, d 512. `edge`: MobileNet to stride 16, 112 px, d 104."""
     method: Method = "iern"
-    """`iern`, or an ablation of the paper's Table 2: `disentanglement`, `baseline`"""
+    """`iern`, or an ablation of the paper's Table 2: `disentanglement`, `baseline`."""
     weights: str = "imagenet"
-    """the backbone's first weights: `imagenet`, `none`, or a file (timm state dict or a checkpoint of this project)"""
+    """The backbone's first weights: `imagenet`, `none`, or a file (timm state dict or a checkpoint of this project)."""
     backbone: str | None = None
-    """another timm model than the preset's"""
+    """Another timm model than the preset's."""
     stride: int | None = None
-    """where it is cut: image size over map size"""
+    """Where it is cut: image size over map size."""
     image_size: int | None = None
-    """side of the square input, pixels"""
+    """Side of the square input, pixels."""
     width: int | None = None
-    """d, channels behind the backbone"""
+    """d, channels behind the backbone."""
     block: Literal["published", "paper"] = "published"
-    """residual block: the published implementation's, or Table 5's"""
+    """Residual block: the published implementation's, or Table 5's."""
     answer: Literal["logits", "probabilities"] = "logits"
-    """averaged over the strata: logits (Eq. 9) or probabilities (Eq. 2)"""
+    """Averaged over the strata: logits (Eq. 9) or probabilities (Eq. 2)."""
 
     def config(self, expressions: tuple[str, ...], strata: tuple[str, ...]) -> ModelConfig:
         """The frozen description, for these labels."""
@@ -59,11 +59,11 @@ class Schedule:
     """The learning rate over the epochs, as a factor; evaluated at every iteration."""
 
     warmup: float = 5
-    """epochs of linear rise (published: 5)"""
+    """Epochs of linear rise (published: 5)."""
     constant: float = 15
-    """epochs at the full rate (published: 15)"""
+    """Epochs at the full rate (published: 15)."""
     decay: Literal["linear", "cosine"] = "linear"
-    """how it falls to 0 over the epochs that are left (published: linear)"""
+    """How it falls to 0 over the epochs that are left (published: linear)."""
 
     def factor(self, epoch: float, epochs: int) -> float:
         """Factor at a fractional epoch of `epochs`, in (0, 1]."""
@@ -81,63 +81,63 @@ class Recipe:
     """One training run."""
 
     data: Path
-    """folder with manifest.csv, or <confounder>/<expression>/ folders; or `cartoon`: faces drawn by this program"""
+    """Folder with manifest.csv, or <confounder>/<expression>/ folders; or `cartoon`: faces drawn by this program."""
     out: Path = Path("runs/iern")
-    """where ckpt.pt (best on validation), last.pt (for --resume) and TensorBoard's files go"""
+    """Where ckpt.pt (best on validation), last.pt (for --resume) and TensorBoard's files go."""
     resume: bool = False
-    """continue the run in `out` where its last.pt stands"""
+    """Continue the run in `out` where its last.pt stands."""
     model: ModelRecipe = field(default_factory=ModelRecipe)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     schedule: Schedule = field(default_factory=Schedule)
     expressions: list[str] | None = None
-    """the model's expressions in order; none: those in the data, sorted"""
+    """The model's expressions in order; none: those in the data, sorted."""
     votes: bool = True
-    """use the manifest's vote counts as soft targets, where it has them"""
+    """Use the manifest's vote counts as soft targets, where it has them."""
     strata: Literal["data", "conditions"] = "data"
-    """the confounder: `data`: what the data gives as such; `conditions`: the capture condition that each training face
-    is put under, drawn anew an epoch: as taken, old grey film, a cold sharp camera, a dim blurred one"""
+    """The confounder: `data`: what the data gives as such; `conditions`: the capture condition that each training face
+    is put under, drawn anew an epoch: as taken, old grey film, a cold sharp camera, a dim blurred one."""
     teachers: list[Path] = field(default_factory=list)
-    """checkpoints whose mean answer to a face and its mirror image is part of its target"""
+    """Checkpoints whose mean answer to a face and its mirror image is part of its target."""
     teachers_share: float = 0.5
-    """which part: 0 to 1"""
+    """Which part: 0 to 1."""
     valid_share: float = 0.1
-    """share of the training data held out to choose the best epoch, where the manifest has no `valid` split"""
+    """Share of the training data held out to choose the best epoch, where the manifest has no `valid` split."""
     select: Literal["accuracy", "mean_recall"] = "accuracy"
-    """what is best on validation"""
+    """What is best on validation."""
     augment: Literal["none", "paper", "webcam"] = "paper"
-    """random changes to training faces"""
+    """Random changes to training faces."""
     resample: Resample = "none"
-    """what is met equally often in an epoch, which stays as long: `none`: each face, once; `expression`; or `cell`: the
-    pairs of expression and confounder that the data has"""
+    """What is met equally often in an epoch, which stays as long: `none`: each face, once; `expression`; or `cell`: the
+    pairs of expression and confounder that the data has."""
     resample_strength: float = 1.0
-    """below 1 the rare stay rarer: a group of c faces is drawn in proportion to c ** (1 - strength). A cell of one face
-    would otherwise fill as much of the epoch as any other"""
+    """Below 1 the rare stay rarer: a group of c faces is drawn in proportion to c ** (1 - strength). A cell of one face
+    would otherwise fill as much of the epoch as any other."""
     mixup: float = 0.0
-    """alpha of mixup between faces of one stratum and batch; 0: off"""
+    """alpha of mixup between faces of one stratum and batch; 0: off."""
     epochs: int = 160
     batch_size: int = 8
-    """a process (published: 8)"""
+    """A process (published: 8)."""
     ema: float = 0.0
-    """decay of an exponential average of the weights, which is then validated and kept; 0: off"""
+    """Decay of an exponential average of the weights, which is then validated and kept; 0: off."""
     seed: int = 0
     workers: int = 2
-    """processes that read and augment; 0: in the training process"""
+    """Processes that read and augment; 0: in the training process."""
     save_every: int = 500
-    """iterations between checkpoints inside an epoch; 0: at its end only"""
+    """Iterations between checkpoints inside an epoch; 0: at its end only."""
     verify: bool = True
-    """decode every image once before training"""
+    """Decode every image once before training."""
     data_name: str = ""
-    """the training data in words; stands in the exported file (default: the folder's name)"""
+    """The training data in words; stands in the exported file (default: the folder's name)."""
     licence: str = ""
-    """of the training data; stands in the exported file"""
+    """Of the training data; stands in the exported file."""
     accelerator: str = "auto"
-    """auto, cpu, cuda (Lightning Fabric)"""
+    """Auto, cpu, cuda (Lightning Fabric)."""
     devices: int = 1
-    """processes on this machine, one a GPU"""
+    """Processes on this machine, one a GPU."""
     nodes: int = 1
-    """machines; start the same command on each under torchrun"""
+    """Machines; start the same command on each under torchrun."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
-    """mixed precision for GPUs"""
+    """Mixed precision for GPUs."""
 
     def identity(self) -> dict[str, Any]:
         """What must not change when a run is resumed: everything that its losses depend on."""

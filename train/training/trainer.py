@@ -27,7 +27,7 @@ from iern.train.algorithm.mixup import mixup
 from iern.train.data.augment import augmentation
 from iern.train.data.dataset import FaceDataset
 from iern.train.data.loader import face_loader
-from iern.train.data.manifest import FaceData, Record
+from iern.train.data.manifest import FaceData, LabelledFace
 from iern.train.data.sampler import EpochBatches, balance, label_prior
 from iern.train.evaluation.metrics import evaluate_answers
 from iern.train.evaluation.predict import predict
@@ -37,7 +37,7 @@ from iern.train.training.progress import Progress
 from iern.train.training.recipe import Recipe
 
 CHECK_EVERY = 10
-"""iterations between looks at the losses for NaN: a look waits for the device"""
+"""Iterations between looks at the losses for NaN: a look waits for the device."""
 
 
 @dataclass
@@ -46,12 +46,12 @@ class Position:
 
     epoch: int = 0
     iteration: int = 0
-    """done in this epoch"""
+    """Done in this epoch."""
     sums: dict[str, Tensor] = field(default_factory=dict)
-    """losses summed over this epoch's iterations"""
+    """Losses summed over this epoch's iterations."""
     best: float = -math.inf
     history: list[dict[str, Any]] = field(default_factory=list)
-    """one entry an epoch: losses, the centres' distance, validation figures"""
+    """One entry an epoch: losses, the centres' distance, validation figures."""
 
 
 class Interrupted(Exception):
@@ -66,8 +66,8 @@ class Trainer:
         recipe: Recipe,
         model: Baseline,
         data: FaceData,
-        training: list[Record],
-        validation: list[Record],
+        training: list[LabelledFace],
+        validation: list[LabelledFace],
         provenance: dict[str, Any],
         fabric: Fabric,
         progress: Progress,

@@ -17,7 +17,7 @@ from iern.runtime.backends.trt.cuda_graph import CudaGraph
 from iern.runtime.errors import EngineError, one_line
 
 ALIGNMENT = 256
-"""bytes; what TensorRT asks of an address"""
+"""Bytes; what TensorRT asks of an address."""
 
 
 def pinned(driver: ModuleType, shape: tuple[int, ...], dtype: type, resources: ExitStack) -> NDArray[Any]:

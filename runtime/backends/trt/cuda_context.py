@@ -26,7 +26,7 @@ class CudaDevice:
     """The first GPU that CUDA shows this process."""
 
     driver: ModuleType
-    """pycuda.driver"""
+    """pycuda.driver."""
     gpu: Gpu
     _context: Any
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from iern.runtime.errors import SessionError
 
 THREAD_LOCAL = 1
-"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: while this thread records, others may allocate"""
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: while this thread records, others may allocate."""
 
 
 class CudaGraph:

@@ -30,16 +30,16 @@ from iern.runtime.system.files import atomic_path, sha256
 FORMAT_VERSION = 1
 HEADS = ("native", "kernel")
 BACKENDS = {"tensorrt": "TensorRT", "rtx": "TensorRT for RTX"}
-"""backend -> its name for people"""
+"""Backend -> its name for people."""
 
 
 class TailWeights(NamedTuple):
     """The averaging tail's weights, see `iern.cpp_ext.tail_weights`."""
 
     weight: NDArray[np.float32]
-    """(E, d, 10): of the sum of u, then of the nine window sums of h; (E, d, 1) where there is no h"""
+    """(E, d, 10): of the sum of u, then of the nine window sums of h; (E, d, 1) where there is no h."""
     bias: NDArray[np.float32]
-    """(E,)"""
+    """(E,)."""
 
 
 @dataclass(frozen=True)
@@ -48,50 +48,50 @@ class Gpu:
 
     name: str
     compute_capability: str
-    """such as sm_87"""
+    """Such as sm_87."""
     cuda: str
-    """newest CUDA that the driver serves, such as 12.6"""
+    """Newest CUDA that the driver serves, such as 12.6."""
     driver: str = ""
-    """the driver's own version, such as 560.35.03; empty where it is not known"""
+    """The driver's own version, such as 560.35.03; empty where it is not known."""
 
 
 @dataclass(frozen=True)
-class Manifest:
+class EngineManifest:
     """What a plan was built from, for what, and where. Hashes are SHA-256 in hexadecimal."""
 
     metadata: Mapping[str, str]
-    """the exported file's own, see `Artifact`"""
+    """The exported file's own, see `Artifact`."""
     onnx: str
-    """name of the exported file, without folders"""
+    """Name of the exported file, without folders."""
     onnx_sha256: str
     plan_sha256: str
     tail_sha256: str
-    """empty for head `native`"""
+    """Empty for head `native`."""
     backend: str
-    """`tensorrt` or `rtx`"""
+    """`tensorrt` or `rtx`."""
     tensorrt: str
-    """its version"""
+    """Its version."""
     head: str
-    """`native`: the plan answers; `kernel`: it ends at the maps around the last ReLU, and the CUDA kernel answers"""
+    """`native`: the plan answers; `kernel`: it ends at the maps around the last ReLU, and the CUDA kernel answers."""
     precision: str
-    """of everything before the tail: `fp16` or `fp32`"""
+    """Of everything before the tail: `fp16` or `fp32`."""
     batches: tuple[int, int, int]
-    """smallest, usual and largest number of faces a call"""
+    """Smallest, usual and largest number of faces a call."""
     workspace: int
-    """bytes that TensorRT may use"""
+    """Bytes that TensorRT may use."""
     targets: tuple[str, ...] = ()
-    """compute capabilities that a plan of TensorRT for RTX was compiled for; none: compiled where it is loaded"""
+    """Compute capabilities that a plan of TensorRT for RTX was compiled for; none: compiled where it is loaded."""
     gpu: Gpu | None = None
-    """where it was built; none where there is no GPU"""
+    """Where it was built; none where there is no GPU."""
     parity: Mapping[str, Any] = field(default_factory=dict)
-    """what the engine's own answers differed by, where they could be had"""
+    """What the engine's own answers differed by, where they could be had."""
 
 
 class EngineFile(NamedTuple):
     """What `read_engine` finds."""
 
     plan: bytes
-    manifest: Manifest
+    manifest: EngineManifest
     artifact: Artifact
     tail: TailWeights | None
 
@@ -104,7 +104,7 @@ def tail_path(engine: Path) -> Path:
     return engine.with_name(f"{engine.name}.npz")
 
 
-def write_engine(path: Path, plan: bytes, manifest: Manifest, tail: TailWeights | None = None) -> Manifest:
+def write_engine(path: Path, plan: bytes, manifest: EngineManifest, tail: TailWeights | None = None) -> EngineManifest:
     """Write a plan and what belongs to it; the manifest returned has the hashes of both filled in.
 
     Each file is whole or absent, and the manifest comes last: a reader refuses what does not bear its hashes.
@@ -154,7 +154,7 @@ def read_engine(path: Path) -> EngineFile:
     return EngineFile(plan, manifest, Artifact.from_metadata(manifest.metadata, str(path)), tail)
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> EngineManifest:
     """The manifest of the plan at `path`. Raises ArtifactError where there is none that this runtime understands."""
     name = manifest_path(path)
     again = "build the engine again with export/to_trt.py"
@@ -167,7 +167,7 @@ def read_manifest(path: Path) -> Manifest:
         if found != FORMAT_VERSION:
             raise ArtifactError(f"{name}: has format {found}, this runtime reads {FORMAT_VERSION}; {again}")
         gpu = values.pop("gpu")
-        manifest = Manifest(
+        manifest = EngineManifest(
             **{**values, "batches": tuple(values["batches"]), "targets": tuple(values["targets"])},
             gpu=None if gpu is None else Gpu(**gpu),
         )
@@ -179,7 +179,7 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def check_fits(path: Path, manifest: Manifest, tensorrt: str, gpu: Gpu) -> None:
+def check_fits(path: Path, manifest: EngineManifest, tensorrt: str, gpu: Gpu) -> None:
     """Refuse a plan that was built for another version of TensorRT, or another GPU, than these.
 
     Raises EngineError with the command that builds it again.
@@ -202,14 +202,14 @@ def check_fits(path: Path, manifest: Manifest, tensorrt: str, gpu: Gpu) -> None:
         raise EngineError(f"{path}: was built on {built}, here is {gpu.name} ({gpu.compute_capability}); {again}")
 
 
-def build_command(path: Path, manifest: Manifest) -> str:
+def build_command(path: Path, manifest: EngineManifest) -> str:
     """What builds the engine again from the exported file beside it, for the machine that it is typed on."""
     return " ".join(
         ["python -m iern.export.to_trt", str(path.with_name(manifest.onnx)), *build_arguments(path, manifest)]
     )
 
 
-def build_arguments(path: Path, manifest: Manifest) -> list[str]:
+def build_arguments(path: Path, manifest: EngineManifest) -> list[str]:
     """Arguments of `to_trt.py`, behind the exported file, for an engine like this one here."""
     options = {
         "--backend": manifest.backend,

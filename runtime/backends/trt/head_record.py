@@ -13,7 +13,7 @@ from iern.runtime.backends.trt.engine_file import HEADS
 from iern.runtime.system.files import cache_folder, write_text
 
 UNKNOWN = "native"
-"""what nobody measured: it needs nothing but TensorRT"""
+"""What nobody measured: it needs nothing but TensorRT."""
 
 
 def record_path() -> Path:

@@ -10,7 +10,7 @@ from iern.runtime.backends.trt.engine_file import BACKENDS
 from iern.runtime.errors import EngineError, SessionError, one_line
 
 MODULES = {"tensorrt": ("tensorrt", "tensorrt_bindings"), "rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
-"""backend -> the packages that may hold it"""
+"""Backend -> the packages that may hold it."""
 REMEDIES = {
     "tensorrt": "pip install tensorrt; on a Jetson it comes with JetPack, and a virtual environment sees it when made "
     "with --system-site-packages",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.cpp_ext.kernel_binaries import images
+from iern.cpp_ext.kernel_binaries import binaries_for
 from iern.cpp_ext.pycuda_tail import PycudaTail, on_device
 from iern.runtime.backends.trt.batch import EngineBatch
 from iern.runtime.backends.trt.contract import check_engine
@@ -19,7 +19,7 @@ from iern.runtime.backends.trt.cuda_context import CudaDevice, cuda_device
 from iern.runtime.backends.trt.engine_file import BACKENDS, EngineFile, build_command, check_fits, read_engine
 from iern.runtime.backends.trt.plan import load_engine, load_tensorrt, make_context, make_logger
 from iern.runtime.errors import EngineError, IernError, SessionError, one_line
-from iern.runtime.session import MAX_BATCH, Answer, Session, batch_sizes
+from iern.runtime.session import MAX_BATCH, Predictions, Session, batch_sizes
 
 NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: a stream that neither waits for the default stream nor makes it wait. Work of others there
@@ -67,13 +67,13 @@ class TensorRtSession(Session):
                 self._resources.close()
                 self._batches = []  # and with them TensorRT's contexts, then the engine, and the stream
 
-    def _run(self, faces: NDArray[np.uint8]) -> Answer:
+    def _run(self, faces: NDArray[np.uint8]) -> Predictions:
         if not self._batches:
             raise SessionError("the session is closed; open the model again")
         batch = next(batch for batch in self._batches if len(faces) <= batch.size)
         with self._device.current():
             try:
-                return Answer(*batch(faces))
+                return Predictions(*batch(faces))
             except Exception as error:  # pycuda's and TensorRT's own
                 remedy = "restart the process" if self._device.is_lost() else "try again, or open the model again"
                 raise SessionError(f"{len(faces)} faces on {self.provider}: {one_line(error)}; {remedy}") from error
@@ -120,7 +120,7 @@ def _make_tail(
     try:
         return PycudaTail(
             device.driver,
-            images(device.gpu.compute_capability),
+            binaries_for(device.gpu.compute_capability),
             stream,
             *file.tail,
             strata=len(artifact.strata),

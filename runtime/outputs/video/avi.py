@@ -5,16 +5,16 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from iern.runtime.outputs.video.container import Container
+from iern.runtime.outputs.video.container import VideoContainer
 
 USUAL_FPS = 30.0
 """Pictures a second where the source states no rate, or nonsense."""
 HIGHEST_FPS = 240.0
 HEADERS = 212
-"""bytes before the list of pictures begins"""
+"""Bytes before the list of pictures begins."""
 
 
-class Avi(Container):
+class Avi(VideoContainer):
     """Pictures are JPEG files. What comes faster than the rate, by more than a picture, is left out and counted."""
 
     def __init__(self, path: Path, width: int, height: int, fps: float) -> None:

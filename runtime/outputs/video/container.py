@@ -9,24 +9,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from iern.runtime.system.append_only_file import GrowingFile
+from iern.runtime.system.append_only_file import AppendOnlyFile
 
 USUAL_FPS = 15.0
 """A single picture without a rate stands as long as at this one."""
 
 
-class Container(ABC):
+class VideoContainer(ABC):
     """A video file under way. Times are seconds from the first picture, each later than the one before."""
 
     left_out = 0
-    """pictures that the format has no place for"""
+    """Pictures that the format has no place for."""
 
     def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
         """`fps` is the source's rate, 0 where it is not known. Raises OSError."""
         self.width = width
         self.height = height
         self.fps = fps
-        self._file = GrowingFile(path)
+        self._file = AppendOnlyFile(path)
 
     @property
     def size(self) -> int:

@@ -10,7 +10,7 @@ import struct
 from array import array
 from pathlib import Path
 
-from iern.runtime.outputs.video.container import Container
+from iern.runtime.outputs.video.container import VideoContainer
 
 TICKS = 90_000
 """The clock's ticks a second: whole ones for every usual rate."""
@@ -18,7 +18,7 @@ MATRIX = struct.pack(">9I", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 """No turn, no scale."""
 
 
-class Mp4(Container):
+class Mp4(VideoContainer):
     """Pictures are JPEG files. Each is written when the next one tells how long it stands."""
 
     def __init__(self, path: Path, width: int, height: int, fps: float) -> None:

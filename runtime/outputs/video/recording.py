@@ -17,9 +17,9 @@ import numpy as np
 
 from iern.runtime.errors import OutputError
 from iern.runtime.imaging.images import Image
-from iern.runtime.outputs.frame_result import Sink, View
+from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.outputs.video.avi import Avi
-from iern.runtime.outputs.video.container import Container
+from iern.runtime.outputs.video.container import VideoContainer
 from iern.runtime.outputs.video.mp4 import Mp4
 from iern.runtime.outputs.video.webm import WebM
 from iern.runtime.system.latency import counted
@@ -28,9 +28,9 @@ from iern.runtime.system.latency import counted
 class Format(NamedTuple):
     """How a suffix is written."""
 
-    container: type[Container]
+    container: type[VideoContainer]
     encoder: str
-    """what OpenCV calls the format of the single pictures"""
+    """What OpenCV calls the format of the single pictures."""
     quality: list[int]
 
 
@@ -73,14 +73,14 @@ class Recorder:
 
     def __init__(self, path: Path, fps: float) -> None:
         self.paths: list[Path] = []
-        """the files begun until now"""
+        """The files begun until now."""
         self._path, self._fps, self._live = path, fps, not fps
         self._format = FORMATS[path.suffix.lower()]
-        self._container: Container | None = None
+        self._container: VideoContainer | None = None
         self._segment, self._shape = 0, (0, 0)
         self._origin = self._last = 0.0
 
-    def add(self, view: View) -> None:
+    def add(self, view: FrameResult) -> None:
         """One more frame. Raises OSError where it cannot be written, and OutputError where it cannot be encoded."""
         image = view.annotated
         reason = self._reason_to_part(view, image)
@@ -111,7 +111,7 @@ class Recorder:
                 flush=True,
             )
 
-    def _reason_to_part(self, view: View, image: Image) -> str:
+    def _reason_to_part(self, view: FrameResult, image: Image) -> str:
         """Why this frame begins another file, empty where it does not."""
         if self._container is None:
             return ""

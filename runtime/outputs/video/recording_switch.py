@@ -11,14 +11,14 @@ from pathlib import Path
 from types import TracebackType
 
 from iern.runtime.errors import IernError, in_short
-from iern.runtime.outputs.frame_result import View
-from iern.runtime.outputs.queued_sink import Background
+from iern.runtime.outputs.frame_result import FrameResult
+from iern.runtime.outputs.queued_sink import QueuedSink
 
-Open = Callable[[Path], contextlib.AbstractContextManager[Background]]
+Open = Callable[[Path], contextlib.AbstractContextManager[QueuedSink]]
 """A path -> what records into it, in a thread of its own."""
 
 
-class RecordSwitch:
+class RecordingSwitch:
     """A sink that records while `wanted`, each time into a file of its own; a context manager that finishes the last.
 
     `wanted` may be set from any thread: the loop's own opens the files, at each `turn`. One that is no longer wanted is
@@ -30,18 +30,18 @@ class RecordSwitch:
         """With `first` it begins at once, into that file; later ones are named by their time and stand in `folder`."""
         self.wanted = first is not None
         self.failure = ""
-        """of the last recording that failed, its file and why; empty where none did"""
+        """Of the last recording that failed, its file and why; empty where none did."""
         self.path: Path | None = None
-        """the file that is being written or finished, or will be written from the next view on"""
+        """The file that is being written or finished, or will be written from the next view on."""
         self._open = open_recording
         self._folder = folder
         self._first = first
-        self._recording: Background | None = None
+        self._recording: QueuedSink | None = None
         self._finishing: threading.Thread | None = None
         self._views = 0
         self._stack = contextlib.ExitStack()
 
-    def __call__(self, view: View) -> None:
+    def __call__(self, view: FrameResult) -> None:
         """Record it, if that is wanted."""
         self.turn()
         if self._recording is not None:
@@ -68,7 +68,7 @@ class RecordSwitch:
         self._recording, self._views = self._stack.enter_context(self._open(path)), 0
         self.path = path
 
-    def _finish(self, recording: Background) -> None:
+    def _finish(self, recording: QueuedSink) -> None:
         """Wait until everything is written; whether it failed is known only then."""
         path = self.path
         try:
@@ -86,7 +86,7 @@ class RecordSwitch:
         self.wanted, self.failure = False, in_short(error) or type(error).__name__
         print(f"warning: {self.failure}; the loop goes on without this recording", file=sys.stderr, flush=True)
 
-    def __enter__(self) -> RecordSwitch:
+    def __enter__(self) -> RecordingSwitch:
         """Raises IernError and OSError where the first recording cannot begin."""
         if self._first is not None:
             self._begin(self._first)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from iern.runtime.outputs.video.container import Container
+from iern.runtime.outputs.video.container import VideoContainer
 
 UNKNOWN_SIZE = b"\x01" + 7 * b"\xff"
 LATE_SIZE = 26
-"""bytes of the table of contents, which is written at the end into a place that was kept for it"""
+"""Bytes of the table of contents, which is written at the end into a place that was kept for it."""
 CUE_SECONDS = 1.0
 """A player can jump to one picture in so many seconds."""
 
 
-class WebM(Container):
+class WebM(VideoContainer):
     """Pictures are WebP files of the simple kind, whose content is a key frame of VP8."""
 
     def __init__(self, path: Path, width: int, height: int, fps: float) -> None:

@@ -19,9 +19,9 @@ from benchmarks.audit.report import markdown
 from doubles.face_folder import write_manifest
 from doubles.tiny_artifact import tiny_artifact, tiny_model
 from iern.runtime.backends.onnx import open_session
-from iern.runtime.faces.face import stratum_disagreement
 from iern.runtime.imaging.images import read_image
 from iern.runtime.imaging.preprocess import resize_face
+from iern.runtime.intervention import stratum_disagreement
 from iern.train.cartoons.data_set import plan, write
 from iern.train.cartoons.muscles import EXPRESSIONS
 

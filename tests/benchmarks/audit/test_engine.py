@@ -20,7 +20,7 @@ PROGRAM = (
 )
 
 HALF_ROUNDING = 5e-4
-"""as between the sessions themselves"""
+"""As between the sessions themselves."""
 
 
 @pytest.mark.slow

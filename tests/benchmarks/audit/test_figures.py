@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.audit.answers import Answers
+from benchmarks.audit.answers import VariationAnswers
 from benchmarks.audit.changes import CHANGES
 from benchmarks.audit.figures import figures, resampled_means
 
@@ -13,11 +13,11 @@ ONE_CHANGE = [CHANGES[0]]
 VARIATIONS = 1 + len(CHANGES[0].amounts)
 
 
-def answers(right: np.ndarray, labels: np.ndarray) -> Answers:
+def answers(right: np.ndarray, labels: np.ndarray) -> VariationAnswers:
     """(V, n) whether a model of three expressions is right -> answers that are."""
     chosen = np.where(right, labels, (labels + 1) % 3)
     probabilities = np.eye(3, dtype=np.float32)[chosen] * np.float32(0.7) + np.float32(0.1)
-    return Answers(probabilities, np.zeros(right.shape))
+    return VariationAnswers(probabilities, np.zeros(right.shape))
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from iern.runtime.errors import EngineError
 from repository import ROOT
 
 BARE = ("timm", "torchvision", "onnx", "onnxscript", "onnxruntime", "cv2", "pytest", "packaging", "matplotlib", "rich")
-"""what a machine with PyTorch, CUDA and NumPy alone does not have"""
+"""What a machine with PyTorch, CUDA and NumPy alone does not have."""
 TINY = Scale(most=4, least=2, seconds=0.1)
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

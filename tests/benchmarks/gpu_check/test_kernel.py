@@ -22,7 +22,7 @@ from iern.runtime.errors import EngineError
 from repository import ROOT
 
 STREAM = 77
-"""what the driver on the CPU expects"""
+"""What the driver on the CPU expects."""
 IMAGES = [("sm_1", b"bad"), ("sm_2", b"good"), ("sm_3", b"good")]
 
 

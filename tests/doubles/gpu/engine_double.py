@@ -26,7 +26,7 @@ HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 SCRATCH = 4096
 
 alive: list[str] = []
-"""kinds of the objects that have been made and not yet let go, in the order of their making"""
+"""Kinds of the objects that have been made and not yet let go, in the order of their making."""
 
 
 class DataType(enum.Enum):
@@ -71,7 +71,7 @@ class _Tensor(NamedTuple):
     mode: TensorIOMode
     kind: DataType
     shape: tuple[int, ...]
-    """-1 for the first side"""
+    """-1 for the first side."""
 
 
 def make_plan(onnx: bytes, batches: tuple[int, int, int], **changes: Any) -> bytes:

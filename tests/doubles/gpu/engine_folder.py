@@ -14,7 +14,7 @@ from iern.export.graph.cut import cut_before_tail
 from iern.export.graph.deconfound import deconfound
 from iern.export.graph.onnx_graph import export_onnx
 from iern.runtime.artifact import Artifact
-from iern.runtime.backends.trt.engine_file import Gpu, Manifest, write_engine
+from iern.runtime.backends.trt.engine_file import EngineManifest, Gpu, write_engine
 from iern.runtime.system.files import sha256
 
 GPU = Gpu("driver double", "sm_87", "12.6")
@@ -26,7 +26,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "mean of softmaxes": {"answer": "probabilities"},
     "single precision": {"trunk": torch.float32},
 }
-"""changes to `tiny_config`, and the precision of what stands before the tail"""
+"""Changes to `tiny_config`, and the precision of what stands before the tail."""
 
 
 def make_engine(path: Path, head: str, trunk: torch.dtype = torch.float16, **changes: Any) -> None:
@@ -41,7 +41,7 @@ def make_engine(path: Path, head: str, trunk: torch.dtype = torch.float16, **cha
     if head == "kernel":
         trunk_alone, tail = cut_before_tail(onnx.load_from_string(content))
         content = trunk_alone.SerializeToString()
-    manifest = Manifest(
+    manifest = EngineManifest(
         metadata=artifact.to_metadata(),
         onnx=graph.name,
         onnx_sha256=sha256(graph),

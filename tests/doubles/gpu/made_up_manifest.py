@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from doubles.tiny_artifact import tiny_artifact
-from iern.runtime.backends.trt.engine_file import Gpu, Manifest
+from iern.runtime.backends.trt.engine_file import EngineManifest, Gpu
 from iern.runtime.system.files import sha256
 
 ORIN = Gpu("Orin", "sm_87", "12.6")
 
 
-def made_up_manifest(onnx: Path, **changes: Any) -> Manifest:
+def made_up_manifest(onnx: Path, **changes: Any) -> EngineManifest:
     """As of an engine of the exported file `onnx`, which need not be there, built by TensorRT 10.3 on an Orin."""
     values: dict[str, Any] = {
         "metadata": tiny_artifact().to_metadata(),
@@ -28,4 +28,4 @@ def made_up_manifest(onnx: Path, **changes: Any) -> Manifest:
         "workspace": 1 << 30,
         "gpu": ORIN,
     }
-    return Manifest(**{**values, **changes})
+    return EngineManifest(**{**values, **changes})

@@ -16,7 +16,7 @@ import pytest
 from doubles.gpu import engine_double
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.errors import ArtifactError, EngineError, IernError, SessionError
-from iern.runtime.session import Answer
+from iern.runtime.session import Predictions
 
 __all__ = [
     "ArtifactError",
@@ -72,9 +72,9 @@ def faces(number: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, number]).integers(0, 256, (number, 64, 64, 3), np.uint8)
 
 
-def furthest(answer: Answer, other: Answer) -> float:
+def furthest(answer: Predictions, other: Predictions) -> float:
     """The largest difference; not a number where one of them holds such."""
-    pairs = [(getattr(answer, field.name), getattr(other, field.name)) for field in fields(Answer)]
+    pairs = [(getattr(answer, field.name), getattr(other, field.name)) for field in fields(Predictions)]
     assert all(a.shape == b.shape and a.dtype == b.dtype == np.float32 for a, b in pairs)
     return float(np.max([np.abs(a - b).max(initial=0) for a, b in pairs]))
 

@@ -30,7 +30,7 @@ BINDINGS = {
     "11.0.0.114": "tensorrt_cu13_bindings",
     "11.4.0.106": "tensorrt_cu13_bindings",
 }
-"""version -> its wheel: a few MB of bindings, which say that they need the libraries"""
+"""Version -> its wheel: a few MB of bindings, which say that they need the libraries."""
 CACHE = ROOT / "build" / "tensorrt_bindings"
 FOLDER = ROOT / "tests" / "doubles" / "gpu" / "tensorrt_stubs"
 COMPILER = shutil.which("cc") or shutil.which("gcc")

@@ -12,7 +12,7 @@ from doubles.gpu.pycuda_on_double import environment
 
 PRELUDE = """
 import numpy as np, pycuda.driver as cuda
-from iern.cpp_ext.kernel_binaries import images
+from iern.cpp_ext.kernel_binaries import binaries_for
 from iern.runtime.backends.trt.cuda_context import cuda_device
 from iern.runtime.backends.trt.cuda_graph import CudaGraph
 from doubles.gpu.on_doubles import count, fail
@@ -179,7 +179,7 @@ def test_binaries_are_taken_for_this_gpu_alone_and_ptx_no_newer_than_the_driver(
     run(
         doubles,
         r"""
-        name, ours = next(images("sm_87"))
+        name, ours = next(binaries_for("sm_87"))
         cuda.module_from_buffer(ours).get_function("strata_tail_pooled_half")
         for capability in ("sm_80", "sm_86", "sm_90", "sm_120"):
             name, other = next(images(capability))

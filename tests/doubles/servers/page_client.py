@@ -23,7 +23,7 @@ from aiohttp import web
 from iern.runtime.errors import OutputError
 from iern.runtime.faces.face import Face
 from iern.runtime.imaging.detection import Detection
-from iern.runtime.outputs.frame_result import Sink, View
+from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.serve.address import parse_address
 from iern.runtime.serve.server import serving
 from iern.runtime.sources.base import Frame
@@ -60,7 +60,7 @@ class LoopControls:
         self.source = name
 
 
-def view(index: int, faces: int = 1, size: tuple[int, int] = (120, 160), dropped: int = 0) -> View:
+def view(index: int, faces: int = 1, size: tuple[int, int] = (120, 160), dropped: int = 0) -> FrameResult:
     """A view whose grey level is its index, so that pictures can be told apart."""
     frame = Frame(np.full((*size, 3), index % 256, np.uint8), index / 30, index, "camera 0", time.monotonic())
     share = 0.5 + 0.3 * np.sin(index / 10)
@@ -69,7 +69,7 @@ def view(index: int, faces: int = 1, size: tuple[int, int] = (120, 160), dropped
         Face(Detection(20.0 + 60 * number, 30.0, 40.0, 50.0, np.zeros((5, 2)), 0.9), answers, 0.2 + number / 10)
         for number in range(faces)
     ]
-    return View(frame, found, Latency(detect=5.0, preprocess=1.0, infer=4.0, age=12.0), "30 fps", dropped)
+    return FrameResult(frame, found, Latency(detect=5.0, preprocess=1.0, infer=4.0, age=12.0), "30 fps", dropped)
 
 
 @contextlib.contextmanager
@@ -110,7 +110,7 @@ def until(claim: Callable[[], object], seconds: float = 60) -> bool:
     return False
 
 
-def watch(url: str, sink: Sink, views: Sequence[View], enough: Callable[[list], bool], **options: Any) -> list:
+def watch(url: str, sink: Sink, views: Sequence[FrameResult], enough: Callable[[list], bool], **options: Any) -> list:
     """Open the stream, hand one view after another to the sink, over and over, and collect messages until enough."""
 
     async def read() -> list:

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 
 PYTHON = "/usr/bin/python3"
-"""only the system's own Python sees `gi`"""
+"""Only the system's own Python sees `gi`."""
 
 IMPORTS = """
 import gi, sys

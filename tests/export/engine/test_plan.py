@@ -34,7 +34,7 @@ VARIABLES = {
     "profile": "IOptimizationProfile",
     "tensor": "ITensor",
 }
-"""what the source calls them -> their classes"""
+"""What the source calls them -> their classes."""
 RTX_ONLY = {
     "BuilderFlag.REQUIRE_USER_ALLOCATION",
     "IBuilderConfig.num_compute_capabilities",

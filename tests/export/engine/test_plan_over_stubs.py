@@ -18,7 +18,7 @@ from repository import ROOT
 
 TABLE = json.loads((ROOT / "tests" / "doubles" / "gpu" / "tensorrt_api.json").read_text(encoding="utf-8"))
 FACE = [64, 64, 3]
-"""of the stub's input tensor"""
+"""Of the stub's input tensor."""
 RUNNING = {
     "Runtime": ("deserialize_cuda_engine",),
     "ICudaEngine": (
@@ -27,9 +27,9 @@ RUNNING = {
     ),
     "IExecutionContext": ("set_input_shape", "set_tensor_address", "infer_shapes", "execute_async_v3"),
 }
-"""what it takes to run a plan"""
+"""What it takes to run a plan."""
 PLAN, TIMES = "plan\0" * 1000, "new\0times!"
-"""what the stub's build gives"""
+"""What the stub's build gives."""
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from iern.export.graph.deconfound import deconfound, deconfounded_head
 from iern.train.network.iern import Classifier, Reconstruction
 
 EXACT = 1e-9
-"""largest error over the spread between strata"""
+"""Largest error over the spread between strata."""
 
 METHODS = ("iern", "disentanglement", "baseline")
 BLOCKS = ("published", "paper")

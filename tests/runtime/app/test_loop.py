@@ -13,16 +13,16 @@ import pytest
 
 from doubles.servers.mjpeg_server import mjpeg_server
 from doubles.tiny_artifact import tiny_model
-from iern.runtime.app.frame_analyzer import IN_A_ROW, Judge
+from iern.runtime.app.frame_analyzer import IN_A_ROW, FrameAnalyzer
 from iern.runtime.app.loop import watch
 from iern.runtime.backends.onnx import OnnxSession
 from iern.runtime.errors import SessionError
 from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.outputs.frame_result import View
-from iern.runtime.session import Answer, Session
+from iern.runtime.outputs.frame_result import FrameResult
+from iern.runtime.session import Predictions, Session
 from iern.runtime.sources.base import Frame, Source
 from iern.runtime.sources.open_source import open_source
-from iern.runtime.system.latency import Tally
+from iern.runtime.system.latency import LoopStats
 from iern.runtime.webcam import main
 from repository import PHOTOS
 
@@ -34,7 +34,7 @@ class Slow(Session):
         self._inner, self._seconds = OnnxSession(tiny_model(), "cpu", threads=1), seconds
         super().__init__(self._inner.artifact, "cpu", max_batch=16)
 
-    def _run(self, faces: np.ndarray) -> Answer:
+    def _run(self, faces: np.ndarray) -> Predictions:
         time.sleep(self._seconds)
         return self._inner(faces)
 
@@ -49,7 +49,7 @@ class Failing(Slow):
         super().__init__(0)
         self._bad, self._error, self._calls = bad, error or SessionError("the GPU is gone"), -1
 
-    def _run(self, faces: np.ndarray) -> Answer:
+    def _run(self, faces: np.ndarray) -> Predictions:
         self._calls += 1
         if self._bad(self._calls):
             raise self._error
@@ -76,15 +76,15 @@ def face_picture() -> np.ndarray:
     return cv2.resize(cv2.imread(str(PHOTOS / "astronaut.jpg"))[:400, :400], (224, 224))
 
 
-def watched(source: Source, session: Session, *, max_frames: int | None = None, pause: float = 0) -> list[View]:
+def watched(source: Source, session: Session, *, max_frames: int | None = None, pause: float = 0) -> list[FrameResult]:
     """The views of a run, taken by a sink that needs `pause` seconds for each."""
-    views: list[View] = []
+    views: list[FrameResult] = []
 
-    def take(view: View) -> None:
+    def take(view: FrameResult) -> None:
         time.sleep(pause)
         views.append(view)
 
-    watch(source, Judge(FaceDetector(), session), [take], Tally(), max_frames)
+    watch(source, FrameAnalyzer(FaceDetector(), session), [take], LoopStats(), max_frames)
     return views
 
 
@@ -100,14 +100,14 @@ def no_thread_left() -> Iterator[None]:
 
 def test_the_picture_of_a_camera_faster_than_the_model_does_not_grow_old():
     """A camera of 50 frames a second, and a model of at most 8: what queued would soon be as old as the run is long."""
-    ages, tally, start = [], Tally(), time.monotonic()
+    ages, tally, start = [], LoopStats(), time.monotonic()
 
-    def look(view: View) -> None:
+    def look(view: FrameResult) -> None:
         ages.append(time.monotonic() - view.frame.captured)
 
     images = [face_picture()] * 1000
     with mjpeg_server(images, pause=0.02, then="hang") as address, open_source(f"http://{address}/cam") as source:
-        watch(source, Judge(FaceDetector(), Slow(0.12)), [look], tally, max_frames=40)
+        watch(source, FrameAnalyzer(FaceDetector(), Slow(0.12)), [look], tally, max_frames=40)
     elapsed = time.monotonic() - start
     assert np.median(ages[-7:]) < elapsed / 3
     assert np.median(ages[-7:]) < 3 * np.median(ages[3:10])
@@ -163,25 +163,30 @@ def test_a_detector_that_fails_in_one_frame_does_not_end_the_loop(capsys):
             self.calls += 1
             return super().__call__(frame if self.calls != 4 else frame[:0])  # the real one's own error
 
-    views: list[View] = []
-    watch(source, Judge(Weak(), Slow(0)), [views.append], Tally())
+    views: list[FrameResult] = []
+    watch(source, FrameAnalyzer(Weak(), Slow(0)), [views.append], LoopStats())
     assert [view.frame.index for view in views] == [0, 1, 3, 4, 5, 6, 7, 8, 9]
     assert "frame 2 of made got no answer: expected a frame of" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [SessionError("the GPU is gone"), ZeroDivisionError("the GPU is gone")])
 def test_a_model_that_only_fails_ends_the_loop_with_the_cause(error):
-    views: list[View] = []
+    views: list[FrameResult] = []
     with no_thread_left(), pytest.raises(SessionError, match=r"30 frames in a row got no answer.*the GPU is gone"):
-        watch(Made(500), Judge(FaceDetector(), Failing(lambda call: call > 50, error)), [views.append], Tally())
+        watch(
+            Made(500),
+            FrameAnalyzer(FaceDetector(), Failing(lambda call: call > 50, error)),
+            [views.append],
+            LoopStats(),
+        )
     assert len(views) == 50, "what came before is with the outputs"
     assert IN_A_ROW == 30
 
 
 def test_a_model_that_does_not_come_back_is_noticed_and_one_that_does_is_not(monkeypatch):
     monkeypatch.setattr("iern.runtime.app.frame_analyzer.STUCK", 0.2)
-    judge, stuck = Judge(FaceDetector(), Slow(1.0)), []
-    watch(Made(2), judge, [], Tally(), turns=[lambda: stuck.append(judge.stuck)])
+    judge, stuck = FrameAnalyzer(FaceDetector(), Slow(1.0)), []
+    watch(Made(2), judge, [], LoopStats(), turns=[lambda: stuck.append(judge.stuck)])
     assert True in stuck and False in stuck
     assert not judge.stuck
 
@@ -193,19 +198,19 @@ def test_a_few_frames_that_all_fail_are_no_success_either():
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), MemoryError("too large"), SystemExit("a library's way out")])
 def test_whatever_ends_a_thread_is_raised_with_its_reason_after_the_frames_before_it(error):
-    views: list[View] = []
+    views: list[FrameResult] = []
     with no_thread_left(), pytest.raises(type(error)) as raised:
-        watch(Made(20, error), Judge(FaceDetector(), Slow(0)), [views.append], Tally())
+        watch(Made(20, error), FrameAnalyzer(FaceDetector(), Slow(0)), [views.append], LoopStats())
     assert raised.value is error
     assert len(views) == 20
 
 
 def test_an_output_that_fails_ends_the_threads_too():
-    def full(view: View) -> None:
+    def full(view: FrameResult) -> None:
         raise OSError(28, "No space left on device")
 
     with no_thread_left(), pytest.raises(OSError, match="No space left"):
-        watch(Made(10_000), Judge(FaceDetector(), Slow(0)), [full], Tally())
+        watch(Made(10_000), FrameAnalyzer(FaceDetector(), Slow(0)), [full], LoopStats())
 
 
 def test_the_outputs_are_finished_whatever_ended_the_loop(tmp_path, monkeypatch, capsys):

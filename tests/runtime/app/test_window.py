@@ -20,7 +20,7 @@ from iern.runtime.app.window import NOTICE_S
 from repository import PHOTOS
 
 PATIENCE = 120
-"""seconds: a machine may be busy"""
+"""seconds: a machine may be busy."""
 
 pytestmark = [
     pytest.mark.skipif(not cv2.currentUIFramework(), reason="this OpenCV has no windows: pip install opencv-python"),

@@ -24,7 +24,7 @@ from iern.runtime.session import batch_sizes
 
 SIZE = 32
 ROUNDING = 1e-4
-"""logits; onnxruntime sums 1,024 float32 pixels in another order for one face than for several"""
+"""Logits; onnxruntime sums 1,024 float32 pixels in another order for one face than for several."""
 
 
 def faces(count: int, seed: int = 3) -> np.ndarray:

@@ -19,12 +19,12 @@ from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact
 from iern.runtime.backends.onnx import OnnxSession, open_session
 from iern.runtime.bundled import YUNET
 from iern.runtime.errors import ArtifactError, IernError, SessionError
-from iern.runtime.session import Answer, Session
+from iern.runtime.session import Predictions, Session
 
 MAX = 5
 SIZE = 32
 ROUNDING = 1e-4
-"""logits; onnxruntime sums 1,024 float32 pixels in another order for one face than for several"""
+"""Logits; onnxruntime sums 1,024 float32 pixels in another order for one face than for several."""
 BUILT_FOR_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 HAS_GPU = shutil.which("nvidia-smi") is not None
 
@@ -43,7 +43,7 @@ def model(tmp_path) -> Path:
     return path
 
 
-def reference(artifact: Artifact, images: np.ndarray) -> Answer:
+def reference(artifact: Artifact, images: np.ndarray) -> Predictions:
     """The tiny model in float64, its weights read from the file: mean colour, affine map, mean, softmax."""
     graph = onnx.load_from_string(tiny_model(artifact)).graph
     values = {tensor.name: onnx.numpy_helper.to_array(tensor).astype(np.float64) for tensor in graph.initializer}
@@ -52,10 +52,10 @@ def reference(artifact: Artifact, images: np.ndarray) -> Answer:
     stratum_logits = flat.reshape(len(images), len(artifact.strata), len(artifact.expressions))
     logits = stratum_logits.mean(axis=1)
     exponentials = np.exp(logits / artifact.temperature)
-    return Answer(exponentials / exponentials.sum(axis=1, keepdims=True), logits, stratum_logits)
+    return Predictions(exponentials / exponentials.sum(axis=1, keepdims=True), logits, stratum_logits)
 
 
-def assert_alike(a: Answer, b: Answer) -> None:
+def assert_alike(a: Predictions, b: Predictions) -> None:
     for name in ("probabilities", "logits", "stratum_logits"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=0, atol=ROUNDING)
 
@@ -90,7 +90,7 @@ def test_every_backend_is_given_at_most_its_largest_batch(count, runs):
         def close(self) -> None:
             pass
 
-        def _run(self, batch: np.ndarray) -> Answer:
+        def _run(self, batch: np.ndarray) -> Predictions:
             given.append(len(batch))
             return reference(self.artifact, batch)
 

@@ -15,8 +15,8 @@ from iern.runtime.backends.providers import (
     load_on_cpu,
     load_on_gpu,
     ort_message,
+    provider_order,
     takes_part,
-    ways,
     with_settings,
 )
 from iern.runtime.errors import SessionError
@@ -43,12 +43,12 @@ def cache(tmp_path, monkeypatch):
     ],
 )
 def test_the_provider_asked_for_comes_first_and_the_cpu_last(asked, available, tried):
-    assert ways(asked, available) == tried
+    assert provider_order(asked, available) == tried
 
 
 def test_an_unknown_provider_is_refused_with_the_known_ones():
     with pytest.raises(SessionError, match=r"'tpu'.*auto, cpu, cuda, tensorrt"):
-        ways("tpu", [CPU])
+        provider_order("tpu", [CPU])
 
 
 @pytest.mark.parametrize("key", ["cuda", "tensorrt"])

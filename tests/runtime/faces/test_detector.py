@@ -18,14 +18,14 @@ from iern.runtime.imaging.images import read_image
 from repository import PHOTOS
 
 FACES = {"astronaut": 1, "obama_portrait": 1, "biden_portrait": 1, "obama_and_biden": 3}
-"""how many people show their face, counted by eye; the third in the last is a child at the lower right"""
+"""How many people show their face, counted by eye; the third in the last is a child at the lower right."""
 
 EYES = {
     "astronaut": [(203, 101), (247, 104)],
     "obama_portrait": [(389, 188), (483, 186)],
     "biden_portrait": [(242, 146), (295, 158)],
 }
-"""pupils, x and y in pixels of the photograph, the one on the image's left first; read off an enlargement by eye"""
+"""Pupils, x and y in pixels of the photograph, the one on the image's left first; read off an enlargement by eye."""
 
 
 @pytest.fixture(scope="module")

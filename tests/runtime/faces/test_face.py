@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from iern.runtime.artifact import Artifact
-from iern.runtime.faces.face import Face, judged_faces, stratum_disagreement
+from iern.runtime.faces.face import Face, faces_from
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.preprocess import InputSpec
+from iern.runtime.intervention import stratum_disagreement
 from iern.runtime.outputs.records import record
-from iern.runtime.session import Answer
+from iern.runtime.session import Predictions
 from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency
 
@@ -65,8 +66,8 @@ def test_each_face_gets_its_own_row_of_the_answer():
     probabilities = np.array([[0.1, 0.7, 0.2], [0.6, 0.3, 0.1]], np.float32)
     strata = np.array([[[0, 0, 0], [0, 0, 0]], [[CERTAIN, 0, 0], [0, CERTAIN, 0]]], np.float32)
     detections = [detection(1), detection(2)]
-    first, second = judged_faces(
-        detections, Answer(probabilities, np.log(probabilities), strata), model("sad", "happy", "fear")
+    first, second = faces_from(
+        detections, Predictions(probabilities, np.log(probabilities), strata), model("sad", "happy", "fear")
     )
     assert (first.detection, first.expression, first.disagreement) == (detections[0], "happy", 0.0)
     assert (second.detection, second.expression) == (detections[1], "sad")
@@ -76,9 +77,9 @@ def test_each_face_gets_its_own_row_of_the_answer():
 
 
 def test_an_answer_with_another_number_of_rows_than_faces_is_not_paired_up():
-    answer = Answer(np.ones((1, 2), np.float32) / 2, np.zeros((1, 2), np.float32), np.zeros((1, 1, 2), np.float32))
+    answer = Predictions(np.ones((1, 2), np.float32) / 2, np.zeros((1, 2), np.float32), np.zeros((1, 1, 2), np.float32))
     with pytest.raises(ValueError, match="zip"):
-        judged_faces([detection(), detection()], answer, model("a", "b"))
+        faces_from([detection(), detection()], answer, model("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -88,24 +89,24 @@ def test_a_face_whose_largest_probability_is_below_the_threshold_is_uncertain_an
     threshold, uncertain
 ):
     probabilities = np.array([[0.1, 0.7, 0.2], [0.6, 0.3, 0.1]], np.float32)
-    answer = Answer(probabilities, np.log(probabilities), np.zeros((2, 2, 3), np.float32))
-    faces = judged_faces([detection(1), detection(2)], answer, model("sad", "happy", "fear", threshold=threshold))
+    answer = Predictions(probabilities, np.log(probabilities), np.zeros((2, 2, 3), np.float32))
+    faces = faces_from([detection(1), detection(2)], answer, model("sad", "happy", "fear", threshold=threshold))
     assert [face.uncertain for face in faces] == uncertain
     assert [face.expression for face in faces] == ["happy", "sad"]
 
 
 def test_the_disagreement_is_of_the_strata_after_the_models_temperature():
     strata = np.array([[[2, 0, 1], [-1, 3, 0]]], np.float32)
-    answer = Answer(np.full((1, 3), 1 / 3, np.float32), strata.mean(axis=1), strata)
-    (face,) = judged_faces([detection()], answer, model("sad", "happy", "fear", temperature=2.5))
+    answer = Predictions(np.full((1, 3), 1 / 3, np.float32), strata.mean(axis=1), strata)
+    (face,) = faces_from([detection()], answer, model("sad", "happy", "fear", temperature=2.5))
     assert face.disagreement == pytest.approx(by_hand(strata[0].tolist(), 2.5))
     assert face.disagreement != pytest.approx(by_hand(strata[0].tolist()), abs=0.01)
 
 
 def test_the_record_is_plain_json_with_boxes_answers_and_times():
     probabilities = np.array([[0.25, 0.75]], np.float32)
-    answer = Answer(probabilities, np.log(probabilities), np.zeros((1, 2, 2), np.float32))
-    faces = judged_faces([detection()], answer, model("trist", "fröhlich", threshold=0.8))
+    answer = Predictions(probabilities, np.log(probabilities), np.zeros((1, 2, 2), np.float32))
+    faces = faces_from([detection()], answer, model("trist", "fröhlich", threshold=0.8))
     frame = Frame(np.zeros((8, 8, 3), np.uint8), 1.25, 7, "clip.mp4", 0.0)
     found = json.loads(json.dumps(record(frame, faces, Latency(1.5, 0.25, 2.0, 5.0)), allow_nan=False))
     assert found == {
@@ -142,8 +143,8 @@ def test_a_face_over_time_tells_its_track_its_name_and_what_the_frame_alone_says
 
 def test_each_face_carries_its_answers_under_the_strata():
     strata = np.array([[[2, 0, 1], [-1, 3, 0]], [[0, 0, 0], [5, 0, 0]]], np.float32)
-    answer = Answer(np.full((2, 3), 1 / 3, np.float32), strata.mean(axis=1), strata)
-    faces = judged_faces([detection(), detection()], answer, model("sad", "happy", "fear", temperature=2.0))
+    answer = Predictions(np.full((2, 3), 1 / 3, np.float32), strata.mean(axis=1), strata)
+    faces = faces_from([detection(), detection()], answer, model("sad", "happy", "fear", temperature=2.0))
     for face, logits in zip(faces, strata, strict=True):
         powers = np.exp(logits.astype(np.float64) / 2)
         np.testing.assert_allclose(face.stratum_probabilities, powers / powers.sum(-1, keepdims=True), rtol=1e-5)

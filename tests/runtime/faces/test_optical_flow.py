@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.faces.optical_flow import Follower
+from iern.runtime.faces.optical_flow import OpticalFlowFollower
 from iern.runtime.imaging.detection import Detection
 from repository import PHOTOS
 
@@ -34,7 +34,7 @@ def moved(picture: np.ndarray, degrees: float, scale: float, dx: float, dy: floa
 
 @pytest.mark.parametrize("movement", [(0, 1, 6, -4), (3, 1, 0, 0), (0, 1.05, -3, 2), (-2, 0.96, 4, 4)])
 def test_box_and_landmarks_move_as_the_picture_does(picture, face, movement):
-    follower = Follower()
+    follower = OpticalFlowFollower()
     follower.start(picture, [face])
     frame, matrix = moved(picture, *movement)
     (found,) = follower(frame)
@@ -48,7 +48,7 @@ def test_box_and_landmarks_move_as_the_picture_does(picture, face, movement):
 
 
 def test_large_frames_are_followed_in_their_own_pixels(picture, face):
-    follower = Follower()
+    follower = OpticalFlowFollower()
     large = cv2.resize(picture, None, fx=4, fy=4)
     whole = Detection(4 * face.x, 4 * face.y, 4 * face.width, 4 * face.height, 4 * face.landmarks, face.score)
     follower.start(large, [whole])
@@ -63,13 +63,13 @@ def test_a_face_that_was_covered_another_scene_and_another_size_are_given_up(pic
     covered[y : y + height, x : x + width] = np.random.default_rng(0).integers(0, 256, (height, width, 3))
     elsewhere = np.random.default_rng(1).integers(0, 256, picture.shape, dtype=np.uint8)
     for frame in (covered, elsewhere, picture[:400], np.zeros_like(picture)):
-        follower = Follower()
+        follower = OpticalFlowFollower()
         follower.start(picture, [face])
         assert follower(frame) is None
 
 
 def test_a_face_that_leaves_the_frame_is_given_up(picture, face):
-    follower, lost = Follower(), False
+    follower, lost = OpticalFlowFollower(), False
     follower.start(picture, [face])
     for step in range(1, 60):
         frame, _ = moved(picture, 0, 1, -8 * step, 0)
@@ -82,7 +82,7 @@ def test_a_face_that_leaves_the_frame_is_given_up(picture, face):
 
 
 def test_there_is_nothing_to_follow_where_there_is_no_face(picture):
-    follower = Follower()
+    follower = OpticalFlowFollower()
     assert follower(picture) is None
     follower.start(picture, [])
     assert follower(picture) is None

@@ -9,8 +9,8 @@ import pytest
 from doubles.tiny_artifact import EXPRESSIONS, STRATA, tiny_model
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.faces.face import judged_faces
-from iern.runtime.faces.pipeline import Faces
+from iern.runtime.faces.face import faces_from
+from iern.runtime.faces.pipeline import FacePipeline
 from iern.runtime.imaging.preprocess import crop_faces
 from repository import PHOTOS
 
@@ -43,10 +43,10 @@ def shifted(picture: np.ndarray, pixels: int) -> np.ndarray:
 
 def test_without_smoothing_the_answers_are_those_of_detector_and_model(session, picture):
     detector = FaceDetector()
-    perceived = Faces(detector, session, half_life=0, margin=0)(picture, 0.0)
+    perceived = FacePipeline(detector, session, half_life=0, margin=0)(picture, 0.0)
     detections = detector(picture)
     answer = session(crop_faces(picture, detections, session.artifact.input))
-    (expected,), (face,) = judged_faces(detections, answer, session.artifact), perceived.faces
+    (expected,), (face,) = faces_from(detections, answer, session.artifact), perceived.faces
     assert face.probabilities == face.raw_probabilities == expected.probabilities
     assert (face.expression, face.uncertain) == (expected.expression, expected.uncertain)
     assert (face.track, face.disagreement) == (1, expected.disagreement)
@@ -56,7 +56,7 @@ def test_without_smoothing_the_answers_are_those_of_detector_and_model(session, 
 
 
 def test_a_face_keeps_its_track_and_its_answers_follow_slowly(session, picture):
-    perceive = Faces(FaceDetector(), session, half_life=0.2)
+    perceive = FacePipeline(FaceDetector(), session, half_life=0.2)
     (first,) = perceive(picture, 0.0).faces
     blue = np.minimum(picture, np.array([255, 40, 40], np.uint8))
     (second,) = perceive(blue, 0.04).faces
@@ -74,18 +74,18 @@ def test_a_face_keeps_its_track_and_its_answers_follow_slowly(session, picture):
 
 
 def test_a_clock_that_jumps_begins_anew(session, picture):
-    perceive = Faces(FaceDetector(), session)
+    perceive = FacePipeline(FaceDetector(), session)
     found = [perceive(picture, seconds).faces[0].track for seconds in (10.0, 10.04, 3.0, 7203.0)]
     assert found == [1, 1, 2, 3]
 
 
 def test_a_frame_without_a_face_has_none(session):
-    assert Faces(FaceDetector(), session, detect_every=3)(np.zeros((64, 64, 3), np.uint8), 0.0).faces == []
+    assert FacePipeline(FaceDetector(), session, detect_every=3)(np.zeros((64, 64, 3), np.uint8), 0.0).faces == []
 
 
 def test_between_detections_faces_are_followed(session, picture):
     detector = CountingDetector()
-    perceive = Faces(detector, session, detect_every=3)
+    perceive = FacePipeline(detector, session, detect_every=3)
     (first,) = perceive(picture, 0.0).faces
     for frame in range(1, 9):
         (face,) = perceive(shifted(picture, 2 * frame), frame / 25).faces
@@ -96,7 +96,7 @@ def test_between_detections_faces_are_followed(session, picture):
 
 def test_a_face_that_was_lost_is_looked_for_at_once(session, picture):
     detector = CountingDetector()
-    perceive = Faces(detector, session, detect_every=10)
+    perceive = FacePipeline(detector, session, detect_every=10)
     perceive(picture, 0.0)
     assert perceive(np.zeros_like(picture), 0.04).faces == []
     assert perceive(picture, 0.08).faces[0].track == 1, "nothing is followed, so it is found in the next frame"
@@ -109,7 +109,7 @@ def test_a_face_that_was_lost_is_looked_for_at_once(session, picture):
 
 def test_in_a_new_scene_no_face_is_one_from_before(session, picture):
     detector = CountingDetector()
-    perceive = Faces(detector, session, detect_every=10)
+    perceive = FacePipeline(detector, session, detect_every=10)
     assert [perceive(picture, seconds).faces[0].track for seconds in (0.0, 0.04)] == [1, 1]
     perceive.new_scene()
     (face,) = perceive(picture, 0.08).faces

@@ -10,10 +10,10 @@ import pytest
 
 from iern.runtime.app.command_line import parse
 from iern.runtime.artifact import Artifact
-from iern.runtime.faces.smoothing import HALF_LIFE, Name, Smoother, blended, named
+from iern.runtime.faces.smoothing import HALF_LIFE, FaceLabel, PredictionSmoother, blended, named
 from iern.runtime.faces.tracker import PATIENCE
 from iern.runtime.imaging.preprocess import InputSpec
-from iern.runtime.session import Answer
+from iern.runtime.session import Predictions
 
 EXPRESSIONS = ("sad", "happy", "fear")
 
@@ -29,14 +29,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def answer(strata: np.ndarray, artifact: Artifact) -> Answer:
+def answer(strata: np.ndarray, artifact: Artifact) -> Predictions:
     """(B, 2, 3) logits -> the answer that a session gives to them."""
     strata = np.asarray(strata, np.float32)
     logits = strata.mean(axis=1)
     cold = softmax(logits / artifact.temperature)
     if artifact.answer == "probabilities":
         cold = softmax(strata / artifact.temperature).mean(axis=1)
-    return Answer(cold.astype(np.float32), logits, strata)
+    return Predictions(cold.astype(np.float32), logits, strata)
 
 
 def certain(*probabilities: float) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_the_half_life_is_exact_in_float64_whatever_the_times_of_the_frames():
 @pytest.mark.parametrize("fps", [5, 12.5, 60])
 def test_a_change_is_half_done_after_one_half_life_at_any_frame_rate(fps):
     artifact = model()
-    smoother = Smoother(artifact, half_life=0.4)
+    smoother = PredictionSmoother(artifact, half_life=0.4)
     before, now = np.array([[[4.0, 0, 0], [2.0, 0, 0]]]), np.array([[[0, 4.0, 0], [0, 2.0, 0]]])
     smoother([7], answer(before, artifact), 0.0)
     for frame in range(1, round(0.4 * fps) + 1):
@@ -71,7 +71,7 @@ def test_a_change_is_half_done_after_one_half_life_at_any_frame_rate(fps):
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])
 def test_the_smoothed_answer_is_what_the_model_says_to_the_smoothed_strata(kind):
     artifact = model(answer=kind, temperature=0.7)
-    smoother, rng = Smoother(artifact, half_life=0.2), np.random.default_rng(1)
+    smoother, rng = PredictionSmoother(artifact, half_life=0.2), np.random.default_rng(1)
     for frame in range(5):
         found, _ = smoother([1, 2], answer(rng.normal(0, 2, (2, 2, 3)), artifact), 0.05 * frame)
     expected = answer(found.stratum_logits, artifact)
@@ -82,7 +82,7 @@ def test_the_smoothed_answer_is_what_the_model_says_to_the_smoothed_strata(kind)
 
 def test_the_first_answer_to_a_face_is_the_models_own_and_no_other_faces():
     artifact = model()
-    smoother = Smoother(artifact)
+    smoother = PredictionSmoother(artifact)
     smoother([1], answer(certain(0.9, 0.05, 0.05), artifact), 0.0)
     found, names = smoother([1, 2], answer(np.tile(certain(0.1, 0.8, 0.1), (2, 1, 1)), artifact), 0.04)
     assert found.probabilities[0, 0] > 0.5
@@ -92,19 +92,19 @@ def test_the_first_answer_to_a_face_is_the_models_own_and_no_other_faces():
 
 def test_without_half_life_and_margin_each_frame_is_named_by_itself():
     artifact = model(threshold=0.55)
-    smoother, rng = Smoother(artifact, half_life=0, margin=0), np.random.default_rng(2)
+    smoother, rng = PredictionSmoother(artifact, half_life=0, margin=0), np.random.default_rng(2)
     for frame in range(200):
         given = answer(rng.normal(0, 1, (1, 2, 3)), artifact)
         found, (name,) = smoother([1], given, frame / 25)
         assert found is given
         best = given.probabilities[0].max()
-        assert name == Name(int(given.probabilities[0].argmax()), uncertain=bool(best < 0.55))
+        assert name == FaceLabel(int(given.probabilities[0].argmax()), uncertain=bool(best < 0.55))
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0 + PATIENCE, 1e6])
 def test_what_was_known_before_a_jump_of_the_clock_does_not_count(seconds):
     artifact = model()
-    smoother = Smoother(artifact, half_life=5)
+    smoother = PredictionSmoother(artifact, half_life=5)
     smoother([1], answer(certain(0.9, 0.05, 0.05), artifact), 1.0)
     found, (name,) = smoother([1], answer(certain(0.1, 0.8, 0.1), artifact), seconds)
     np.testing.assert_allclose(found.probabilities[0], [0.1, 0.8, 0.1], rtol=1e-5)
@@ -113,7 +113,7 @@ def test_what_was_known_before_a_jump_of_the_clock_does_not_count(seconds):
 
 def test_one_answer_that_is_not_a_number_is_forgotten_with_the_next():
     artifact = model()
-    smoother = Smoother(artifact)
+    smoother = PredictionSmoother(artifact)
     smoother([1], answer(certain(0.9, 0.05, 0.05), artifact), 0.0)
     smoother([1], answer(np.full((1, 2, 3), np.nan), artifact), 0.04)
     found, _ = smoother([1], answer(certain(0.1, 0.8, 0.1), artifact), 0.08)
@@ -121,7 +121,7 @@ def test_one_answer_that_is_not_a_number_is_forgotten_with_the_next():
 
 
 def test_an_expression_keeps_its_name_until_another_leads_by_the_margin():
-    name = Name(0, uncertain=False)
+    name = FaceLabel(0, uncertain=False)
     for probabilities, expected in [((0.45, 0.5, 0.05), 0), ((0.42, 0.53, 0.05), 1), ((0.5, 0.45, 0.05), 1)]:
         name = named(np.array(probabilities), name, threshold=0.0, margin=0.1)
         assert name.expression == expected
@@ -136,13 +136,13 @@ def test_a_name_is_given_at_the_threshold_and_lost_a_margin_below_it():
 
 
 def test_an_uncertain_face_has_no_name_to_keep():
-    before = Name(0, uncertain=True)
-    assert named(np.array([0.48, 0.5, 0.02]), before, threshold=0.6, margin=0.1) == Name(1, uncertain=True)
+    before = FaceLabel(0, uncertain=True)
+    assert named(np.array([0.48, 0.5, 0.02]), before, threshold=0.6, margin=0.1) == FaceLabel(1, uncertain=True)
 
 
 def test_another_expression_needs_the_threshold_to_take_over_the_name():
-    before = Name(0, uncertain=False)
-    assert named(np.array([0.35, 0.55, 0.1]), before, threshold=0.6, margin=0.1) == Name(1, uncertain=True)
+    before = FaceLabel(0, uncertain=False)
+    assert named(np.array([0.35, 0.55, 0.1]), before, threshold=0.6, margin=0.1) == FaceLabel(1, uncertain=True)
 
 
 def test_a_noisy_face_between_two_expressions_is_renamed_less_often():
@@ -150,7 +150,7 @@ def test_a_noisy_face_between_two_expressions_is_renamed_less_often():
     logits = np.array([1.0, 1.0, -1.0]) + rng.normal(0, 0.5, (250, 1, 2, 3))
 
     def renamed(half_life: float, margin: float) -> int:
-        smoother = Smoother(artifact, half_life, margin)
+        smoother = PredictionSmoother(artifact, half_life, margin)
         said = [smoother([1], answer(row, artifact), i / 25)[1][0] for i, row in enumerate(logits)]
         return sum(a != b for a, b in itertools.pairwise(said))
 
@@ -161,7 +161,7 @@ def test_a_noisy_face_between_two_expressions_is_renamed_less_often():
 
 def test_faces_that_are_gone_are_forgotten():
     artifact = model()
-    smoother, one = Smoother(artifact), answer(certain(0.9, 0.05, 0.05), artifact)
+    smoother, one = PredictionSmoother(artifact), answer(certain(0.9, 0.05, 0.05), artifact)
     for id in range(500):
         smoother([id], one, id / 25)
     assert len(smoother._states) <= 26

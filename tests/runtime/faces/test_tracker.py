@@ -14,7 +14,7 @@ from iern.runtime.imaging.detection import Detection
 
 FPS = 25
 MARKS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
-"""landmarks in a box of 1"""
+"""Landmarks in a box of 1."""
 
 
 def face(x: float, y: float = 100.0, size: float = 100.0) -> Detection:

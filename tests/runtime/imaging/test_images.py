@@ -25,7 +25,7 @@ TO_STORED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-"""how an upright image is turned before it is stored under each orientation of the EXIF standard"""
+"""How an upright image is turned before it is stored under each orientation of the EXIF standard."""
 LOSSLESS = [("PNG", {}), ("WEBP", {"lossless": True, "method": 0, "quality": 0}), ("TIFF", {})]
 
 

@@ -14,7 +14,7 @@ from repository import PHOTOS
 
 PHOTO = PHOTOS / "astronaut.jpg"
 ROUNDING = 2
-"""grey levels: the crop is rounded to bytes twice, and OpenCV's weights have 5 to 11 bits"""
+"""Grey levels: the crop is rounded to bytes twice, and OpenCV's weights have 5 to 11 bits."""
 
 
 def face(x: float, y: float, width: float, height: float, roll: float = 0.0) -> Detection:

@@ -8,18 +8,18 @@ import time
 import pytest
 
 from doubles.made_up_results import view
-from iern.runtime.outputs.frame_result import View
-from iern.runtime.outputs.queued_sink import PICTURES, in_background
+from iern.runtime.outputs.frame_result import FrameResult
+from iern.runtime.outputs.queued_sink import PICTURES, queued_sink
 
 
 def test_a_slow_output_of_a_live_source_loses_frames_says_so_and_counts_them_but_the_loop_does_not_wait(capsys):
     release, got = threading.Event(), []
 
-    def slow(each: View) -> None:
+    def slow(each: FrameResult) -> None:
         release.wait(30)
         got.append(each.frame.index)
 
-    with in_background(slow, "out.mp4", live=True, pictures=True) as output:
+    with queued_sink(slow, "out.mp4", live=True, pictures=True) as output:
         start = time.monotonic()
         for index in range(100):
             output(view(index))
@@ -36,11 +36,11 @@ def test_a_slow_output_of_a_live_source_loses_frames_says_so_and_counts_them_but
 def test_a_slow_output_of_a_file_loses_nothing():
     got = []
 
-    def slow(each: View) -> None:
+    def slow(each: FrameResult) -> None:
         time.sleep(0.005)
         got.append(each.frame.index)
 
-    with in_background(slow, "out.mp4", live=False, pictures=True) as output:
+    with queued_sink(slow, "out.mp4", live=False, pictures=True) as output:
         for index in range(5 * PICTURES):
             output(view(index))
     assert got == list(range(5 * PICTURES))
@@ -57,11 +57,11 @@ def test_a_slow_output_of_a_file_loses_nothing():
     ],
 )
 def test_an_output_that_fails_is_said_at_once_and_the_loop_goes_on(capsys, live, error, said):
-    def full(each: View) -> None:
+    def full(each: FrameResult) -> None:
         if each.frame.index == 2:
             raise error
 
-    with in_background(full, "out.mp4", live, pictures=True) as output:
+    with queued_sink(full, "out.mp4", live, pictures=True) as output:
         for index in range(3):
             output(view(index))
         deadline = time.monotonic() + 30
@@ -78,11 +78,11 @@ def test_an_output_that_fails_is_said_at_once_and_the_loop_goes_on(capsys, live,
 def test_a_loop_of_a_file_that_waits_for_an_output_which_then_fails_goes_on():
     start = threading.Event()
 
-    def fails_late(_: View) -> None:
+    def fails_late(_: FrameResult) -> None:
         start.wait(30)
         raise OSError(28, "No space left on device")
 
-    with in_background(fails_late, "out.mp4", live=False, pictures=True) as output:
+    with queued_sink(fails_late, "out.mp4", live=False, pictures=True) as output:
         for index in range(PICTURES + 1):
             output(view(index))
         threading.Timer(0.3, start.set).start()
@@ -93,7 +93,7 @@ def test_a_loop_of_a_file_that_waits_for_an_output_which_then_fails_goes_on():
 
 def test_records_wait_without_their_pictures():
     shapes = []
-    with in_background(lambda each: shapes.append(each.frame.image.shape), "out.jsonl", live=True) as output:
+    with queued_sink(lambda each: shapes.append(each.frame.image.shape), "out.jsonl", live=True) as output:
         output(view(3))
     assert shapes == [(0, 0, 3)]
 
@@ -101,13 +101,13 @@ def test_records_wait_without_their_pictures():
 def test_an_error_of_the_loop_does_not_wait_for_the_queue():
     got = []
 
-    def slow(each: View) -> None:
+    def slow(each: FrameResult) -> None:
         time.sleep(0.2)
         got.append(each.frame.index)
 
     with (
         pytest.raises(RuntimeError, match="the loop fails"),
-        in_background(slow, "out.mp4", live=False, pictures=True) as output,
+        queued_sink(slow, "out.mp4", live=False, pictures=True) as output,
     ):
         for index in range(PICTURES):
             output(view(index))
@@ -118,6 +118,6 @@ def test_an_error_of_the_loop_does_not_wait_for_the_queue():
 def test_no_thread_is_left_behind():
     before = threading.active_count()
     for _ in range(5):
-        with in_background(lambda _: None, "out.jsonl", live=True) as output:
+        with queued_sink(lambda _: None, "out.jsonl", live=True) as output:
             output(view(1))
     assert threading.active_count() == before

@@ -15,7 +15,7 @@ import pytest
 from doubles.made_up_results import view
 from iern.runtime.faces.face import Face
 from iern.runtime.imaging.detection import Detection
-from iern.runtime.outputs.frame_result import View
+from iern.runtime.outputs.frame_result import FrameResult
 from iern.runtime.outputs.records import BOX_COLUMNS, FACE_COLUMNS, FRAME_COLUMNS, SCHEMA, csv_lines, json_lines
 from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency
@@ -24,13 +24,15 @@ from repository import ROOT
 EXPRESSIONS = ("fröhlich", 'so, "so"')
 
 
-def seen(name: str = "clip.mp4") -> View:
+def seen(name: str = "clip.mp4") -> FrameResult:
     """Two faces, one of them uncertain, in a frame of 2.5 s."""
     faces = [
         Face(Detection(-1.25, 2, 30.5, 40, np.zeros((5, 2)), 0.75), dict(zip(EXPRESSIONS, p, strict=True)), 0.125, u)
         for p, u in (((0.25, 0.75), False), ((0.5, 0.5), True))
     ]
-    return View(Frame(np.zeros((8, 8, 3), np.uint8), 2.5, 7, name, time.monotonic()), faces, Latency(1, 2, 3, 9), "")
+    return FrameResult(
+        Frame(np.zeros((8, 8, 3), np.uint8), 2.5, 7, name, time.monotonic()), faces, Latency(1, 2, 3, 9), ""
+    )
 
 
 def rows(path: Path) -> list[dict[str, str]]:

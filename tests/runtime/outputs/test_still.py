@@ -12,7 +12,7 @@ import pytest
 from doubles.made_up_results import view
 from iern.runtime.faces.face import Face
 from iern.runtime.imaging.detection import Detection
-from iern.runtime.outputs.frame_result import View
+from iern.runtime.outputs.frame_result import FrameResult
 from iern.runtime.outputs.records import json_lines
 from iern.runtime.outputs.still import print_answers, still
 from iern.runtime.sources.base import Frame
@@ -58,7 +58,7 @@ def test_json_lines_hold_one_record_a_frame_in_utf_8(tmp_path):
     faces = [Face(Detection(0, 0, 1, 1, np.zeros((5, 2)), 1), {"fröhlich": 1.0}, 0.0)]
     frame = Frame(np.zeros((8, 8, 3), np.uint8), 0.5, 3, "Straße.mp4", 0.0)
     with json_lines(path) as write:
-        write(View(frame, faces, Latency(1, 1, 1, 3), ""))
+        write(FrameResult(frame, faces, Latency(1, 1, 1, 3), ""))
         write(view(4))
     lines = path.read_bytes().decode("utf-8").splitlines()
     first, second = map(json.loads, lines)
@@ -70,7 +70,7 @@ def test_json_lines_hold_one_record_a_frame_in_utf_8(tmp_path):
 def test_an_uncertain_face_is_printed_as_such_and_its_expression_kept_in_the_json_lines(tmp_path, capsys):
     box = Detection(5, 15, 20, 20, np.zeros((5, 2)), 0.9)
     faces = [Face(box, {"happy": 0.45, "sad": 0.55}, 0.0, uncertain) for uncertain in (True, False)]
-    seen = View(Frame(np.zeros((48, 64, 3), np.uint8), 0.0, 1, "1.png", 0.0), faces, Latency(1, 1, 1, 3), "")
+    seen = FrameResult(Frame(np.zeros((48, 64, 3), np.uint8), 0.0, 1, "1.png", 0.0), faces, Latency(1, 1, 1, 3), "")
     print_answers(seen)
     assert capsys.readouterr().out == "1.png: uncertain, sad 0.55\n"
     with json_lines(tmp_path / "out.jsonl") as write:

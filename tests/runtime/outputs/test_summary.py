@@ -13,8 +13,8 @@ import pytest
 from doubles.made_up_results import view
 from iern.runtime.faces.face import Face
 from iern.runtime.imaging.detection import Detection
-from iern.runtime.outputs.frame_result import View
-from iern.runtime.outputs.session_stats import STEPS, TRACKS, Digest
+from iern.runtime.outputs.frame_result import FrameResult
+from iern.runtime.outputs.session_stats import STEPS, TRACKS, SessionStats
 from iern.runtime.outputs.summary import page, summary
 
 VOID = {"meta", "br", "img", "link", "input"}
@@ -48,7 +48,9 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def seen(seconds: float, *faces: tuple[int | None, str], milliseconds: float = 10, name: str = "clip.mp4") -> View:
+def seen(
+    seconds: float, *faces: tuple[int | None, str], milliseconds: float = 10, name: str = "clip.mp4"
+) -> FrameResult:
     """A view whose faces have a track and an expression, or `uncertain`."""
     base = view(1, seconds)
     box = Detection(0, 0, 1, 1, np.zeros((5, 2)), 1)
@@ -62,7 +64,7 @@ def seen(seconds: float, *faces: tuple[int | None, str], milliseconds: float = 1
     )
 
 
-def session() -> list[View]:
+def session() -> list[FrameResult]:
     """Four seconds at 10 a second: face 1 happy for two, then uncertain; face 2 sad in the last one."""
     views = []
     for index in range(41):
@@ -93,7 +95,7 @@ def test_the_page_tells_the_session(tmp_path):
 
 
 def test_the_page_has_no_script_and_no_address_of_anything_outside():
-    digest = Digest()
+    digest = SessionStats()
     for each in session():
         digest.add(each)
     text = page(digest)
@@ -104,7 +106,7 @@ def test_the_page_has_no_script_and_no_address_of_anything_outside():
 
 
 def test_names_cannot_break_out_of_the_page():
-    digest = Digest()
+    digest = SessionStats()
     digest.add(seen(0, (None, "happy"), name="<script>alert(1)</script>&.mp4"))
     digest.add(seen(1, (None, "happy")))
     read = Page(page(digest))
@@ -114,13 +116,13 @@ def test_names_cannot_break_out_of_the_page():
 
 @pytest.mark.parametrize("faces", [(), ((None, "happy"),)])
 def test_a_session_of_one_frame_has_a_page_too(faces):
-    digest = Digest()
+    digest = SessionStats()
     digest.add(seen(0, *faces))
     assert Page(page(digest)).open == []
 
 
 def test_what_is_kept_does_not_grow_with_the_session():
-    digest = Digest()
+    digest = SessionStats()
     for index in range(20_000):
         digest.add(seen(float(index), (index // 10, "happy"), milliseconds=1 + index % 1000))
     assert len(digest.timeline) <= STEPS
@@ -132,7 +134,7 @@ def test_what_is_kept_does_not_grow_with_the_session():
 
 
 def test_the_time_of_a_loss_is_nobodys():
-    digest = Digest()
+    digest = SessionStats()
     for seconds in (0.0, 0.5, 3600.0, 3599.0):
         digest.add(seen(seconds, (1, "sad")))
     assert digest.seconds["sad"] == pytest.approx(1.5)

@@ -22,13 +22,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
 from doubles.servers.page_client import LoopControls, behind_proxy, page, running, until, view
-from iern.runtime.app.frame_analyzer import Judge
+from iern.runtime.app.frame_analyzer import FrameAnalyzer
 from iern.runtime.app.loop import watch
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.bundled import DEMO_CLIP, MODEL
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.sources.open_source import open_source
-from iern.runtime.system.latency import Tally
+from iern.runtime.system.latency import LoopStats
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,7 +51,7 @@ INKED = """
     }
     return columns.size;
 """
-"""how many columns of a chart have colour: lines do, the grid and its numbers are grey"""
+"""How many columns of a chart have colour: lines do, the grid and its numbers are grey."""
 
 
 @pytest.fixture
@@ -90,10 +90,10 @@ def looping_on_the_clip(sink):
                 source.stop()
 
         with open_session(MODEL) as session:
-            judge = Judge(FaceDetector(), session)
+            judge = FrameAnalyzer(FaceDetector(), session)
             while not over.is_set():
                 with open_source(str(DEMO_CLIP)) as source:
-                    watch(source, judge, [sink, keep_pace], Tally())
+                    watch(source, judge, [sink, keep_pace], LoopStats())
 
     return in_thread(run)
 

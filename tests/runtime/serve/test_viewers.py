@@ -18,7 +18,7 @@ from doubles.servers.page_client import fetch, open_stream, page, thirty_viewers
 from iern.runtime.serve import routes
 
 PERIOD = 1 / 30
-"""seconds between the views of the loop below"""
+"""Seconds between the views of the loop below."""
 
 
 def handles() -> int:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from iern.runtime.sources.frozen_frames import Freshness, is_black, sampled
+from iern.runtime.sources.frozen_frames import FrozenFrameDetector, is_black, sampled
 
 
 def scene(level: int, seed: int = 0, noise: int = 3) -> np.ndarray:
@@ -16,7 +16,7 @@ def scene(level: int, seed: int = 0, noise: int = 3) -> np.ndarray:
 
 
 def test_a_still_scene_with_the_noise_of_a_sensor_is_never_the_same():
-    freshness = Freshness(patience=1.0, now=0.0)
+    freshness = FrozenFrameDetector(patience=1.0, now=0.0)
     for second in range(20):
         freshness.see(scene(120, seed=second, noise=1), float(second))
         assert not freshness.unwell(float(second))
@@ -24,7 +24,7 @@ def test_a_still_scene_with_the_noise_of_a_sensor_is_never_the_same():
 
 
 def test_a_picture_that_repeats_is_unwell_after_the_patience_and_well_with_the_first_new_one():
-    freshness = Freshness(patience=3.0, now=0.0)
+    freshness = FrozenFrameDetector(patience=3.0, now=0.0)
     unwell = []
     for second in range(6):
         freshness.see(scene(120), float(second))
@@ -36,7 +36,7 @@ def test_a_picture_that_repeats_is_unwell_after_the_patience_and_well_with_the_f
 
 
 def test_a_retry_comes_after_the_patience_and_then_after_twice_as_long_until_the_picture_is_new():
-    freshness = Freshness(patience=1.0, now=0.0)
+    freshness = FrozenFrameDetector(patience=1.0, now=0.0)
     freshness.see(scene(0), 0.0)
     retries = []
     for now in np.arange(0, 40, 0.5):
@@ -79,14 +79,14 @@ def test_a_face_that_moves_is_seen_at_any_size(shape):
     moved = still.copy()
     height, width = shape
     cv2.circle(moved, (width // 2, height // 2), max(1, min(shape) // 20), (200, 180, 160), -1)
-    freshness = Freshness(1.0, 0.0)
+    freshness = FrozenFrameDetector(1.0, 0.0)
     freshness.see(still, 0.0)
     freshness.see(moved, 1.0)
     assert freshness.repeated == 0
 
 
 def test_drawing_on_a_frame_afterwards_does_not_hide_that_the_next_is_the_same():
-    freshness, image = Freshness(1.0, 0.0), scene(100)
+    freshness, image = FrozenFrameDetector(1.0, 0.0), scene(100)
     freshness.see(image, 0.0)
     image[:] = 0
     freshness.see(scene(100), 1.0)

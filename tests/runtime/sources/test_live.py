@@ -18,10 +18,10 @@ from doubles.servers.mjpeg_server import mjpeg_server
 from iern.runtime.errors import SourceError
 from iern.runtime.sources import live
 from iern.runtime.sources.base import Frame
-from iern.runtime.sources.capture import Opened, with_first_frame
+from iern.runtime.sources.capture import OpenCapture, with_first_frame
 from iern.runtime.sources.live import LiveSource
 from iern.runtime.sources.open_source import open_source
-from iern.runtime.sources.settings import Patience, SourceSettings
+from iern.runtime.sources.settings import LiveTimeouts, SourceSettings
 
 LONG = 60.0
 """Seconds in which a slow machine gets anything here done; no test waits for so long where all is well."""
@@ -47,7 +47,7 @@ def camera(captures: Sequence[ScriptedCapture | Exception], **patience: float) -
     """A live source whose n-th opening is the n-th capture, or fails with it; beyond the last it fails for ever."""
     openings = iter(captures)
 
-    def connect() -> Opened:
+    def connect() -> OpenCapture:
         capture = next(openings, SourceError("cam: not there"))
         if isinstance(capture, Exception):
             raise capture
@@ -56,7 +56,7 @@ def camera(captures: Sequence[ScriptedCapture | Exception], **patience: float) -
             raise SourceError("cam: no picture")
         return opened
 
-    with LiveSource(connect(), "cam", connect, Patience(**{"silent": LONG, "same": LONG, **patience})) as source:
+    with LiveSource(connect(), "cam", connect, LiveTimeouts(**{"silent": LONG, "same": LONG, **patience})) as source:
         yield source
 
 
@@ -227,7 +227,7 @@ def test_a_camera_that_stays_away_is_tried_at_growing_intervals_and_said_once(mo
     monkeypatch.setattr(live, "LONGEST_PAUSE", 0.4)
     tries = []
 
-    def connect() -> Opened:
+    def connect() -> OpenCapture:
         tries.append(time.monotonic())
         raise SourceError("cam: not there; plug it in")
 

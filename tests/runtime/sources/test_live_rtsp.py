@@ -17,7 +17,7 @@ from doubles.made_up_results import played
 from doubles.servers.rtsp_server import free_port, rtsp_problem, rtsp_server
 from iern.runtime.errors import SourceError
 from iern.runtime.sources.open_source import open_source
-from iern.runtime.sources.settings import Patience, SourceSettings
+from iern.runtime.sources.settings import LiveTimeouts, SourceSettings
 
 pytestmark = [pytest.mark.skipif(bool(rtsp_problem()), reason=rtsp_problem() or "-"), pytest.mark.slow]
 
@@ -104,7 +104,7 @@ def test_a_server_that_stops_answering_is_stalled_and_then_found_again(caplog):
 @pytest.mark.parametrize(("pattern", "state"), [("black", "black"), ("green", "stalled")])
 def test_a_server_with_a_dead_picture_is_told_and_opened_anew(pattern, state):
     port, states = free_port(), set()
-    settings = SourceSettings(patience=Patience(same=1.0))
+    settings = SourceSettings(patience=LiveTimeouts(same=1.0))
     with rtsp_server(port, pattern), open_source(f"rtsp://127.0.0.1:{port}/cam", settings) as source:
         for frame in source:
             states.add(source.state)
@@ -116,7 +116,7 @@ def test_a_server_with_a_dead_picture_is_told_and_opened_anew(pattern, state):
 
 def test_a_server_that_stays_away_is_given_up_where_that_is_wanted():
     port = free_port()
-    settings = SourceSettings(patience=Patience(give_up=3.0))
+    settings = SourceSettings(patience=LiveTimeouts(give_up=3.0))
     with rtsp_server(port):
         source = open_source(f"rtsp://user:secret@127.0.0.1:{port}/cam", settings)
     with source, pytest.raises(SourceError, match="not back within 3 s") as caught:

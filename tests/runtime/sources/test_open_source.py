@@ -30,7 +30,7 @@ from iern.runtime.sources import streams
 from iern.runtime.sources.capture import with_first_frame
 from iern.runtime.sources.files import VideoFile
 from iern.runtime.sources.open_source import open_source
-from iern.runtime.sources.settings import Patience, SourceSettings
+from iern.runtime.sources.settings import LiveTimeouts, SourceSettings
 from iern.runtime.sources.streams import without_credentials
 
 
@@ -271,7 +271,7 @@ def test_a_url_without_its_scheme_is_refused_without_its_password(spec):
 
 def test_a_stream_that_breaks_off_ends_with_an_error_that_names_it_without_its_password():
     with mjpeg_server([grey(level) for level in range(0, 200, 10)], pause=0.01) as address:
-        once = SourceSettings(patience=Patience(give_up=0))
+        once = SourceSettings(patience=LiveTimeouts(give_up=0))
         source = open_source(f"http://user:secret@{address}/cam?token=secret", once)
         frames = []
         with pytest.raises(SourceError, match="lost after 20 frames") as caught:

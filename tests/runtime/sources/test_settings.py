@@ -7,7 +7,7 @@ import math
 import pytest
 
 from iern.runtime.app.command_line import parse
-from iern.runtime.sources.settings import Patience, RawFormat, SourceSettings
+from iern.runtime.sources.settings import LiveTimeouts, RawFormat, SourceSettings
 
 
 def test_without_options_nothing_is_asked_and_a_lost_source_is_never_given_up():
@@ -20,7 +20,7 @@ def test_every_option_reaches_the_settings():
     options = parse(["--source", "-", "--stdin-format", "640x480:rgb24", *camera])
     assert options.source == "-"
     assert options.source_settings == SourceSettings(
-        (1280, 720), 29.97, "MJPG", RawFormat(640, 480, "rgb24"), Patience(same=5, give_up=60)
+        (1280, 720), 29.97, "MJPG", RawFormat(640, 480, "rgb24"), LiveTimeouts(same=5, give_up=60)
     )
 
 
@@ -50,4 +50,4 @@ def test_what_cannot_be_meant_is_refused(capsys, argv, expected):
 
 def test_the_time_for_a_stuck_read_is_longer_than_that_for_silence():
     """Otherwise a read would be left behind before anybody called it silent."""
-    assert Patience.silent < Patience.stuck
+    assert LiveTimeouts.silent < LiveTimeouts.stuck

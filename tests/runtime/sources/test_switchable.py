@@ -15,7 +15,7 @@ from iern.runtime.errors import SourceError
 from iern.runtime.sources import switchable as chosen
 from iern.runtime.sources.open_source import open_source
 from iern.runtime.sources.settings import SourceSettings
-from iern.runtime.sources.switchable import Chosen, named
+from iern.runtime.sources.switchable import SwitchableSource, named
 
 
 def film(path: Path, frames: int) -> str:
@@ -42,7 +42,7 @@ def test_names_tell_sources_apart_and_no_secret():
 def test_another_source_takes_over_and_the_clock_goes_on(long_and_short):
     long, short = long_and_short
     frames = []
-    with Chosen(open_source(short), short, [long], SourceSettings()) as source:
+    with SwitchableSource(open_source(short), short, [long], SourceSettings()) as source:
         asking = threading.Thread(target=source.choose, args=(long,))
         for frame in source:
             frames.append(frame)
@@ -63,7 +63,7 @@ def test_after_the_end_of_a_chosen_film_the_first_source_takes_over_again_and_it
 ):
     first, (_, short) = film(tmp_path / "first.avi", 10), long_and_short
     frames = []
-    with Chosen(open_source(first), first, [short], SourceSettings()) as source:
+    with SwitchableSource(open_source(first), first, [short], SourceSettings()) as source:
         asking = threading.Thread(target=source.choose, args=(short,))
         for frame in source:
             if not frames:
@@ -93,7 +93,7 @@ def test_a_source_is_opened_once_though_it_is_chosen_while_it_takes_over_again(l
             time.sleep(0.3)
         return open_source(spec, settings)
 
-    with Chosen(open_source(long), long, [short], SourceSettings()) as source:
+    with SwitchableSource(open_source(long), long, [short], SourceSettings()) as source:
         monkeypatch.setattr(chosen, "open_source", slowly)
         others_short = threading.Thread(target=source.choose, args=(short,))
         segments = []
@@ -111,7 +111,7 @@ def test_a_source_is_opened_once_though_it_is_chosen_while_it_takes_over_again(l
 
 def test_where_the_first_source_does_not_open_again_the_end_has_its_cause(long_and_short):
     long, short = long_and_short
-    with Chosen(open_source(long), long, [short], SourceSettings()) as source:
+    with SwitchableSource(open_source(long), long, [short], SourceSettings()) as source:
         asking = threading.Thread(target=source.choose, args=(short,))
         names = []
         with pytest.raises(SourceError, match=r"long\.avi: no such file"):
@@ -127,7 +127,7 @@ def test_where_the_first_source_does_not_open_again_the_end_has_its_cause(long_a
 
 def test_a_source_that_does_not_open_changes_nothing(long_and_short):
     long, _ = long_and_short
-    with Chosen(open_source(long), long, ["nowhere.mp4"], SourceSettings()) as source:
+    with SwitchableSource(open_source(long), long, ["nowhere.mp4"], SourceSettings()) as source:
         with pytest.raises(SourceError, match=r"nowhere\.mp4: no such file"):
             source.choose("nowhere.mp4")
         assert source.chosen == long
@@ -139,7 +139,7 @@ def test_it_is_stopped_between_two_frames_of_a_film(tmp_path):
     slow.mkdir()
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(slow / name), np.zeros((8, 8, 3), np.uint8))
-    with Chosen(open_source(slow), str(slow), [], SourceSettings()) as source:
+    with SwitchableSource(open_source(slow), str(slow), [], SourceSettings()) as source:
         threading.Timer(0.2, source.stop).start()
         began = time.monotonic()
         assert [frame.name for frame in source] == ["a.png"]

@@ -16,7 +16,7 @@ from iern.runtime.system.opencv import limit_opencv
 
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 CORES = 4
-"""what the affinity gives in the tests of quotas"""
+"""What the affinity gives in the tests of quotas."""
 
 
 @pytest.fixture

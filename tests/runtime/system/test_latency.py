@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from iern.runtime.system import latency
-from iern.runtime.system.latency import Latency, Tally, stopwatch
+from iern.runtime.system.latency import Latency, LoopStats, stopwatch
 
 
 def figures(lines: list[str]) -> dict[str, list[float]]:
@@ -20,7 +20,7 @@ def figures(lines: list[str]) -> dict[str, list[float]]:
 def test_the_summary_tells_the_percentiles_of_each_stage():
     random = np.random.default_rng(0)
     rows = random.uniform(1, 100, (500, 4))
-    tally = Tally()
+    tally = LoopStats()
     for row in rows:
         tally.add(Latency(*row), faces=2)
         tally.shown(row[3] + 5)
@@ -35,7 +35,7 @@ def test_the_summary_tells_the_percentiles_of_each_stage():
 
 
 def test_frames_without_a_face_do_not_make_inference_look_fast():
-    tally = Tally()
+    tally = LoopStats()
     for _ in range(9):
         tally.add(Latency(10, 0, 0, 10), faces=0)
     tally.add(Latency(10, 2, 30, 42), faces=1)
@@ -47,7 +47,7 @@ def test_frames_without_a_face_do_not_make_inference_look_fast():
 
 
 def test_a_run_without_faces_or_without_frames_has_a_summary_too():
-    tally = Tally()
+    tally = LoopStats()
     assert tally.summary("cpu", live=False) == ["no frames"]
     assert tally.rate == 0
     tally.add(Latency(10, 0, 0, 10), faces=0)
@@ -57,7 +57,7 @@ def test_a_run_without_faces_or_without_frames_has_a_summary_too():
 
 
 def test_the_rate_follows_the_clock():
-    tally = Tally()
+    tally = LoopStats()
     for _ in range(5):
         tally.add(Latency(0, 0, 0, 0), faces=0)
         time.sleep(0.05)
@@ -66,7 +66,7 @@ def test_the_rate_follows_the_clock():
 
 def test_memory_is_bounded_over_a_long_run(monkeypatch):
     monkeypatch.setattr(latency, "REMEMBERED", 10)
-    tally = Tally()
+    tally = LoopStats()
     for milliseconds in (1000.0,) * 50 + (1.0,) * 10:
         tally.add(Latency(milliseconds, 0, 0, 0), faces=1)
     assert figures(tally.summary("cpu", live=False))["detect"] == [1, 1, 1]
@@ -74,7 +74,7 @@ def test_memory_is_bounded_over_a_long_run(monkeypatch):
 
 
 def test_the_memory_for_latencies_is_all_taken_at_the_start():
-    tally = Tally()
+    tally = LoopStats()
     tracemalloc.start()
     try:
         for _ in range(20_000):

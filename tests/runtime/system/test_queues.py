@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from iern.runtime.system.queues import DEPTH, in_thread
+from iern.runtime.system.queues import DEPTH, produce_in_thread
 
 
 def counting(until: int, pause: float = 0.0) -> Iterator[int]:
@@ -22,11 +22,11 @@ def alive(name: str) -> bool:
 
 
 def test_everything_arrives_once_and_in_order_whichever_side_is_slow():
-    with in_thread(counting(2000), latest=False, name="fast") as numbers:
+    with produce_in_thread(counting(2000), latest=False, name="fast") as numbers:
         assert list(numbers) == list(range(2000))
-    with in_thread(counting(30, pause=0.005), latest=False, name="slow maker") as numbers:
+    with produce_in_thread(counting(30, pause=0.005), latest=False, name="slow maker") as numbers:
         assert list(numbers) == list(range(30))
-    with in_thread(counting(30), latest=False, name="slow taker") as numbers:
+    with produce_in_thread(counting(30), latest=False, name="slow taker") as numbers:
         taken = []
         for number in numbers:
             time.sleep(0.005)
@@ -43,14 +43,14 @@ def test_a_fast_maker_is_held_back_so_that_pictures_do_not_pile_up():
             made.append(number)
             yield number
 
-    with in_thread(making(), latest=False, name="held back") as numbers:
+    with produce_in_thread(making(), latest=False, name="held back") as numbers:
         assert numbers.take() == 0
         time.sleep(0.3)
         assert len(made) <= DEPTH + 2, "what waits, what was taken, and what is being handed over"
 
 
 def test_of_what_comes_too_fast_the_latest_is_taken_and_the_rest_is_counted():
-    with in_thread(counting(100), latest=True, name="live") as numbers:
+    with produce_in_thread(counting(100), latest=True, name="live") as numbers:
         time.sleep(0.3)
         taken = list(numbers)
     assert taken[-1] == 99
@@ -67,7 +67,7 @@ def test_what_ends_the_thread_is_raised_where_its_things_are_taken_after_the_las
         raise error
 
     taken = []
-    with in_thread(failing(), latest, name="failing") as numbers, pytest.raises(type(error)) as raised:
+    with produce_in_thread(failing(), latest, name="failing") as numbers, pytest.raises(type(error)) as raised:
         while not numbers.ended:
             taken.append(numbers.take())
     assert raised.value is error
@@ -83,7 +83,7 @@ def test_an_error_before_the_end_of_the_block_is_not_missed_by_a_taker_that_wait
         raise ValueError("late")
         yield
 
-    with in_thread(failing(), latest=True, name="late") as numbers:
+    with produce_in_thread(failing(), latest=True, name="late") as numbers:
         assert numbers.take(0.01) is None
         go.set()
         while alive("late"):
@@ -100,7 +100,7 @@ def test_the_thread_ends_with_the_block_though_its_things_do_not(latest):
             yield 1
             time.sleep(0.001)
 
-    with in_thread(endless(), latest, name="endless") as ones:
+    with produce_in_thread(endless(), latest, name="endless") as ones:
         assert ones.take() == 1
         assert alive("endless")
     assert not alive("endless")
@@ -116,8 +116,8 @@ def test_threads_in_a_row_end_together_and_the_first_error_reaches_the_last_take
         raise OSError("unplugged")
 
     with (
-        in_thread(failing(), latest=False, name="one") as numbers,
-        in_thread(doubled(iter(numbers)), latest=False, name="two") as twice,
+        produce_in_thread(failing(), latest=False, name="one") as numbers,
+        produce_in_thread(doubled(iter(numbers)), latest=False, name="two") as twice,
     ):
         assert [twice.take() for _ in range(5)] == [0, 2, 4, 6, 8]
         with pytest.raises(OSError, match="unplugged"):

@@ -14,7 +14,7 @@ from iern.runtime.imaging.images import read_image
 from iern.runtime.imaging.preprocess import InputSpec, resize_face
 from iern.train.data.augment import augmentation
 from iern.train.data.dataset import FaceDataset
-from iern.train.data.manifest import FaceData, Record, check_trainable, cut_validation, load_data, verify_images
+from iern.train.data.manifest import FaceData, LabelledFace, check_trainable, cut_validation, load_data, verify_images
 from iern.train.data.sampler import EpochBatches
 
 SPEC = InputSpec(size=32)
@@ -32,7 +32,7 @@ def folder(root, *rows, **common):
 
 def record(name, expression=0, confounder="web", subject=""):
     target = tuple(float(i == expression) for i in range(3))
-    return Record(Path(name), expression, target, confounder, "train", subject)
+    return LabelledFace(Path(name), expression, target, confounder, "train", subject)
 
 
 def data_of(records):

@@ -12,7 +12,7 @@ from iern.runtime.errors import DataError
 from iern.runtime.imaging.preprocess import InputSpec
 from iern.train.data.augment import augmentation
 from iern.train.data.dataset import FaceDataset
-from iern.train.data.manifest import Record, load_data
+from iern.train.data.manifest import LabelledFace, load_data
 from iern.train.data.sampler import EpochBatches, balance, label_prior
 
 COUNTS = {("happy", "web"): 60, ("happy", "film"): 20, ("sad", "web"): 9, ("sad", "film"): 1, ("fear", "web"): 7}
@@ -26,7 +26,7 @@ def records(soft=0.0):
     for (name, confounder), count in COUNTS.items():
         own = NAMES.index(name)
         target = tuple((1 - soft) * (i == own) + soft * (i == (own + 1) % 3) for i in range(3))
-        found += [Record(Path(f"{name}{i}"), own, target, confounder, "train") for i in range(count)]
+        found += [LabelledFace(Path(f"{name}{i}"), own, target, confounder, "train") for i in range(count)]
     return found
 
 

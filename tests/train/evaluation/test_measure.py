@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from sklearn.metrics import recall_score, roc_auc_score
 
-from iern.train.evaluation.measure import FEW, Judged, figures, measure
+from iern.train.evaluation.measure import FEW, LabelledPredictions, figures, measure
 
 NAMES = ("anger", "fear", "happiness")
 SINGLE = ("accuracy", "mean_recall", "ece", "coverage", "risk", "auroc_disagreement", "auroc_improbability")
 
 
-def judged(count: int = 400, seed: int = 0) -> Judged:
+def judged(count: int = 400, seed: int = 0) -> LabelledPredictions:
     """Drawn answers, mostly right; doubt of both kinds that knows a little; two strata."""
     random = np.random.default_rng(seed)
     labels = random.choice(3, count, p=[0.7, 0.25, 0.05])
     logits = random.normal(size=(count, 3)) + 1.5 * np.eye(3)[labels]
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     wrong = probabilities.argmax(1) != labels
-    return Judged(
+    return LabelledPredictions(
         probabilities=probabilities.astype(np.float32),
         disagreement=random.random(count) + 0.3 * wrong,
         labels=labels,
@@ -96,7 +96,9 @@ def test_confirmed_faces_are_measured_for_themselves(drawn, measured):
 def test_a_weight_counts_a_face_as_often_as_if_it_stood_there_so_often(drawn):
     weights = np.random.default_rng(3).integers(0, 4, 400)
     again = np.repeat(np.arange(400), weights)
-    repeated = Judged(*(getattr(drawn, field.name)[again] for field in dataclasses.fields(Judged)))
+    repeated = LabelledPredictions(
+        *(getattr(drawn, field.name)[again] for field in dataclasses.fields(LabelledPredictions))
+    )
     for found, expected in zip(figures(drawn, 0.6, weights.astype(float)), figures(repeated, 0.6), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-9)
 

@@ -11,7 +11,7 @@ from iern.train.network.iern import (
     Generator,
     PaperBlock,
     Reconstruction,
-    answer,
+    average_strata,
     build,
     count_parameters,
 )
@@ -115,8 +115,8 @@ def test_the_two_averages_are_equation_9_and_equation_2():
     logits = torch.tensor([[[2.0, 0.0], [0.0, 1.0]]])
     mean_of_logits = torch.softmax(torch.tensor([[1.0, 0.5]]), 1)
     mean_of_softmax = (torch.softmax(torch.tensor([2.0, 0.0]), 0) + torch.softmax(torch.tensor([0.0, 1.0]), 0)) / 2
-    torch.testing.assert_close(answer(logits, "logits"), mean_of_logits)
-    torch.testing.assert_close(answer(logits, "probabilities"), mean_of_softmax[None])
+    torch.testing.assert_close(average_strata(logits, "logits"), mean_of_logits)
+    torch.testing.assert_close(average_strata(logits, "probabilities"), mean_of_softmax[None])
 
 
 def test_normalise_turns_bgr_bytes_into_rgb_about_zero():

@@ -26,11 +26,11 @@ from iern.runtime.errors import EngineError
 GRAPH = b"a graph\0in ONNX"
 OPTIONS = BuildOptions(batches=(2, 3, 5), workspace=3 << 30)
 PHASE_START, STEP_COMPLETE, PHASE_FINISH = 4, 5, 6
-"""where IProgressMonitor keeps these, in every version"""
+"""Where IProgressMonitor keeps these, in every version."""
 ADDRESS, STREAM = 0x7F0012345678, 0x7F0087654321
-"""of memory and of a CUDA stream; nothing follows them"""
+"""Of memory and of a CUDA stream; nothing follows them."""
 LOG = {"10": 0, "11": 4}
-"""where ILogger keeps this, by TensorRT's major version: in 11 it begins as IProgressMonitor does"""
+"""Where ILogger keeps this, by TensorRT's major version: in 11 it begins as IProgressMonitor does."""
 ERROR, INFO = 1, 3
 
 Report = dict[str, Any]

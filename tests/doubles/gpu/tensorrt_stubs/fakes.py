@@ -89,18 +89,18 @@ class Fakes:
 
     def __init__(self, library: str) -> None:
         self.calls: list[str] = []
-        """the methods called, in order"""
+        """The methods called, in order."""
         self.arrived: defaultdict[str, list[Any]] = defaultdict(list)
-        """method -> what its calls were given, for those that are read"""
+        """Method -> what its calls were given, for those that are read."""
         self.answers: dict[str, Any] = {}
-        """method -> a number, a Fake, bytes (their address), a tuple (a shape), or a function that gives one of them"""
+        """Method -> a number, a Fake, bytes (their address), a tuple (a shape), or a function that gives one of them"""
         self.readers: dict[str, Callable[..., Any]] = {}
-        """method -> what makes of its six or fewer arguments that which is noted"""
+        """Method -> what makes of its six or fewer arguments that which is noted."""
         self._objects: dict[str, Fake] = {}
         self._by_address: dict[int, Fake] = {}
         self._methods: dict[tuple[int, int], str] = {}
         self._to_learn: dict[str, str] = {}
-        """name -> its method that will be called"""
+        """Name -> its method that will be called."""
         self._failure: Exception | None = None
         self._stubs = ctypes.CDLL(library)
         self._table = ctypes.addressof(ctypes.c_char.in_dll(self._stubs, "virtual_table")) + 2 * ctypes.sizeof(Word)

@@ -14,9 +14,9 @@ PLAN, TIMES = b"plan\0" * 1000, b"new\0times!"
 INPUT_SHAPE = (-1, 64, 64, 3)
 TENSORS = (b"image", b"u")
 READ, LINEAR = 1, 0
-"""how a tensor is used, and how its numbers lie"""
+"""How a tensor is used, and how its numbers lie."""
 INT8, UINT8 = 2, 5
-"""types of numbers; the first is that of plain bytes"""
+"""Types of numbers; the first is that of plain bytes."""
 
 
 def learn_builder(trt: ModuleType, fakes: Fakes) -> None:

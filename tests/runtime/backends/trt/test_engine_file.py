@@ -11,8 +11,8 @@ import pytest
 from doubles.gpu.made_up_manifest import ORIN, made_up_manifest
 from doubles.tiny_artifact import tiny_artifact, tiny_model
 from iern.runtime.backends.trt.engine_file import (
+    EngineManifest,
     Gpu,
-    Manifest,
     TailWeights,
     check_fits,
     manifest_path,
@@ -26,7 +26,7 @@ TAIL = TailWeights(np.arange(3 * 4 * 10, dtype=np.float32).reshape(3, 4, 10), np
 
 
 @pytest.fixture
-def manifest(tmp_path) -> Manifest:
+def manifest(tmp_path) -> EngineManifest:
     onnx = tmp_path / "tiny.fp16.onnx"
     onnx.write_bytes(tiny_model())
     return made_up_manifest(onnx, head="kernel")

@@ -214,10 +214,10 @@ def test_over_doubles_maps_in_another_precision_layout_or_number_are_refused(run
 def test_over_doubles_the_first_binary_that_the_driver_takes_is_taken(run_on_doubles, engine_on_doubles):
     run_on_doubles(
         """
-        from iern.cpp_ext.kernel_binaries import images
+        from iern.cpp_ext.kernel_binaries import binaries_for
         from iern.runtime.backends.trt import session as tensorrt_session
-        (_, ours), (_, ptx) = images("sm_87")
-        _, other = next(images("sm_90"))
+        (_, ours), (_, ptx) = binaries_for("sm_87")
+        _, other = next(binaries_for("sm_90"))
         tensorrt_session.images = lambda capability: iter([("sm_90", other), ("PTX", ptx)])
         with open_session(sys.argv[1]) as session:
             session(faces(2))

@@ -32,7 +32,7 @@ VARIABLES = {
     "self._context": "IExecutionContext",
     "config": "IRuntimeConfig",
 }
-"""what the source calls them -> their classes"""
+"""What the source calls them -> their classes."""
 FILES = ("plan.py", "contract.py", "batch.py", "session.py")
 RTX_ONLY = {
     "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy",

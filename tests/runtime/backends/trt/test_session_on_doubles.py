@@ -18,7 +18,7 @@ ENGINES = [
     ("native", "windowed"),
 ]
 HALF_ROUNDING = 5e-4
-"""logits; onnxruntime fuses other operations where the graph ends at the maps"""
+"""Logits; onnxruntime fuses other operations where the graph ends at the maps."""
 
 
 @pytest.mark.parametrize(("head", "network"), ENGINES)

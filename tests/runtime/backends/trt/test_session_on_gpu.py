@@ -19,7 +19,7 @@ from iern.runtime.session import Session
 
 CHECKPOINT = MODEL.with_suffix(".pt")
 TOLERANCE = 3e-2
-"""probabilities; half precision has 10 bits, and these faces are noise, whose expressions nothing decides"""
+"""Probabilities; half precision has 10 bits, and these faces are noise, whose expressions nothing decides."""
 LARGEST = 16
 
 

@@ -17,7 +17,7 @@ import pytest
 from doubles.made_up_results import levels, played, times, view
 from iern.runtime.app.command_line import RECORDINGS
 from iern.runtime.errors import OutputError
-from iern.runtime.outputs.frame_result import View
+from iern.runtime.outputs.frame_result import FrameResult
 from iern.runtime.outputs.video.recording import FORMATS, recording
 from repository import ROOT
 
@@ -151,7 +151,7 @@ def test_a_clock_that_jumps_begins_another_segment_and_both_play(tmp_path, capsy
     assert "clock jumped" in capsys.readouterr().out
 
 
-def in_segment(number: int, seen: View) -> View:
+def in_segment(number: int, seen: FrameResult) -> FrameResult:
     """The view with a frame that knows the segment of its source."""
     frame = seen.frame
     values = {field.name: getattr(frame, field.name) for field in dataclasses.fields(frame)}
@@ -236,5 +236,5 @@ def test_a_full_disk_leaves_what_was_recorded_and_a_file_that_plays(tmp_path, su
     assert path.stat().st_size <= 60_000
 
 
-def with_image(seen: View, image: np.ndarray) -> View:
+def with_image(seen: FrameResult, image: np.ndarray) -> FrameResult:
     return dataclasses.replace(seen, frame=dataclasses.replace(seen.frame, image=image))

@@ -13,23 +13,23 @@ import numpy as np
 import pytest
 
 from iern.runtime.errors import IernError
-from iern.runtime.outputs.frame_result import View
-from iern.runtime.outputs.queued_sink import Background, in_background
+from iern.runtime.outputs.frame_result import FrameResult
+from iern.runtime.outputs.queued_sink import QueuedSink, queued_sink
 from iern.runtime.outputs.video.recording import recording
-from iern.runtime.outputs.video.recording_switch import RecordSwitch, stamped
+from iern.runtime.outputs.video.recording_switch import RecordingSwitch, stamped
 from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Background]:
-    with recording(path, 10) as sink, in_background(sink, str(path), live=False, pictures=True) as output:
+def opened(path: Path) -> Iterator[QueuedSink]:
+    with recording(path, 10) as sink, queued_sink(sink, str(path), live=False, pictures=True) as output:
         yield output
 
 
-def view(index: int) -> View:
+def view(index: int) -> FrameResult:
     image = np.full((48, 64, 3), 20 * index % 256, np.uint8)
-    return View(Frame(image, index / 10, index, "made", 0.0), [], Latency(1, 1, 1, 3), "")
+    return FrameResult(Frame(image, index / 10, index, "made", 0.0), [], Latency(1, 1, 1, 3), "")
 
 
 def frames_in(path: Path) -> int:
@@ -37,7 +37,7 @@ def frames_in(path: Path) -> int:
     return sum(1 for _ in iter(lambda: capture.read()[0], False))
 
 
-def finish(switch: RecordSwitch) -> None:
+def finish(switch: RecordingSwitch) -> None:
     """Let the loop turn until the recording is finished."""
     deadline = time.monotonic() + 60
     while switch.path is not None:
@@ -48,7 +48,7 @@ def finish(switch: RecordSwitch) -> None:
 
 def test_what_is_asked_for_from_the_start_begins_at_once_and_later_ones_have_files_of_their_own(tmp_path, capsys):
     first = tmp_path / "first.avi"
-    with RecordSwitch(opened, tmp_path, first) as switch:
+    with RecordingSwitch(opened, tmp_path, first) as switch:
         for index in range(5):
             switch(view(index))
         assert switch.path == first
@@ -69,7 +69,7 @@ def test_what_is_asked_for_from_the_start_begins_at_once_and_later_ones_have_fil
 
 
 def test_nothing_is_written_that_nobody_asked_for(tmp_path, capsys):
-    with RecordSwitch(opened, tmp_path) as switch:
+    with RecordingSwitch(opened, tmp_path) as switch:
         switch(view(0))
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().out == ""
@@ -77,7 +77,7 @@ def test_nothing_is_written_that_nobody_asked_for(tmp_path, capsys):
 
 def test_a_later_recording_that_cannot_be_written_is_said_and_the_loop_goes_on(tmp_path, capsys):
     (tmp_path / "file").write_bytes(b"")
-    with RecordSwitch(opened, tmp_path / "file" / "folder") as switch:
+    with RecordingSwitch(opened, tmp_path / "file" / "folder") as switch:
         switch.wanted = True
         switch(view(0))
         switch(view(1))
@@ -88,23 +88,23 @@ def test_a_later_recording_that_cannot_be_written_is_said_and_the_loop_goes_on(t
 
 def test_the_one_from_the_start_that_cannot_begin_is_an_error_before_the_first_frame(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises((OSError, IernError)), RecordSwitch(opened, tmp_path, tmp_path / "file" / "first.avi"):
+    with pytest.raises((OSError, IernError)), RecordingSwitch(opened, tmp_path, tmp_path / "file" / "first.avi"):
         pass
 
 
 def test_a_recording_that_fails_on_the_way_is_off_and_another_can_begin(tmp_path, capsys):
     @contextlib.contextmanager
-    def failing(path: Path) -> Iterator[Background]:
-        def full(each: View) -> None:
+    def failing(path: Path) -> Iterator[QueuedSink]:
+        def full(each: FrameResult) -> None:
             raise OSError(28, "No space left on device")
 
-        with in_background(full, str(path), live=False, pictures=True) as output:
+        with queued_sink(full, str(path), live=False, pictures=True) as output:
             yield output
 
-    def first_failing(path: Path) -> contextlib.AbstractContextManager[Background]:
+    def first_failing(path: Path) -> contextlib.AbstractContextManager[QueuedSink]:
         return failing(path) if path.name == "first.avi" else opened(path)
 
-    with RecordSwitch(first_failing, tmp_path, tmp_path / "first.avi") as switch:
+    with RecordingSwitch(first_failing, tmp_path, tmp_path / "first.avi") as switch:
         for index in range(20):
             switch(view(index))
         finish(switch)
@@ -125,12 +125,12 @@ def test_the_loop_does_not_wait_for_a_slow_disk_at_the_end_of_a_recording_and_th
     disk, asked = threading.Event(), []
 
     @contextlib.contextmanager
-    def on_a_slow_disk(path: Path) -> Iterator[Background]:
+    def on_a_slow_disk(path: Path) -> Iterator[QueuedSink]:
         asked.append(path)
-        with in_background(lambda _: disk.wait(30), str(path), live=True, pictures=True) as output:
+        with queued_sink(lambda _: disk.wait(30), str(path), live=True, pictures=True) as output:
             yield output
 
-    with RecordSwitch(on_a_slow_disk, tmp_path, tmp_path / "first.avi") as switch:
+    with RecordingSwitch(on_a_slow_disk, tmp_path, tmp_path / "first.avi") as switch:
         for index in range(5):
             switch(view(index))
         began, switch.wanted = time.monotonic(), False
@@ -152,12 +152,12 @@ def test_the_loop_does_not_wait_for_a_slow_disk_at_the_end_of_a_recording_and_th
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("of some kind")])
 def test_an_end_that_fails_is_said_and_the_loop_goes_on(tmp_path, capsys, error):
     @contextlib.contextmanager
-    def failing_at_its_end(path: Path) -> Iterator[Background]:
-        with in_background(lambda _: None, str(path), live=True, pictures=True) as output:
+    def failing_at_its_end(path: Path) -> Iterator[QueuedSink]:
+        with queued_sink(lambda _: None, str(path), live=True, pictures=True) as output:
             yield output
         raise error
 
-    with RecordSwitch(failing_at_its_end, tmp_path, tmp_path / "first.avi") as switch:
+    with RecordingSwitch(failing_at_its_end, tmp_path, tmp_path / "first.avi") as switch:
         switch(view(0))
         switch.wanted = False
         finish(switch)
@@ -168,7 +168,7 @@ def test_an_end_that_fails_is_said_and_the_loop_goes_on(tmp_path, capsys, error)
 
 
 def test_it_begins_and_ends_while_no_frames_come(tmp_path, capsys):
-    with RecordSwitch(opened, tmp_path) as switch:
+    with RecordingSwitch(opened, tmp_path) as switch:
         switch.wanted = True
         switch.turn()
         assert switch.path is not None
