@@ -1,10 +1,10 @@
-# `make demo` and `make test` do everything on a fresh machine. Each sets itself up in .venv, once, and again only when
-# the packaging changes; an interrupted set-up starts over. `make` alone lists the commands.
+# `make demo` and `make test` do everything on a fresh machine. Each sets itself up in .venv once, and again only if the
+# packaging changes; an interrupted set-up starts over. `make` alone lists the commands.
 #
-# PIP_ARGS goes to pip. A machine without a GPU can do with PyTorch's CPU build, a tenth of the size:
+# PIP_ARGS goes to pip. For a machine without a GPU PyTorch's CPU build is enough, a tenth of the size:
 #     make test PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 # PYTHON names another interpreter: make demo PYTHON=python3.12
-# EXTRA=gpu takes onnxruntime-gpu into a new .venv; what a .venv already holds stays.
+# EXTRA=gpu installs onnxruntime-gpu into a new .venv; the packages of an existing .venv stay.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,11 +24,11 @@ EXTRA = $(shell $(BIN)/python -c '$(HELD)' 2>/dev/null)
 .PHONY: help demo test test-long lint format clean
 
 help:
-	@echo "make demo       the webcam loop on camera 0, or on a bundled clip where there is no camera"
+	@echo "make demo       the webcam loop on camera 0, or on a bundled clip if there is no camera"
 	@echo "make test       ruff, mypy and the quick tests"
 	@echo "make test-long  the slow tests"
 	@echo "make lint       ruff and mypy"
-	@echo "make format     let ruff format the code and mend what it can"
+	@echo "make format     ruff formats the code and fixes what it can"
 	@echo "make clean      remove .venv and every other generated file"
 
 demo: $(VENV)/runtime.stamp
@@ -52,7 +52,7 @@ format: $(VENV)/development.stamp
 # One process a core, up to four, each with one thread: the tests are many small ones.
 PYTEST_ARGS := -n auto --maxprocesses 4
 
-# A .venv that works is kept as it is; one whose making was interrupted has no pip yet and is made anew.
+# A working .venv is kept. One whose creation was interrupted has no pip yet and is created again.
 $(VENV)/created.stamp:
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 		test -n "$(PYTHON)" && $(PYTHON) -c '$(RECENT)' 2>/dev/null || { \
@@ -65,7 +65,7 @@ $(VENV)/created.stamp:
 	@touch $@
 
 # opencv-python shows windows but needs a desktop's libraries, libGL among them. A bare server gets the same OpenCV
-# without windows. The two wheels share the folder cv2, so both go before one comes.
+# without windows. The two wheels share the folder cv2, so both are removed before one is installed.
 $(VENV)/runtime.stamp: $(VENV)/created.stamp $(PACKAGING)
 	@echo "Setting up $(VENV) for the runtime: NumPy, OpenCV, onnxruntime (about 120 MB)"
 	@$(PIP) --quiet --editable '.[$(EXTRA)]'
@@ -77,7 +77,7 @@ $(VENV)/runtime.stamp: $(VENV)/created.stamp $(PACKAGING)
 	@touch $@
 
 $(VENV)/development.stamp: $(VENV)/runtime.stamp
-	@echo "Setting up $(VENV) for development: PyTorch and the tools (several GB where PyTorch comes with CUDA)"
+	@echo "Setting up $(VENV) for development: PyTorch and the tools (several GB if PyTorch comes with CUDA)"
 	$(PIP) --editable '.[train,export,dev]'
 	@touch $@
 

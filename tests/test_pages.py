@@ -22,8 +22,11 @@ from iern.runtime.doctor import __main__ as doctor
 from iern.runtime.errors import EngineError
 from repository import CODE, ROOT, pyproject, relative
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-GUIDES = [ROOT / "docs" / name for name in ("desktop.md", "jetson.md", "unproven.md")]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LONGEST_README = 130
+"""Lines. More, and nobody reads it to the end: the rest belongs to a page of docs/."""
+INDEX = ROOT / "docs" / "index.md"
+GUIDES = [ROOT / "docs" / name for name in ("desktop.md", "jetson.md", "hardware.md")]
 
 pages = pytest.mark.parametrize("page", PAGES, ids=relative)
 
@@ -120,6 +123,15 @@ def test_every_file_of_the_repository_that_a_guide_names_is_there(page):
     absent = {name for name in named if not (ROOT / name).is_file() and not name.endswith((".json", ".png"))}
     assert named
     assert not absent
+
+
+def test_the_index_lists_every_page():
+    listed = {(ROOT / "docs" / link).resolve() for link in re.findall(r"\]\(([^)\s#]+\.md)\)", text_of(INDEX))}
+    assert set(PAGES) - {ROOT / "README.md", INDEX} <= listed
+
+
+def test_the_readme_stays_short():
+    assert len(text_of(ROOT / "README.md").splitlines()) <= LONGEST_README
 
 
 @pages
