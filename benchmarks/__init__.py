@@ -1,7 +1,7 @@
-"""Questions answered by measuring, one folder each; `python -m benchmarks.<folder> --help` in the repository's root.
+"""Questions answered by measuring, one folder each: `python -m benchmarks.<folder> --help` in the repository's root.
 
-If `iern` is not installed, it is taken from this checkout, so that a machine needs no pip: `.typecheck/iern` links to
-the four packages under their import names.
+If `iern` is not installed, it is imported from this checkout, so that a machine needs no pip: `.typecheck/iern` links
+to the four packages under their import names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if not INSTALLED:
 
 
 def environment() -> dict[str, str]:
-    """Variables for another Python that is to find the same `iern`."""
+    """Environment variables with which another Python process imports the same `iern`."""
     if INSTALLED:
         return dict(os.environ)
     paths = [str(PACKAGES), os.environ.get("PYTHONPATH", "")]

@@ -1,4 +1,4 @@
-"""Command: compile strata_tail.cu for every GPU into binaries/, which the package carries to machines without nvcc."""
+"""Command: compile strata_tail.cu for every GPU into binaries/. The package ships them for machines without nvcc."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ OPTIONS = ("--std=c++17",)
 EXAMPLES = """\
 examples:
   python cpp_ext/build_binaries.py                       after a change of strata_tail.cu or strata_tail.h
-  python cpp_ext/build_binaries.py --compilers ~/nvrtc   keep the compilers, for the next time
-  python cpp_ext/build_binaries.py --output /tmp/again   the same bytes elsewhere, to compare
+  python cpp_ext/build_binaries.py --compilers ~/nvrtc   keep the compilers for the next time
+  python cpp_ext/build_binaries.py --output /tmp/again   the same bytes in another folder, to compare
 
-No GPU, driver or CUDA toolkit is needed: NVRTC, NVIDIA's compiler as a library, comes from PyPI by pip (110 MB), on
-Linux. It takes a minute. Nothing is written before everything has compiled. Commit what changes.
+The command needs Linux, but no GPU, driver or CUDA toolkit. It installs NVRTC, NVIDIA's compiler as a library, from
+PyPI with pip (110 MB). It takes a minute and writes nothing until everything has compiled. Commit the changed files.
 """
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """A version of NVRTC, the packages that it comes in, and what it is to compile for."""
+    """A version of NVRTC, its packages, and the architectures that it compiles for."""
 
     version: str
     packages: tuple[str, ...]
     architectures: tuple[str, ...]
-    """sm_75 makes a cubin, compute_75 makes PTX."""
+    """sm_75 gives a cubin, compute_75 gives PTX."""
 
 
-# What CUDA 12.6 makes is for drivers of 12.6, which JetPack 6 has, and of every later CUDA. The GPUs that it does not
-# know are left to 13.0, the first to know them all. Drivers of 12.8 and 12.9 serve some of these; where they refuse the
-# cubins of 13.0 they compile the PTX, once, into their cache: that is not worth a third compiler.
+# Binaries of CUDA 12.6 run with drivers of 12.6, which JetPack 6 has, and of every later CUDA. CUDA 13.0 compiles for
+# the other GPUs: it is the first that supports them all. Drivers of 12.8 and 12.9 support some of these GPUs. If they
+# refuse the cubins of 13.0, they compile the PTX once and cache it, so a third compiler is not worth it.
 COMPILERS = (
     Compiler(
         "12.6.85",
@@ -59,7 +59,7 @@ COMPILERS = (
 
 
 class BuildError(Exception):
-    """A compiler cannot be had, or does not compile the kernels."""
+    """A compiler cannot be installed, or does not compile the kernels."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,12 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--output", type=Path, default=BINARIES, metavar="FOLDER", help="is replaced (default: cpp_ext/binaries)"
+        "--output", type=Path, default=BINARIES, metavar="FOLDER", help="folder to replace (default: cpp_ext/binaries)"
     )
     parser.add_argument(
-        "--compilers", type=Path, metavar="FOLDER", help="where to look for the compilers, and to put them"
+        "--compilers", type=Path, metavar="FOLDER", help="folder of the compilers; those that it lacks are installed"
     )
     options = parser.parse_args(argv)
+    # Not `iern.runtime.system.command`: cpp_ext does not import runtime.
     try:
         with tempfile.TemporaryDirectory(prefix="iern-nvrtc-") as scratch:
             files = dict(build(options.compilers or Path(scratch)))
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build(compilers: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every file, the manifest last; says what it does. Raises BuildError."""
+    """Name and content of every file, the manifest last. Prints a line for each. Raises BuildError."""
     described = {}
     for compiler in COMPILERS:
         nvrtc, headers = load(compiler, compilers / compiler.version)
@@ -105,7 +106,7 @@ def build(compilers: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def manifest(binaries: Iterable[Binary]) -> bytes:
-    """The manifest's bytes, which `images.read_manifest` reads."""
+    """The manifest's bytes, which `kernel_binaries.read_manifest` reads."""
     files = {}
     for binary in sorted(binaries, key=lambda binary: binary.number):
         values = dataclasses.asdict(binary)
@@ -114,12 +115,12 @@ def manifest(binaries: Iterable[Binary]) -> bytes:
 
 
 def source_sha256() -> str:
-    """Of strata_tail.cu and strata_tail.h, one behind the other."""
+    """The SHA-256 of strata_tail.cu followed by strata_tail.h."""
     return hashlib.sha256(SOURCE.read_bytes() + HEADER.read_bytes()).hexdigest()
 
 
 def load(compiler: Compiler, folder: Path) -> tuple[ctypes.CDLL, Path]:
-    """NVRTC, and the folder with CUDA's headers; installs both into `folder` where they are not in it."""
+    """NVRTC, and the folder of CUDA's headers. Installs both into `folder` if it lacks them."""
     if not any(folder.rglob("libnvrtc.so.*")):
         print(f"installing {' '.join(compiler.packages)}", flush=True)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -128,46 +129,48 @@ def load(compiler: Compiler, folder: Path) -> tuple[ctypes.CDLL, Path]:
         if done.returncode:
             reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "pip gives no reason")
             raise BuildError(
-                f"NVRTC {compiler.version} cannot be installed ({' '.join(reason.split())}); it is on PyPI, for Linux: "
+                f"NVRTC {compiler.version} cannot be installed ({' '.join(reason.split())}); PyPI has it for Linux: "
                 "check the connection, and that this Python has pip"
             )
-    # NVRTC opens its other half by a name that the linker does not find in this folder, unless it is loaded already.
+    # NVRTC opens its builtins by a name that the linker finds in this folder only if they are already loaded.
     ctypes.CDLL(str(_found(folder, "libnvrtc-builtins.so.*")))
     nvrtc = ctypes.CDLL(str(_found(folder, "libnvrtc.so.*")))
     major, minor = ctypes.c_int(), ctypes.c_int()
     nvrtc.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
     if not compiler.version.startswith(f"{major.value}.{minor.value}."):
-        raise BuildError(f"{folder}: holds NVRTC {major.value}.{minor.value}, not {compiler.version}; delete it")
+        raise BuildError(f"{folder}: has NVRTC {major.value}.{minor.value}, not {compiler.version}; delete the folder")
     return nvrtc, _found(folder, "cuda_fp16.h").parent
 
 
 def compiled(nvrtc: ctypes.CDLL, headers: Path, architecture: str) -> bytes:
-    """The kernels as a cubin (sm_..) or PTX (compute_..). The compiler sees no path but that of its own headers, and
-    leaves none in what it makes."""
+    """The kernels as a cubin (sm_..) or PTX (compute_..).
+
+    The compiler gets no path except that of its own headers, and writes none into its output.
+    """
     program = ctypes.c_void_p()
     texts, names = _strings(HEADER.read_bytes()), _strings(HEADER.name.encode())
     source = SOURCE.read_bytes(), SOURCE.name.encode()
     _check(nvrtc, nvrtc.nvrtcCreateProgram(ctypes.byref(program), *source, 1, texts, names))
     try:
-        words = (f"--gpu-architecture={architecture}", *OPTIONS, f"--include-path={headers}")
-        if nvrtc.nvrtcCompileProgram(program, len(words), _strings(*(word.encode() for word in words))):
-            log = _answer(nvrtc, program, "ProgramLog").decode("utf-8", "replace")
+        options = (f"--gpu-architecture={architecture}", *OPTIONS, f"--include-path={headers}")
+        if nvrtc.nvrtcCompileProgram(program, len(options), _strings(*(option.encode() for option in options))):
+            log = _output(nvrtc, program, "ProgramLog").decode("utf-8", "replace")
             raise BuildError(f"{SOURCE.name} does not compile for {architecture}:\n{log}")
         if architecture.startswith("compute_"):
-            return _answer(nvrtc, program, "PTX").rstrip(b"\0")
-        return _answer(nvrtc, program, "CUBIN")
+            return _output(nvrtc, program, "PTX").rstrip(b"\0")
+        return _output(nvrtc, program, "CUBIN")
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 
 
 def replace_folder(target: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files beside `target` and put them in its place; until then what was there stays as it was.
+    """Write the files to a new folder beside `target`, then replace `target` by it. Until then `target` stays as it is.
 
-    Raises BuildError where that is something else than a folder of binaries.
+    Raises BuildError if `target` is not a folder of binaries.
     """
     empty = not target.exists() or (target.is_dir() and not any(target.iterdir()))
     if not empty and not (target / MANIFEST).is_file():
-        raise BuildError(f"{target}: is not a folder of binaries, and would be replaced; name another for --output")
+        raise BuildError(f"{target}: would be replaced, but is not a folder of binaries; use another for --output")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
         new, old = Path(scratch) / "new", Path(scratch) / "old"
@@ -184,12 +187,12 @@ def replace_folder(target: Path, files: Mapping[str, bytes]) -> None:
             raise
 
 
-def _answer(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
-    """What NVRTC has of a program: ProgramLog, PTX or CUBIN."""
+def _output(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, kind: str) -> bytes:
+    """An output of NVRTC for a program. `kind` is ProgramLog, PTX or CUBIN."""
     size = ctypes.c_size_t()
-    _check(nvrtc, getattr(nvrtc, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+    _check(nvrtc, getattr(nvrtc, f"nvrtcGet{kind}Size")(program, ctypes.byref(size)))
     content = ctypes.create_string_buffer(size.value)
-    _check(nvrtc, getattr(nvrtc, f"nvrtcGet{what}")(program, content))
+    _check(nvrtc, getattr(nvrtc, f"nvrtcGet{kind}")(program, content))
     return content.raw
 
 
@@ -206,7 +209,7 @@ def _strings(*texts: bytes) -> ctypes.Array[ctypes.c_char_p]:
 def _found(folder: Path, name: str) -> Path:
     found = next((path for path in sorted(folder.rglob(name)) if ".alt." not in path.name), None)
     if found is None:
-        raise BuildError(f"{folder}: holds no {name}; delete it, so that the compiler is installed anew")
+        raise BuildError(f"{folder}: has no {name}; delete the folder, so that the compiler is installed again")
     return found
 
 

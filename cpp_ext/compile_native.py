@@ -1,4 +1,4 @@
-"""The commands that build the shared libraries of `native`. Needs nothing but a compiler: setup.py runs this file."""
+"""The commands that build the shared libraries of `native`. setup.py runs this file, so it imports no package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Command = list[str]
 
 
 def cpu_command(output: Path) -> Command | None:
-    """The plain twin, by $CXX or c++; None where there is neither."""
+    """The command for the plain C++ form, with $CXX or c++. None without a compiler."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         return None
@@ -21,9 +21,9 @@ def cpu_command(output: Path) -> Command | None:
 
 
 def cuda_command(output: Path) -> Command | None:
-    """The kernels for every GPU that nvcc knows, so that none is needed here; None where nvcc is not found.
+    """The command for the kernels, for every GPU that nvcc supports. None without nvcc.
 
-    nvcc itself takes more options from NVCC_APPEND_FLAGS.
+    No GPU is needed. nvcc reads more options from NVCC_APPEND_FLAGS.
     """
     compiler = find_nvcc()
     if compiler is None:
@@ -33,7 +33,7 @@ def cuda_command(output: Path) -> Command | None:
 
 
 def find_nvcc() -> str | None:
-    """In $CUDA_HOME where that is set, else on the path or where NVIDIA's packages put it."""
+    """The path of nvcc: in $CUDA_HOME if that is set, else on PATH or in the folder of NVIDIA's packages."""
     home = os.environ.get("CUDA_HOME")
     folders = [os.path.join(home, "bin")] if home else [None, "/usr/local/cuda/bin"]
     return next((found for folder in folders if (found := shutil.which("nvcc", path=folder))), None)
@@ -43,4 +43,4 @@ COMMANDS: dict[str, Callable[[Path], Command | None]] = {
     "strata_tail_cpu": cpu_command,
     "strata_tail_cuda": cuda_command,
 }
-"""Library name as in `native` -> its command, given the file to write."""
+"""Name of a library in `native` -> its command, given the file to write."""

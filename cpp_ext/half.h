@@ -1,4 +1,4 @@
-// Half precision where the compiler has no type for it.
+// Half precision for compilers without a type for it.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,6 @@ inline float half_to_float(std::uint16_t bits) {
     const std::uint32_t shifted = (bits & 0x7fffu) << 13 | (finite ? 0 : 0x7f800000u);
     float value;
     std::memcpy(&value, &shifted, sizeof value);
-    if (finite) value *= 0x1p112f;  // the exponents are counted from 127 instead of 15; subnormals become normal
+    if (finite) value *= 0x1p112f;  // exponents count from 127 instead of 15; subnormals become normal
     return bits & 0x8000 ? -value : value;
 }

@@ -1,9 +1,8 @@
-"""The kernels' binaries that come with the package, for machines without a compiler: which to load, in which order.
+"""The kernels' binaries in the package, for machines without a compiler, and the order in which to load them.
 
-A cubin runs on the one architecture that it was compiled for; the PTX on every newer one as well, once the driver has
-compiled it. NVIDIA promises more, that a cubin for 8.6 runs on 8.9, but not from or to the GPUs of Jetsons. There is a
-cubin for every architecture that the compilers know, so that promise would serve GPUs alone that are not out yet, and
-for these there is the PTX.
+A cubin is loaded only on the architecture that it was compiled for. PTX also runs on every newer one, after the driver
+has compiled it. NVIDIA promises more: a cubin for 8.6 runs on 8.9, but not from or to the GPUs of Jetsons. There is a
+cubin for every architecture that the compilers support, so only future GPUs would need that promise. They use the PTX.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 
 BINARIES = Path(__file__).parent / "binaries"
 MANIFEST = "manifest.json"
-"""Describes the others; build_binaries.py writes it."""
+"""Describes the other files. build_binaries.py writes it."""
 REMEDY = "install iern again, or in the repository: python cpp_ext/build_binaries.py"
 
 
@@ -34,23 +33,23 @@ class Binary:
     version: str
     """Of the compiler."""
     architecture: str
-    """sm_87 for a cubin, compute_75 for PTX."""
+    """Such as sm_87 for a cubin, compute_75 for PTX."""
     sha256: str
 
     @property
     def is_cubin(self) -> bool:
-        """Whether it is machine code; else it is PTX."""
+        """Whether it is machine code. Otherwise it is PTX."""
         return self.architecture.startswith("sm_")
 
     @property
     def number(self) -> int:
-        """Of the architecture: 87 for sm_87."""
+        """The number of the architecture: 87 for sm_87."""
         return int(self.architecture.rpartition("_")[2])
 
 
 @dataclass(frozen=True)
 class BinaryManifest:
-    """What the folder holds, and of which source."""
+    """The files of the folder, and the source that they were compiled from."""
 
     source_sha256: str
     """See `build_binaries.source_sha256`."""
@@ -58,11 +57,11 @@ class BinaryManifest:
 
 
 def binaries_for(capability: str, folder: Path = BINARIES) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the binaries to load, in order, on a GPU of a compute capability such as sm_87; each file is
-    read when it is asked for. PTX ends in the zero byte that the driver looks for.
+    """Names and contents of the binaries for a GPU of a compute capability such as sm_87, in the order to try them.
 
-    A driver may refuse the cubin, where it is older than the compiler was; it then gets the PTX. There is none for GPUs
-    older than sm_75. Raises BinariesError, and ValueError for a capability that is not written so.
+    Each file is read when the caller takes it. PTX ends in the zero byte that the driver expects. A driver that is
+    older than the compiler may refuse the cubin, and then gets the PTX. There are no binaries for GPUs older than
+    sm_75. Raises BinariesError for a missing or damaged file, and ValueError for a capability in another form.
     """
     for binary in in_order(capability, read_manifest(folder)):
         content = read_binary(binary, folder)
@@ -70,7 +69,7 @@ def binaries_for(capability: str, folder: Path = BINARIES) -> Iterator[tuple[str
 
 
 def in_order(capability: str, manifest: BinaryManifest) -> list[Binary]:
-    """The binaries for a GPU: its cubin where there is one, then the PTX where the GPU is not too old for it."""
+    """The binaries for a GPU: its cubin if there is one, then the PTX if the GPU is not too old for it."""
     if not re.fullmatch(r"sm_\d{2,3}", capability):
         raise ValueError(f"the compute capability is {capability!r}; write it as sm_87")
     cubins = [binary for binary in manifest.binaries if binary.architecture == capability]
@@ -79,7 +78,7 @@ def in_order(capability: str, manifest: BinaryManifest) -> list[Binary]:
 
 
 def read_manifest(folder: Path = BINARIES) -> BinaryManifest:
-    """What the folder says that it holds. Raises BinariesError."""
+    """Read the folder's manifest. Raises BinariesError."""
     path = folder / MANIFEST
     try:
         values = json.loads(_read(path))
@@ -90,7 +89,7 @@ def read_manifest(folder: Path = BINARIES) -> BinaryManifest:
 
 
 def read_binary(binary: Binary, folder: Path = BINARIES) -> bytes:
-    """The file's bytes, as they were built. Raises BinariesError."""
+    """The file's bytes. Raises BinariesError if they are not those that were built."""
     path = folder / binary.name
     content = _read(path)
     if hashlib.sha256(content).hexdigest() != binary.sha256:

@@ -1,7 +1,7 @@
-"""The compiled tail, where it was built: plain shared libraries on raw pointers, reached through ctypes.
+"""The compiled tail: plain shared libraries on raw pointers, called through ctypes.
 
-They know neither Python nor PyTorch, so one file serves every version of both. `IERN_BUILD_TAIL=1 pip install -e .`
-builds them beside this file, see docs/kernel.md.
+They use neither Python nor PyTorch, so one build serves every version of both. `IERN_BUILD_TAIL=1 pip install -e .`
+builds them in this folder, see docs/kernel.md.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import functools
 from pathlib import Path
 
 CHANNELS = 16
-"""Channels that one block of the kernel takes, as in strata_tail.h."""
+"""Channels per block of the kernel, as in strata_tail.h."""
 THREADS = 128
-"""Threads of a block, as in strata_tail.h."""
+"""Threads per block, as in strata_tail.h."""
 GRID_LIMIT = 65535
-"""Largest number of strata, and of faces, in one launch: CUDA's limit of a grid's second and third side."""
+"""Largest number of strata, and of faces, in one launch: CUDA's limit for the second and third side of a grid."""
 
 CPU, CUDA = "strata_tail_cpu", "strata_tail_cuda"
 
@@ -34,23 +34,23 @@ class Tail(ctypes.Structure):
 
 
 def kernel_name(windowed: bool, half: bool) -> str:
-    """The entry of strata_tail.cu for maps with or without h, in half or single precision."""
+    """The name of the kernel in strata_tail.cu for maps with or without h, in half or single precision."""
     return f"strata_tail_{'windowed' if windowed else 'pooled'}_{'half' if half else 'float'}"
 
 
 def grid(faces: int, strata: int, channels: int) -> tuple[int, int, int]:
-    """The grid of a launch, whose blocks have THREADS threads."""
+    """The grid of a launch. Its blocks have THREADS threads."""
     return -(-channels // CHANNELS), strata, faces
 
 
 def partials_shape(faces: int, strata: int, channels: int, expressions: int) -> tuple[int, int, int, int]:
-    """Of the float32 workspace; the other one, `done`, is (faces,) of 32-bit zeros."""
+    """The shape of the float32 workspace `partials`. The other workspace, `done`, is (faces,) of 32-bit zeros."""
     return faces, -(-channels // CHANNELS), strata, expressions
 
 
 @functools.cache
 def library(name: str, folder: Path = Path(__file__).parent) -> ctypes.CDLL | None:
-    """The library CPU or CUDA, or None where it was not built."""
+    """The library CPU or CUDA. None if it is not built."""
     path = folder / f"{name}.so"
     if not path.exists():
         return None
@@ -64,13 +64,15 @@ def library(name: str, folder: Path = Path(__file__).parent) -> ctypes.CDLL | No
 
 
 def run_on_cpu(loaded: ctypes.CDLL, tail: Tail, half: bool) -> None:
-    """All addresses are of host memory; `partials` and `done` are not used."""
+    """Run the tail. All addresses are of host memory; `partials` and `done` are not used."""
     loaded.strata_tail_cpu(tail, half)
 
 
 def run_on_cuda(loaded: ctypes.CDLL, tail: Tail, half: bool, stream: int) -> None:
-    """Enqueue on a stream of the current device; all addresses are of its memory. Launches that overlap must not
-    share their workspace."""
+    """Enqueue the tail on a stream of the current device. All addresses are of its memory.
+
+    Launches that overlap must not share a workspace.
+    """
     code = loaded.strata_tail_cuda(tail, half, stream)
     if code:
         raise RuntimeError(f"the kernel of the averaging tail did not start: {loaded.strata_tail_error(code).decode()}")

@@ -1,17 +1,33 @@
-"""The averaging tail's kernel through pycuda: loaded once, launched on a stream behind whatever made its maps."""
+"""The averaging tail's kernel through pycuda: loaded once, then launched on the stream that computes its maps."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from iern.cpp_ext import native
+from iern.cpp_ext.tail_weights import TailWeights
+
+
+@dataclass(frozen=True)
+class TailSettings:
+    """The settings of the tail that are the same in every launch."""
+
+    strata: int
+    """N."""
+    faces: int
+    """The largest number of faces in a launch."""
+    half: bool
+    """Whether the maps are in half precision. Otherwise they are in single precision."""
+    temperature: float = 1.0
+    answer: str = "logits"
+    """What is averaged over the strata: `logits` or `probabilities`."""
 
 
 class TailOutputs(NamedTuple):
@@ -26,46 +42,43 @@ class TailOutputs(NamedTuple):
 
 
 def on_device(driver: ModuleType, size: int, resources: ExitStack) -> int:
-    """Address of so many bytes on the GPU, until `resources` close; `driver` is pycuda.driver."""
+    """Allocate `size` bytes on the GPU until `resources` close -> their address. `driver` is pycuda.driver."""
     allocation = driver.mem_alloc(max(size, 1))
     resources.callback(allocation.free)
     return int(allocation)
 
 
 class PycudaTail:
-    """Weights and workspace on the GPU for up to so many faces a launch. Launches must not overlap.
+    """The kernel with its weights and workspace on the GPU. Launches must not overlap.
 
-    A context of pycuda's must be current in each of its calls, and when it is let go.
+    A context of pycuda must be current during each of its calls and when it is freed.
     """
 
     def __init__(
         self,
         driver: ModuleType,
-        images: Iterable[tuple[str, bytes]],
+        binaries: Iterable[tuple[str, bytes]],
         stream: Any,
-        weight: NDArray[np.float32],
-        bias: NDArray[np.float32],
-        strata: int,
-        faces: int,
-        half: bool,
+        weights: TailWeights,
+        settings: TailSettings,
         resources: ExitStack,
-        temperature: float = 1.0,
-        answer: str = "logits",
     ) -> None:
-        """`driver` is pycuda.driver; `images` are names and contents of the compiled kernel, in the order of trial.
+        """`driver` is pycuda.driver. `binaries` are names and contents of the compiled kernel; the first that the
+        driver loads is used.
 
-        `weight` (E, d, 10), or (E, d, 1) for maps without h, and `bias` (E,), see `iern.cpp_ext.tail_weights`. Their
-        way to the GPU is queued on `stream`, and they stay there until `resources` close. `half` says the maps'
-        precision. Raises RuntimeError where the driver takes none of the images, and pycuda's errors.
+        The copy of the weights to the GPU is queued on `stream`. They stay there until `resources` close. Raises
+        RuntimeError if the driver loads none of the binaries, and pycuda's errors.
         """
+        faces, strata = settings.faces, settings.strata
         if max(faces, strata) > native.GRID_LIMIT:
             raise ValueError(f"{faces} faces in {strata} strata exceed the limit of {native.GRID_LIMIT} each")
+        weight, bias = weights
         expressions, channels, sums = weight.shape
         self.windowed = sums > 1
-        self.half = half
-        self._module = _load(driver, images)
-        self._kernel = self._module.get_function(native.kernel_name(self.windowed, half))
-        self._kernel.prepare([f"{ctypes.sizeof(native.Tail)}s"])  # one argument: so many bytes
+        self.half = settings.half
+        self._module = _load(driver, binaries)
+        self._kernel = self._module.get_function(native.kernel_name(self.windowed, self.half))
+        self._kernel.prepare([f"{ctypes.sizeof(native.Tail)}s"])  # one argument, given by its number of bytes
         partials = np.prod(native.partials_shape(faces, strata, channels, expressions), dtype=int)
         self._constants = {
             "weight": on_device(driver, weight.nbytes, resources),
@@ -75,10 +88,10 @@ class PycudaTail:
             "strata": strata,
             "channels": channels,
             "expressions": expressions,
-            "temperature": temperature,
-            "mean_of_softmax": answer == "probabilities",
+            "temperature": settings.temperature,
+            "mean_of_softmax": settings.answer == "probabilities",
         }
-        # On the stream itself: one that does not wait for the default stream might overtake a plain copy.
+        # On the stream itself: a stream that does not wait for the default stream might overtake a plain copy.
         driver.memcpy_htod_async(self._constants["weight"], np.ascontiguousarray(weight, np.float32), stream)
         driver.memcpy_htod_async(self._constants["bias"], np.ascontiguousarray(bias, np.float32), stream)
         driver.memset_d32_async(self._constants["done"], 0, faces, stream)  # every launch leaves it zero
@@ -86,19 +99,19 @@ class PycudaTail:
     def enqueue(
         self, stream: Any, u: int, h: int | None, outputs: TailOutputs, faces: int, map_size: tuple[int, int]
     ) -> None:
-        """Launch on pycuda's stream for maps u and h (B * N, d, H, W), given by their addresses."""
+        """Launch on pycuda's stream for maps u and h (B * N, d, H, W) at these addresses."""
         height, width = map_size
         tail = native.Tail(u=u, h=h, faces=faces, height=height, width=width, **outputs._asdict(), **self._constants)
         grid = native.grid(faces, tail.strata, tail.channels)
         self._kernel.prepared_async_call(grid, (native.THREADS, 1, 1), stream, bytes(tail))
 
 
-def _load(driver: ModuleType, images: Iterable[tuple[str, bytes]]) -> Any:
-    """The first image that the driver takes."""
+def _load(driver: ModuleType, binaries: Iterable[tuple[str, bytes]]) -> Any:
+    """The first binary that the driver loads, as a module."""
     reasons = []
-    for name, image in images:
+    for name, content in binaries:
         try:
-            return driver.module_from_buffer(image)
+            return driver.module_from_buffer(content)
         except driver.Error as error:
             reasons.append(f"{name}: {error}")
-    raise RuntimeError(f"the driver takes no image of the tail's kernel ({'; '.join(reasons) or 'there is none'})")
+    raise RuntimeError(f"the driver loads no binary of the tail's kernel ({'; '.join(reasons) or 'there is none'})")

@@ -1,18 +1,22 @@
-"""The fused tail in plain numpy and float64: slow, obviously right, what every fast form is tested against.
+"""The averaging tail in plain NumPy and float64: slow, and simple enough to be the reference of every fast form.
 
-Behind the last ReLU, the published network has a 3x3 convolution without activation, a residual sum, the global
-average pool and the classifier. With u the residual stream, h the last ReLU's output, W32, b32 the convolution (its
-BatchNorm folded in) and Wf, bf the classifier, the logits under one stratum are
+After the last ReLU, the published network has a 3x3 convolution without activation, a residual sum, the global average
+pool and the classifier. With u the residual stream, h the last ReLU's output, W32, b32 the convolution (its BatchNorm
+folded in) and Wf, bf the classifier, the logits in one stratum are
 
     logits = Wf mean(u + W32 * h + b32) + bf
 
-No ReLU is left, so the order may change. The sum over the pixels of a 3x3 convolution, padded by 1, is for each of
-its nine taps the sum of h over the pixels that the tap meets while it slides over the map, times the tap's weights:
+No ReLU is left, so the order may change. Each of the nine taps of the 3x3 convolution, padded by 1, meets some pixels
+of h while it slides over the map. So the sum of the convolution over all pixels is, for each tap, the sum of h over
+those pixels times the tap's weights:
 
     logits = Wf mean(u) + sum_k M_k windowsum_k(h) + (bf + Wf b32),    M_k = Wf W32_k / (H W)
 
-The tap of offset (dy, dx) from the kernel's centre meets all rows but the last for dy = -1, all for 0, all but the
-first for 1, and so the columns. That is H W d additions a tap instead of H W d d multiply-adds.
+The tap at offset (dy, dx) from the kernel's centre meets all rows but the last for dy = -1, all rows for 0, and all but
+the first for 1; the same holds for columns and dx. That is H W d additions per tap instead of H W d d multiply-adds.
+
+`iern.cpp_ext.tail_weights` makes the tables that the fast forms read. This file does not use it, so that a mistake
+there shows.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ def strata_tail(
 ) -> Array:
     """u and h (B, N, d, H, W) -> (B, N, E) logits, as convolution, sum, average pool and linear layer.
 
-    Weights are (E, d) and (E,) of the classifier, (d, d, 3, 3) and (d,) of the convolution.
+    The weights are (E, d) and (E,) of the classifier, (d, d, 3, 3) and (d,) of the convolution.
     """
     u, h = np.asarray(u, np.float64), np.asarray(h, np.float64)
     feature = u + _convolved(h, np.asarray(last_conv_weight, np.float64), np.asarray(last_conv_bias, np.float64))
@@ -48,7 +52,7 @@ def strata_tail_by_window_sums(
     last_conv_weight: ArrayLike,
     last_conv_bias: ArrayLike,
 ) -> Array:
-    """The same function of the same arguments without the convolution: the form that fast tails compute."""
+    """The same function without the convolution, as the fast forms compute it."""
     u, h = np.asarray(u, np.float64), np.asarray(h, np.float64)
     linear, kernel = np.asarray(classifier_weight, np.float64), np.asarray(last_conv_weight, np.float64)
     by_tap = np.einsum("eo,odkl->edkl", linear, kernel) / (h.shape[-2] * h.shape[-1])

@@ -1,4 +1,4 @@
-// The tail in plain loops: what a machine without a GPU runs, and what the kernels are compared with.
+// The tail in plain loops, for machines without a GPU. The kernels are compared with it.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -28,7 +28,7 @@ template <typename Number>
 void add_channel(const Tail& tail, const Number* u, const Number* h, int channel, std::vector<double>& logits) {
     const int height = tail.height, width = tail.width;
     std::vector<double> sums = {sum(u, width, 0, height, 0, width)};
-    if (h)  // a tap one up or left of the centre never meets the last row or column, one down or right not the first
+    if (h)  // a tap above or left of the centre never meets the last row or column; one below or right, not the first
         for (int dy = -1; dy <= 1; ++dy)
             for (int dx = -1; dx <= 1; ++dx)
                 sums.push_back(sum(h, width, dy == 1, height - (dy == -1), dx == 1, width - (dx == -1)));
@@ -39,12 +39,13 @@ void add_channel(const Tail& tail, const Number* u, const Number* h, int channel
 }
 
 // Adds share * softmax(logits / temperature) to the probabilities.
-void add_softmax(const std::vector<double>& logits, double temperature, double share, std::vector<double>& answer) {
+void add_softmax(const std::vector<double>& logits, double temperature, double share,
+                 std::vector<double>& probabilities) {
     const double largest = *std::max_element(logits.begin(), logits.end());
     double total = 0;
     for (double logit : logits) total += std::exp((logit - largest) / temperature);
     for (std::size_t e = 0; e < logits.size(); ++e)
-        answer[e] += share * std::exp((logits[e] - largest) / temperature) / total;
+        probabilities[e] += share * std::exp((logits[e] - largest) / temperature) / total;
 }
 
 template <typename Number>
@@ -53,7 +54,7 @@ void run(const Tail& tail) {
     const Number *u = static_cast<const Number*>(tail.u), *h = static_cast<const Number*>(tail.h);
     const double share = 1.0 / tail.strata;
     for (int face = 0; face < tail.faces; ++face) {
-        std::vector<double> mean(expressions), answer(expressions);
+        std::vector<double> mean(expressions), probabilities(expressions);
         for (int n = 0; n < tail.strata; ++n) {
             const std::size_t stratum = std::size_t(face) * tail.strata + n;
             std::vector<double> logits(tail.bias, tail.bias + expressions);
@@ -62,16 +63,16 @@ void run(const Tail& tail) {
                 add_channel(tail, u + map, h ? h + map : nullptr, c, logits);
             }
             for (std::size_t e = 0; e < expressions; ++e) mean[e] += share * logits[e];
-            if (tail.mean_of_softmax) add_softmax(logits, tail.temperature, share, answer);
+            if (tail.mean_of_softmax) add_softmax(logits, tail.temperature, share, probabilities);
             std::copy(logits.begin(), logits.end(), tail.stratum_logits + stratum * expressions);
         }
-        if (!tail.mean_of_softmax) add_softmax(mean, tail.temperature, 1, answer);
+        if (!tail.mean_of_softmax) add_softmax(mean, tail.temperature, 1, probabilities);
         std::copy(mean.begin(), mean.end(), tail.logits + face * expressions);
-        std::copy(answer.begin(), answer.end(), tail.probabilities + face * expressions);
+        std::copy(probabilities.begin(), probabilities.end(), tail.probabilities + face * expressions);
     }
 }
 
 }  // namespace
 
-// The arguments of the kernels; the workspace, `partials` and `done`, is not touched and may be null.
+// Takes the kernels' argument. The workspace, `partials` and `done`, is not used and may be null.
 extern "C" void strata_tail_cpu(const Tail* tail, int half) { half ? run<Half>(*tail) : run<float>(*tail); }

@@ -1,7 +1,8 @@
-// The kernels behind a C function that launches them on the caller's stream.
+// A C function that launches the kernels on the caller's stream.
 #include "strata_tail.cu"
 
-// 0, or the error that `strata_tail_error` explains. Does not wait. Launches that may overlap need their own workspace.
+// Returns 0, or an error code for `strata_tail_error`. Does not wait. Launches that may overlap need workspaces of their
+// own.
 extern "C" int strata_tail_cuda(const Tail* tail, int half, cudaStream_t stream) {
     const dim3 grid((tail->channels + CHANNELS - 1) / CHANNELS, tail->strata, tail->faces);
     const auto windowed = half ? strata_tail_windowed_half : strata_tail_windowed_float;

@@ -1,7 +1,7 @@
 """The averaging tail as the PyTorch operator `iern::strata_tail`.
 
-On CUDA tensors it is the kernel, on CPU tensors the plain C++ twin, and without the compiled libraries, or on any other
-device, a few PyTorch calls with the same result up to rounding. There is no backward: it serves inference.
+On CUDA tensors it runs the kernel, on CPU tensors the plain C++ form. Without the compiled libraries, or on any other
+device, it is a few PyTorch calls with the same result up to rounding. It has no backward: it is for inference.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TailResult = tuple[Tensor, Tensor, Tensor]
 """Probabilities (B, E), logits (B, E), stratum logits (B, N, E), float32."""
 
 Launch = Callable[[native.Tail, bool], None]
-"""Runs a compiled tail, given its argument and whether maps are in half precision; on CUDA in PyTorch's stream."""
+"""Runs a compiled tail, given its argument and whether the maps are in half precision. On CUDA, in PyTorch's stream."""
 
 SCHEMA = (
     "(Tensor u, Tensor? h, Tensor weight, Tensor bias, int strata, float temperature=1.0, str answer='logits')"
@@ -37,12 +37,12 @@ def strata_tail(
     temperature: float = 1.0,
     answer: str = "logits",
 ) -> TailResult:
-    """Maps (B * N, d, H, W), the strata of a face adjacent -> probabilities and logits (B, E), per stratum (B, N, E).
+    """Maps (B * N, d, H, W), with a face's strata adjacent -> probabilities and logits (B, E), per stratum (B, N, E).
 
-    `u` and `h` are in half or single precision; `h` is None where a ReLU stands before the pool. `weight` (E, d, 10),
-    or (E, d, 1) without `h`, and `bias` (E,) are in single precision, see `iern.cpp_ext.tail_weights`. `temperature`
-    divides the logits of the probabilities only. `answer` is the softmax of the mean "logits", or the mean of the
-    "probabilities" of the strata.
+    `u` and `h` are in half or single precision; `h` is None for networks with a ReLU before the pool. `weight`
+    (E, d, 10), or (E, d, 1) without `h`, and `bias` (E,) are in single precision, see `iern.cpp_ext.tail_weights`.
+    `temperature` divides the logits of the probabilities only. `answer` is "logits" for the softmax of the mean logits,
+    or "probabilities" for the mean of the strata's softmaxes.
     """
     _check(u, h, weight, bias, strata, temperature, answer)
     sums = u.float().sum((2, 3)).unsqueeze(-1)
@@ -66,7 +66,7 @@ def _shapes(
     answer: str = "logits",
 ) -> TailResult:
     _check(u, h, weight, bias, strata, temperature, answer)
-    return _empty_answer(u, weight, strata)
+    return _empty_outputs(u, weight, strata)
 
 
 def _compiled(
@@ -79,15 +79,15 @@ def _compiled(
     temperature: float = 1.0,
     answer: str = "logits",
 ) -> TailResult:
-    """The operator by a compiled tail."""
+    """The operator, computed by a compiled tail."""
     _check(u, h, weight, bias, strata, temperature, answer)
-    probabilities, logits, by_stratum = outputs = _empty_answer(u, weight, strata)
+    probabilities, logits, by_stratum = outputs = _empty_outputs(u, weight, strata)
     faces, (expressions, channels, _) = len(logits), weight.shape
     if not faces:
         return outputs
     if max(faces, strata) > native.GRID_LIMIT:
         raise ValueError(f"{faces} faces in {strata} strata exceed the limit of {native.GRID_LIMIT} each")
-    u, weight, bias = u.contiguous(), weight.contiguous(), bias.contiguous()  # a channels-last map is copied
+    u, weight, bias = u.contiguous(), weight.contiguous(), bias.contiguous()  # copies a channels-last map
     h = None if h is None else h.contiguous()
     partials = u.new_empty(native.partials_shape(faces, strata, channels, expressions), dtype=torch.float32)
     done = u.new_zeros(faces, dtype=torch.int32)
@@ -108,23 +108,23 @@ def _compiled(
 
 
 def launch_with(device: str, launch: Launch) -> None:
-    """From here on `launch` answers for the tensors of a type of device, `cpu` or `cuda`."""
+    """Let `launch` compute the operator from now on, for tensors on a type of device, `cpu` or `cuda`."""
     strata_tail.register_kernel(device)(partial(_compiled, launch))
 
 
-def launch_from(where: str, loaded: ctypes.CDLL) -> Launch:
-    """How a library of `native` is launched."""
-    if where == native.CPU:
+def launch_from(name: str, loaded: ctypes.CDLL) -> Launch:
+    """The launch function of a library of `native`, given its name."""
+    if name == native.CPU:
         return lambda tail, half: native.run_on_cpu(loaded, tail, half)
     return lambda tail, half: native.run_on_cuda(loaded, tail, half, torch.cuda.current_stream().cuda_stream)
 
 
-for _device, _where in (("cpu", native.CPU), ("cuda", native.CUDA)):
-    if (_loaded := native.library(_where)) is not None:
-        launch_with(_device, launch_from(_where, _loaded))
+for _device, _name in (("cpu", native.CPU), ("cuda", native.CUDA)):
+    if (_loaded := native.library(_name)) is not None:
+        launch_with(_device, launch_from(_name, _loaded))
 
 
-def _empty_answer(u: Tensor, weight: Tensor, strata: int) -> TailResult:
+def _empty_outputs(u: Tensor, weight: Tensor, strata: int) -> TailResult:
     faces, expressions = u.shape[0] // strata, weight.shape[0]
     shapes = (faces, expressions), (faces, expressions), (faces, strata, expressions)
     first, second, third = (u.new_empty(shape, dtype=torch.float32) for shape in shapes)
@@ -145,7 +145,7 @@ def _check(
     if h is not None and (h.shape != u.shape or h.dtype != u.dtype):
         raise ValueError(f"h is {tuple(h.shape)} of {h.dtype}, but u is {tuple(u.shape)} of {u.dtype}")
     if strata < 1 or u.shape[0] % strata:
-        raise ValueError(f"u holds {u.shape[0]} maps, which {strata} strata do not divide")
+        raise ValueError(f"u has {u.shape[0]} maps, which is not a multiple of {strata} strata")
     table = (bias.shape[0], u.shape[1], 1 if h is None else 10)
     if tuple(weight.shape) != table or bias.dim() != 1 or {weight.dtype, bias.dtype} != {torch.float32}:
         raise ValueError(

@@ -1,1 +1,1 @@
-"""Checkpoint to artifact: the centres baked in, the exact cheaper head, and the gate that proves it the same."""
+"""Checkpoint -> artifact: the exact, cheaper head with the centres baked in, and the gates that compare outputs."""

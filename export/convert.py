@@ -1,106 +1,178 @@
-"""Checkpoint -> verified ONNX files: deconfounded, exported, held against the network they came from, then written."""
+"""Checkpoint -> verified ONNX files. Each is deconfounded, exported, compared with the network, then written."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 
 from iern.export.graph.deconfound import deconfound
 from iern.export.graph.onnx_graph import export_onnx, with_metadata
-from iern.export.parity.exact import check_parity
-from iern.export.parity.gate_faces import many_faces, parity_faces
-from iern.export.parity.half_twin import Track, check_half_parity
+from iern.export.parity.exact import check_exact_parity
+from iern.export.parity.gate_faces import GateFaces
+from iern.export.parity.half_precision_gate import Track, check_half_parity
 from iern.export.parity.verify import summary
 from iern.runtime.artifact import Artifact
+from iern.runtime.checksum import with_checksum
 from iern.runtime.errors import CheckpointError, ParityError
+from iern.runtime.imaging.preprocess import InputSpec
 from iern.runtime.system.files import atomic_path, sha256
 from iern.train.network.checkpoint import Checkpoint, load_checkpoint, versions
-from iern.train.network.iern import Baseline
+from iern.train.network.iern import Baseline, stratum_names
 
 PACKAGES = ("iern", "torch", "timm", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu")
+
+PrintLine = Callable[[str], None]
+
+
+class GateResult(Protocol):
+    """The result of a parity gate."""
+
+    @property
+    def faces(self) -> int:
+        """The number of images."""
+
+    @property
+    def failures(self) -> Sequence[str]:
+        """One line for each limit that is not kept."""
+
+    def table(self) -> str:
+        """The numbers as lines for a terminal."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result in plain types for the artifact."""
+
+
+Gate = Callable[[Baseline, bytes, NDArray[np.uint8], float, Track], GateResult]
+"""Network, exported file, faces, temperature, progress -> result."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One kind of exported file: its number type, and the gate that it must pass."""
+
+    suffix: str
+    """Of the file."""
+    trunk: torch.dtype
+    """The number type of everything before the tail."""
+    faces: Callable[[GateFaces, InputSpec], NDArray[np.uint8]]
+    """Reads the faces for the gate."""
+    gate: Gate
+    title: str
+    """Begins the line above the gate's table."""
+    refusal: str
+    """Begins the error if the gate fails; {target} is the file that is not written."""
+
+    def path(self, target: Path) -> Path:
+        """The path of this kind of file, given that of the float32 file: office.onnx -> office.fp16.onnx."""
+        return target.with_suffix(self.suffix)
+
+
+def _exact_gate(
+    model: Baseline, graph: bytes, faces: NDArray[np.uint8], temperature: float, track: Track
+) -> GateResult:
+    """Too short for a progress bar."""
+    return check_exact_parity(model, graph, faces, temperature)
+
+
+FP32 = Precision(
+    suffix=".onnx",
+    trunk=torch.float32,
+    faces=GateFaces.few,
+    gate=_exact_gate,
+    title="parity with the sequential network in float64",
+    refusal="the outputs of the exported graph differ from the network's, and nothing was written",
+)
+FP16 = Precision(
+    suffix=".fp16.onnx",
+    trunk=torch.float16,
+    faces=GateFaces.many,
+    gate=check_half_parity,
+    title="half precision against float64",
+    refusal="in half precision the outputs differ from the network's, and {target} was not written; "
+    "use --precision fp32",
+)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The files to export from a checkpoint, and their description."""
+
+    half: bool = False
+    """Write the file in half precision too."""
+    data: str | None = None
+    """The training data in words. None: as in the checkpoint."""
+    licence: str | None = None
+    """The licence of the weights. None: as in the checkpoint."""
 
 
 def convert(
     source: Path,
     target: Path,
-    faces: Path,
-    data: str | None = None,
-    licence: str | None = None,
-    half: bool = False,
-    say: Callable[[str], None] = print,
+    faces: GateFaces,
+    options: ExportOptions = ExportOptions(),
+    print_line: PrintLine = print,
     track: Track = iter,
 ) -> list[Path]:
-    """Export the checkpoint `source` to `target`, and with `half` to `half_path(target)` too -> the files written.
+    """Export the checkpoint `source` to `target`, and with `options.half` in half precision too -> the files written.
 
-    `faces` is a video, image, folder or data set for the parity gates, `data` and `licence` replace what the checkpoint
-    says of its training, `say` takes lines of progress and `track` may wrap the batches of the longer gate. Raises
-    CheckpointError for a bad checkpoint, SourceError or DataError for bad faces, and ParityError where a file would
-    not answer as the network does; that file is then left as it was.
+    `faces` are for the parity gates, and `track` may wrap the batches of the longer gate to show progress. Raises
+    CheckpointError for a bad checkpoint, SourceError or DataError for bad faces, and ParityError if the outputs of a
+    file differ from the network's. An older version of that file then stays as it was.
     """
     checkpoint = load_checkpoint(source)
     model = _model(checkpoint, source)
-    artifact = describe(checkpoint, source, data, licence)
-    say(f"{source}: {summary(artifact)}")
-    pictures = parity_faces(artifact.input, faces)
-    graph = export_onnx(deconfound(model, artifact.temperature), artifact)
-    parity = check_parity(model, graph, pictures, artifact.temperature)
-    say(f"parity with the sequential network in float64, on {parity.faces} images:\n{parity.table()}")
-    if not parity.passed:
-        raise ParityError(
-            f"{source}: the exported graph does not answer as the network does, and nothing was written; "
-            + "; ".join(parity.failures)
-        )
-    write_artifact(target, graph, dataclasses.replace(artifact, parity=parity.to_dict()), say)
-    if not half:
-        return [target]
-    many = many_faces(artifact.input, faces)
-    graph = export_onnx(deconfound(model, artifact.temperature, trunk=torch.float16), artifact)
-    of_half = check_half_parity(model, graph, many, artifact.temperature, track)
-    say(f"half precision against float64, on {of_half.faces} images:\n{of_half.table()}")
-    if of_half.failures:
-        raise ParityError(
-            f"{source}: in half precision it would not answer as the network does, and {half_path(target)} was not "
-            f"written; use --precision fp32; {'; '.join(of_half.failures)}"
-        )
-    write_artifact(half_path(target), graph, dataclasses.replace(artifact, parity=of_half.to_dict()), say)
-    return [target, half_path(target)]
+    artifact = describe(checkpoint, source, options)
+    print_line(f"{source}: {summary(artifact)}")
+
+    def write(precision: Precision) -> Path:
+        path = precision.path(target)
+        images = precision.faces(faces, artifact.input)
+        graph = export_onnx(deconfound(model, artifact.temperature, trunk=precision.trunk), artifact)
+        parity = precision.gate(model, graph, images, artifact.temperature, track)
+        print_line(f"{precision.title}, on {parity.faces} images:\n{parity.table()}")
+        if parity.failures:
+            raise ParityError(f"{source}: {precision.refusal.format(target=path)}; {'; '.join(parity.failures)}")
+        write_artifact(path, graph, dataclasses.replace(artifact, parity=parity.to_dict()), print_line)
+        return path
+
+    return [write(precision) for precision in ((FP32, FP16) if options.half else (FP32,))]
 
 
-def half_path(target: Path) -> Path:
-    """Where the file in half precision goes: office.onnx -> office.fp16.onnx."""
-    return target.with_suffix(".fp16.onnx")
-
-
-def write_artifact(target: Path, graph: bytes, artifact: Artifact, say: Callable[[str], None]) -> None:
-    """Write a graph with this description, whole or not at all, and say its size and checksum."""
-    content = with_metadata(onnx.load_from_string(graph), artifact).SerializeToString(deterministic=True)
+def write_artifact(target: Path, graph: bytes, artifact: Artifact, print_line: PrintLine) -> None:
+    """Write a graph with this description, whole or not at all, and print its size and checksum."""
+    described = with_metadata(onnx.load_from_string(graph), artifact)
+    content = with_checksum(described.SerializeToString(deterministic=True))
     with atomic_path(target) as temporary:
         temporary.write_bytes(content)
-    say(f"wrote {target}: {len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()}")
+    print_line(f"wrote {target}: {len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()}")
 
 
-def describe(checkpoint: Checkpoint, source: Path, data: str | None = None, licence: str | None = None) -> Artifact:
-    """What the file will say about itself; `source` is the checkpoint's file, `data` and `licence` as for `convert`.
+def describe(checkpoint: Checkpoint, source: Path, options: ExportOptions = ExportOptions()) -> Artifact:
+    """The description of the file to be written. `source` is the checkpoint's file.
 
-    Raises ArtifactError where the runtime would not understand it.
+    Raises ArtifactError if the runtime would not support it.
     """
     config, provenance = checkpoint.config, checkpoint.provenance
     artifact = Artifact(
         expressions=config.expressions,
-        strata=config.strata if config.method == "iern" else ("all",),
+        strata=stratum_names(config),
         input=config.input,
         method=config.method,
         preset=config.preset,
         answer=config.answer,
         temperature=checkpoint.temperature,
         threshold=checkpoint.threshold,
-        data=_without_folders(str(provenance.get("data", ""))) if data is None else data,
-        licence=str(provenance.get("licence", "")) if licence is None else licence,
+        data=_without_folders(str(provenance.get("data", ""))) if options.data is None else options.data,
+        licence=str(provenance.get("licence", "")) if options.licence is None else options.licence,
         metrics=checkpoint.metrics,
         checkpoint_sha256=sha256(source),
         versions=versions(*PACKAGES),
@@ -113,10 +185,10 @@ def _model(checkpoint: Checkpoint, source: Path) -> Baseline:
         return checkpoint.model()
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}; train it again") from error
-    except (RuntimeError, ValueError) as error:  # what timm raises for a backbone it does not know
+    except (RuntimeError, ValueError) as error:  # timm raises these for a backbone that it does not know
         raise CheckpointError(f"{source}: its network cannot be built here ({error}); update timm") from error
 
 
 def _without_folders(data: str) -> str:
-    """Words stay; of an absolute path only the last part, since the rest is about somebody's machine."""
+    """Words stay. Of an absolute path only the last part stays, because the rest describes one machine's folders."""
     return Path(data).name if Path(data).is_absolute() else data

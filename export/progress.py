@@ -1,4 +1,4 @@
-"""Bars on a terminal for what takes minutes; nothing where stderr goes to a file."""
+"""Progress bars for work that takes minutes. They appear on a terminal only."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress, TaskID, track
 
-from iern.export.engine.plan import OnStep
+from iern.export.engine.plan_builder import OnStep
 
 
 def track_faces(batches: list[NDArray[np.uint8]]) -> Iterable[NDArray[np.uint8]]:
-    """The batches, with a bar."""
+    """The batches. A bar shows how many are taken."""
     console = Console(stderr=True)
     return track(
         batches, "half precision against float64", console=console, transient=True, disable=not console.is_terminal
@@ -23,7 +23,7 @@ def track_faces(batches: list[NDArray[np.uint8]]) -> Iterable[NDArray[np.uint8]]
 
 @contextmanager
 def build_bars() -> Iterator[OnStep]:
-    """What a build may call at each step: a bar for every phase that is under way, gone at its end."""
+    """Yield a function that a build calls at each step. Each phase has a bar until it ends."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bars: dict[str, TaskID] = {}

@@ -1,7 +1,7 @@
-"""The contract between export and runtime: what a model file says about itself, and the refusal of what it does not.
+"""The contract between export and runtime: the metadata of a model file.
 
-The description travels inside the ONNX file (`metadata_props`, one entry a field, values as JSON under keys
-`iern.<field>`), so that one file copied alone is enough.
+The metadata is inside the ONNX file (`metadata_props`: one entry per field, with the key `iern.<field>` and a JSON
+value). The ONNX file alone is therefore enough to run the model. A file with wrong or missing metadata is refused.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ PREFIX = "iern."
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("probabilities", "logits", "stratum_logits")
 LATER_FIELDS = frozenset({"threshold"})
-"""Fields younger than the first files of this format, which are served with the default.
+"""Fields that the first files of this format do not have. The default serves for them.
 
-Other fields are written behind each of these, so a file that was cut off still lacks one that it must have."""
+Required fields are written after each of these, so a truncated file always lacks a required one."""
 TAIL_INPUTS = ("u", "h")
-"""Names of the maps (batch * N, d, h, w) before and after the last ReLU, where a fused tail can take over the graph."""
+"""Names of the feature maps (batch * N, d, h, w) around the last ReLU. A fused tail kernel can start there."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """What an exported graph says about itself.
+    """The description of an exported graph.
 
     The graph maps `image` (batch, size, size, 3) uint8 BGR to `probabilities` (batch, E), `logits` (batch, E) and
     `stratum_logits` (batch, N, E). Logits are before the temperature, probabilities after it.
@@ -41,25 +41,25 @@ class Artifact:
     """N confounder strata, in the order of `stratum_logits`."""
     input: InputSpec
     method: str = "iern"
-    """`iern`, or one of its ablations `disentanglement` and `baseline`, which have one stratum."""
+    """`iern`, or one of its ablations with one stratum: `disentanglement` or `baseline`."""
     preset: str = ""
     answer: str = "logits"
     """What is averaged over the strata: `logits` (Eq. 9) or `probabilities` (Eq. 2)."""
     temperature: float = 1.0
     threshold: float = 0.0
-    """A face whose largest probability is smaller is called uncertain; 0: none ever is."""
+    """A face whose largest probability is smaller is called uncertain. 0: no face is."""
     data: str = ""
-    """What it was trained on, in words."""
+    """The training data, in words."""
     licence: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_sha256: str = ""
     parity: Mapping[str, Any] = field(default_factory=dict)
-    """Largest differences found by the exporter's parity gate, see `iern.export.parity.exact`."""
+    """The largest differences that the exporter's parity check found, see `iern.export.parity.exact`."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Packages that made the file."""
+    """Package name -> version, of the packages that made the file."""
 
     def to_metadata(self) -> dict[str, str]:
-        """The entries for the file's metadata; `from_metadata` is the inverse."""
+        """Return the entries for the file's metadata. `from_metadata` is the inverse."""
         fields = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
         return {PREFIX + key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in fields.items()}
 
@@ -67,11 +67,11 @@ class Artifact:
     def from_metadata(cls, metadata: Mapping[str, str], name: str) -> Artifact:
         """Read the metadata of the file called `name`.
 
-        Raises ArtifactError where it is not ours, of another format version, or incomplete.
+        Raises ArtifactError if iern did not write it, or it is damaged, incomplete or of another format version.
         """
         if PREFIX + "format_version" not in metadata:
             raise ArtifactError(
-                f"{name}: carries no {PREFIX}* metadata, so its labels and preprocessing are unknown; "
+                f"{name}: has no {PREFIX}* metadata, so its labels and preprocessing are unknown; "
                 "expected a file written by export/to_trt.py"
             )
         values = {key[len(PREFIX) :]: text for key, text in metadata.items() if key.startswith(PREFIX)}
@@ -86,9 +86,9 @@ class Artifact:
             )
         known = {f.name for f in dataclasses.fields(cls)}
         if missing := known - parsed.keys() - LATER_FIELDS:
-            # All are written, and stand last in the file: a default here would serve a file that was cut off.
-            lost = ", ".join(sorted(missing))
-            raise ArtifactError(f"{name}: its metadata lacks {lost}; copy the file, or export the checkpoint, again")
+            # The exporter writes all fields, last in the file: a default here would accept a truncated file.
+            names = ", ".join(sorted(missing))
+            raise ArtifactError(f"{name}: its metadata lacks {names}; copy the file, or export the checkpoint, again")
         try:
             artifact = cls(
                 expressions=tuple(parsed.pop("expressions")),
@@ -115,4 +115,6 @@ class Artifact:
         ]
         for wrong, found in problems:
             if wrong:
-                raise ArtifactError(f"{name}: metadata says {found}, which this runtime does not understand; update it")
+                raise ArtifactError(
+                    f"{name}: its metadata has {found}, which this runtime does not support; update iern"
+                )

@@ -1,4 +1,4 @@
-"""Where the bundled files lie: the model, the face detector and the demo clip."""
+"""The paths of the bundled files: the model, the face detector and the demo clip."""
 
 from __future__ import annotations
 

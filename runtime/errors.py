@@ -1,16 +1,16 @@
-"""Errors a person can act on: each message says what was found, what was expected and what to do.
+"""Errors that the user can act on: each message states what was found, what was expected and what to do.
 
 IernError
 ├── ArtifactError     a model file that this runtime cannot serve
-├── ParityError       an exported file that answers otherwise than its network
-├── EngineError       a TensorRT engine that cannot be built, or not run here
+├── ParityError       an exported file that differs from its network
+├── EngineError       a TensorRT engine that cannot be built, or cannot run here
 ├── CheckpointError   a training checkpoint that cannot be read
 ├── DataError         training or evaluation data
 ├── ImageError        an image that cannot be decoded
-├── SourceError       a camera, stream or file that cannot be opened, or was lost
-├── SessionError      an inference backend that cannot run as asked
+├── SourceError       a camera, stream or file that cannot be opened or is lost
+├── SessionError      an inference backend that cannot run as requested
 ├── OutputError       a window, recording or picture that cannot be shown or written
-└── TrainingError     a training run that cannot start or go on
+└── TrainingError     a training run that cannot start or continue
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class IernError(Exception):
 
 
 class ArtifactError(IernError):
-    """The model file is missing, damaged, foreign, or of another format version."""
+    """The model file is missing, damaged, of another kind, or of another format version."""
 
 
 class ParityError(IernError):
-    """The exported file does not answer as the network it was made from."""
+    """The exported file does not compute what its network computes."""
 
 
 class EngineError(IernError):
@@ -35,7 +35,7 @@ class EngineError(IernError):
 
 
 class CheckpointError(IernError):
-    """The checkpoint is missing, damaged, foreign, or of another format version."""
+    """The checkpoint is missing, damaged, of another kind, or of another format version."""
 
 
 class DataError(IernError):
@@ -47,15 +47,15 @@ class ImageError(IernError):
 
 
 class SourceError(IernError):
-    """The video source cannot be opened, or stopped delivering."""
+    """The video source cannot be opened, or delivers no more frames."""
 
 
 class SessionError(IernError):
-    """The inference backend cannot run as asked."""
+    """The inference backend cannot run as requested."""
 
 
 class TrainingError(IernError):
-    """The training run cannot start, resume or go on."""
+    """The training run cannot start, resume or continue."""
 
 
 class OutputError(IernError):
@@ -63,18 +63,18 @@ class OutputError(IernError):
 
 
 def report(error: IernError | OSError) -> int:
-    """Say a command's failure in one line on stderr, and return its exit status."""
-    print("error: " + in_short(error), file=sys.stderr)
+    """Print a command's error in one line on stderr, and return its exit status."""
+    print("error: " + message_of(error), file=sys.stderr)
     return 1
 
 
-def in_short(error: Exception) -> str:
-    """What to say of it, on one line: of an error of the system, the file and what is wrong with it."""
+def message_of(error: Exception) -> str:
+    """The error's message on one line. For an OSError it is the file and the reason."""
     text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
     return " ".join(text.split())
 
 
 def one_line(error: BaseException, longest: int = 200) -> str:
-    """The text of another library's error on one line, cut where it is long: for a message of ours."""
+    """The message of another library's error on one line, at most `longest` characters, to quote in ours."""
     text = " ".join(str(error).split())
     return text if len(text) < longest else text[:longest] + "..."

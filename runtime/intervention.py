@@ -1,24 +1,29 @@
 """The intervention in NumPy: the mean over the confounder strata (Eq. 9, 11), and how far the strata disagree.
 
-An exported graph computes this mean itself. Here it is computed again for logits that were changed after the graph,
-as smoothing over a face's track does.
+An exported graph computes this mean itself. The runtime computes it again after it has smoothed the logits over a
+face's track.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.runtime.artifact import Artifact
-from iern.runtime.session import Predictions
+if TYPE_CHECKING:
+    from iern.runtime.artifact import Artifact
+    from iern.runtime.session import Predictions
 
 
 def average_over_strata(stratum_logits: NDArray[np.float64], artifact: Artifact) -> Predictions:
-    """(B, N, E) logits under each stratum -> the predictions P(Y | do(X)), as the artifact's model averages them.
+    """(B, N, E) logits under each stratum -> Predictions of P(Y | do(X)), averaged as the artifact's model does.
 
     `artifact.answer` is `logits` (Eq. 9: the mean of the logits, then softmax) or `probabilities` (Eq. 11: the mean of
     the strata's softmaxes).
     """
+    from iern.runtime.session import Predictions  # late: it needs OpenCV, and the command line does not
+
     logits = stratum_logits.mean(axis=1)
     if artifact.answer == "probabilities":
         probabilities = softmax(stratum_logits / artifact.temperature).mean(axis=1)
@@ -28,19 +33,18 @@ def average_over_strata(stratum_logits: NDArray[np.float64], artifact: Artifact)
 
 
 def stratum_disagreement(stratum_logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    """(B, N, E) logits -> (B,) mean total variation distance of the strata's answers to their mean answer.
+    """(B, N, E) logits -> (B,) mean total variation distance between each stratum's probabilities and their mean.
 
-    Stratum i answers as if the face had been seen in its context: p_i is the softmax of its logits over the
-    temperature. With p the mean of the p_i, the result is 1/N sum_i 1/2 sum_e |p_i(e) - p(e)|. It lies in [0, 1 - 1/N].
-    0: all strata give the same probabilities, or there is one stratum. 1 - 1/N: each stratum is certain of an
-    expression of its own.
+    p_i is the softmax of stratum i's logits over the temperature, and p is the mean of the p_i. The result is
+    1/N sum_i 1/2 sum_e |p_i(e) - p(e)|, from 0 to 1 - 1/N. It is 0 if all strata give the same probabilities, or if
+    there is one stratum. It is 1 - 1/N if each stratum is certain of a different expression.
     """
-    answers = softmax(stratum_logits.astype(np.float64) / temperature)
-    distances = np.abs(answers - answers.mean(axis=1, keepdims=True)).sum(axis=-1) / 2
+    probabilities = softmax(stratum_logits.astype(np.float64) / temperature)
+    distances = np.abs(probabilities - probabilities.mean(axis=1, keepdims=True)).sum(axis=-1) / 2
     return distances.mean(axis=1)
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.floating]:
-    """(..., E) logits -> (..., E) probabilities, of the same type."""
+    """(..., E) logits -> (..., E) probabilities, in the same number type."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)

@@ -1,10 +1,11 @@
-"""The package as a library: an image goes in, its faces with their expressions come out."""
+"""The package as a library: `ExpressionRecognizer` finds the faces in an image and recognises their expressions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -12,23 +13,27 @@ from iern.runtime.artifact import Artifact
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.backends.providers import Model
 from iern.runtime.bundled import MODEL
+from iern.runtime.errors import ImageError, SessionError
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.faces.face import Face, faces_from
 from iern.runtime.faces.pipeline import FacePipeline
-from iern.runtime.faces.smoothing import HALF_LIFE, MARGIN
+from iern.runtime.faces.smoothing import HALF_LIFE, HYSTERESIS_MARGIN
+from iern.runtime.imaging.images import Image, as_bgr
 from iern.runtime.imaging.preprocess import crop_faces
 from iern.runtime.sources.base import Frame
 from iern.runtime.sources.open_source import open_source
 
 
 class ExpressionRecognizer:
-    """Finds the faces of pictures and names their expressions.
+    """Finds the faces in an image and recognises their expressions.
 
         with ExpressionRecognizer() as recognizer:
             for face in recognizer(cv2.imread("photo.jpg")):
                 print(face.expression, face.probability)
 
-    It keeps buffers, so one recognizer belongs to one thread; several may stand side by side.
+    Call it with one image, `batch` with several, `video` with a source of frames. For frames that you read yourself,
+    call `pipeline`. Threads may share a recognizer: detector and model each work for one thread at a time. A pickled or
+    copied recognizer opens its model again, so it can be passed to another process.
     """
 
     def __init__(
@@ -40,37 +45,61 @@ class ExpressionRecognizer:
         threads: int | None = None,
         detector: FaceDetector | None = None,
     ) -> None:
-        """`model` is an exported file (.onnx, .engine) or an .onnx file's content; by default the bundled one.
+        """Open a model, by default the bundled one.
 
-        `provider` is auto, cpu, cuda or tensorrt, and `strict` refuses to fall back to another one; `threads` are by
-        default all that this process may use; a `detector` of your own may have another score threshold.
-        Raises ArtifactError for a file that cannot be served, SessionError where the provider cannot run as asked.
+        `model` is the path of an exported file (.onnx or .engine), or the content of an .onnx file. `provider` is cpu,
+        cuda, tensorrt or auto, which takes CUDA if onnxruntime was built for it, and otherwise the CPU. If a provider
+        cannot run the whole model, the next one is used, at last the CPU; `strict` makes that an error.
+        `threads` is the number of CPU threads, by default all that this process may use. Pass a `detector` to change
+        the score from which a face counts.
+        Raises ArtifactError if the file cannot be used, and SessionError if the provider cannot run it.
         """
+        self._arguments = {
+            "model": model if isinstance(model, bytes) else Path(model).absolute(),
+            "provider": provider,
+            "strict": strict,
+            "threads": threads,
+            "detector": detector,
+        }
         self._detector = detector or FaceDetector()
         self._session = open_session(model, provider, strict, threads=threads)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._check_open()
+        return _open_again, (type(self), self._arguments)
+
     @property
     def artifact(self) -> Artifact:
-        """What the model says about itself: its expressions, strata, threshold, licence and more."""
+        """The description of the model: its expressions, strata, threshold, licence and more."""
         return self._session.artifact
 
     @property
     def provider(self) -> str:
-        """Where the model really runs."""
+        """The provider that runs the model, which after a fallback is not the requested one."""
         return self._session.provider
 
     def __call__(self, image: np.ndarray) -> list[Face]:
-        """(H, W, 3) uint8 BGR picture of any size, or grey, BGRA or 16 bits -> its faces, best first, often none.
+        """(H, W, 3) uint8 BGR image -> its faces, best first; an empty list if there is none.
 
-        Each picture is by itself: for pictures that follow each other, use `video` or `following`.
-        Raises ImageError for an array that is no picture, SessionError where the model fails or is closed.
+        The image may have any size, and may be grey, BGRA or 16 bits. Each call is independent of the others: for
+        successive frames, use `video` or `pipeline`, which follow faces and smooth their predictions.
+        Small faces are searched for, too: in 4000x3000 pixels, faces from 40 pixels are found.
+        Raises ImageError if the array is not an image, and SessionError if the model fails or is closed.
         """
-        (faces,) = self.batch([image])
+        (faces,) = self._recognize([as_bgr(image)])
         return faces
 
     def batch(self, images: Iterable[np.ndarray]) -> list[list[Face]]:
-        """Pictures, each of its own size -> the faces of each; all faces go through the model together."""
-        found = [(image, self._detector(image)) for image in images]
+        """Images of any sizes -> a list of faces for each. The model runs on all their faces together.
+
+        `images` is a list, another iterable, or one array (N, H, W, 3). Raises what a call raises. An ImageError names
+        the index of the image.
+        """
+        return self._recognize(_checked_images(images))
+
+    def _recognize(self, images: Iterable[Image]) -> list[list[Face]]:
+        self._check_open()
+        found = [(image, self._detector.in_photograph(image)) for image in images]
         crops = [crop_faces(image, detections, self.artifact.input) for image, detections in found]
         detections = [detection for _, detections in found for detection in detections]
         together = np.concatenate(crops) if crops else np.empty((0, *self.artifact.input.shape), np.uint8)
@@ -80,30 +109,41 @@ class ExpressionRecognizer:
     def video(
         self, source: str | int | Path, *, detect_every: int = 1, half_life: float = HALF_LIFE
     ) -> Iterator[tuple[Frame, list[Face]]]:
-        """Frames of a source with their faces, which keep their `track` and have steady answers.
+        """Yield each frame of a source with its faces. A face keeps its `track`, and its predictions are smoothed.
 
-        `source` is a camera's number, a device, a video file, an image, a folder of images or a stream's URL. Files
-        give every frame, cameras and streams the latest one. The source is opened at the first frame and closed when
-        the iteration ends or is closed. The arguments are those of `iern.runtime.faces.pipeline.FacePipeline`.
-        Raises SourceError where the source does not open or is lost, and what a call raises.
+        `source` is the number of a camera, a device, a video file, an image, a folder of images or the URL of a stream.
+        Files give every frame; cameras and streams give the latest one. The source opens at the first frame, and closes
+        when the iteration ends or is closed. The other arguments are those of `pipeline`.
+        Raises SourceError if the source cannot be opened or is lost, and what a call raises.
         """
-        perceive = self.following(detect_every=detect_every, half_life=half_life)
+        pipeline = self.pipeline(detect_every=detect_every, half_life=half_life)
         with open_source(source if isinstance(source, int) else str(source)) as frames:
             for frame in frames:
-                yield frame, perceive(frame.image, frame.time).faces
+                yield frame, pipeline(frame.image, frame.time, frame.photograph).faces
 
-    def following(self, *, detect_every: int = 1, half_life: float = HALF_LIFE, margin: float = MARGIN) -> FacePipeline:
-        """For frames that you read yourself: `perceive = recognizer.following()`, `perceive(image, seconds).faces`.
+    def pipeline(
+        self, *, detect_every: int = 1, half_life: float = HALF_LIFE, margin: float = HYSTERESIS_MARGIN
+    ) -> FacePipeline:
+        """Return a pipeline for frames that you read yourself: `pipeline(image, seconds).faces`.
 
-        One for each source. See `iern.runtime.faces.pipeline.FacePipeline`.
+        It follows faces from frame to frame and smooths their predictions. Make one for each source. `seconds` is the
+        time of the frame. `detect_every=3` detects faces in every third frame and follows them in between, which is
+        faster. The weight of a prediction is halved after `half_life` seconds (0: no smoothing). Another expression
+        must lead by the probability `margin` to become the expression of the face (0: each frame counts by itself).
+        Raises SessionError if the recognizer is closed.
         """
+        self._check_open()
         return FacePipeline(
             self._detector, self._session, detect_every=detect_every, half_life=half_life, margin=margin
         )
 
     def close(self) -> None:
-        """Give the model's memory back; the recognizer cannot be called afterwards."""
+        """Free the model's memory. The recognizer cannot be called afterwards."""
         self._session.close()
+
+    def _check_open(self) -> None:
+        if self._session.closed:
+            raise SessionError("the recognizer is closed; make a new one")
 
     def __enter__(self) -> ExpressionRecognizer:
         return self
@@ -112,3 +152,22 @@ class ExpressionRecognizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open_again(kind: type[ExpressionRecognizer], arguments: dict[str, Any]) -> ExpressionRecognizer:
+    """Make a recognizer from the arguments of a pickled one."""
+    return kind(**arguments)
+
+
+def _checked_images(images: Iterable[np.ndarray]) -> Iterator[Image]:
+    """Yield the images as (H, W, 3) uint8. Raises ImageError if `images` holds none, or one of them is no image."""
+    expected = "expected a list of images; for one image call recognizer(image)"
+    if isinstance(images, np.ndarray) and images.dtype != object and images.ndim != 4:
+        raise ImageError(f"found one array of shape {images.shape}, {expected}")
+    if isinstance(images, (str, bytes, Mapping)) or not isinstance(images, Iterable):
+        raise ImageError(f"found {type(images).__name__}, {expected}")
+    for index, image in enumerate(images):
+        try:
+            yield as_bgr(image)
+        except ImageError as error:
+            raise ImageError(f"images[{index}]: {error}") from error

@@ -1,10 +1,12 @@
-"""An open model: one way to call it, the same for every backend."""
+"""The session protocol: one way to call an open model, the same for every backend."""
 
 from __future__ import annotations
 
 import abc
+import threading
 from dataclasses import dataclass, fields
 from types import TracebackType
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +16,13 @@ from iern.runtime.errors import SessionError
 
 MAX_BATCH = 16
 
-SIZES = (1, 4, 16)
-"""Batches that are prepared, as far as they are below the largest: each takes its own memory, and time at the start."""
+BATCH_SIZES = (1, 4, 16)
+"""Batch sizes that are prepared below the largest one. Each takes memory, and time when the session opens."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What the network says about B faces. Rows are faces, in the order in which they were given."""
+    """The network's output for B faces. Rows are faces, in the order in which the caller gave them."""
 
     probabilities: NDArray[np.float32]
     """(B, E), after the temperature; each row sums to 1."""
@@ -31,32 +33,50 @@ class Predictions:
 
 
 class Session(abc.ABC):
-    """A model on a backend. A backend adds `_run`; checking, splitting and joining are the same for all."""
+    """An open model on a backend: `session(faces)` -> Predictions. Threads may share it: one call runs at a time.
+
+    A backend implements `_run` and `_free`. This class checks the faces, splits large batches and joins the results.
+    """
 
     def __init__(self, artifact: Artifact, provider: str, max_batch: int, note: str = "") -> None:
-        """`provider` names where the model really runs; `max_batch` is the most faces that one `_run` gets."""
+        """`provider` names where the model really runs. `max_batch` is the largest number of faces in one `_run`."""
         if max_batch < 1:
             raise SessionError(f"expected a largest batch of at least 1, found {max_batch}")
         self.artifact = artifact
         self.provider = provider
         self.max_batch = max_batch
         self.note = note
-        """Why it runs there and not where it was asked to; empty where it does."""
+        """Why the model does not run on the requested provider, or runs slower there. Empty if neither."""
+        self.closed = False
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise SessionError(
+            "an open model cannot be pickled or copied; call open_session in each process, or pickle an "
+            "ExpressionRecognizer, which opens its model again"
+        )
 
     def __call__(self, faces: NDArray[np.uint8]) -> Predictions:
-        """(B, S, S, 3) uint8 BGR faces, any B from 0 -> the answer; more than `max_batch` go in several runs.
+        """(B, S, S, 3) uint8 BGR faces, any B from 0 -> Predictions. More than `max_batch` faces take several runs.
 
-        Raises SessionError where the faces do not fit the model, or the backend fails.
+        Raises SessionError if the faces do not fit the model, the backend fails, or the session is closed.
         """
         self._check(faces)
-        if len(faces) == 0:
-            return self._nothing()
-        parts = [self._run(faces[start : start + self.max_batch]) for start in range(0, len(faces), self.max_batch)]
-        return parts[0] if len(parts) == 1 else joined(parts)
+        starts = range(0, len(faces), self.max_batch)
+        with self._lock:
+            if self.closed:
+                raise SessionError("the session is closed; open the model again")
+            parts = [self._run(faces[start : start + self.max_batch]) for start in starts]
+        if not parts:
+            return self._no_predictions()
+        return parts[0] if len(parts) == 1 else concatenate(parts)
 
-    @abc.abstractmethod
     def close(self) -> None:
-        """Give the backend's memory back; the session cannot be called afterwards."""
+        """Free the backend's memory, after a running call. The session cannot be called afterwards."""
+        with self._lock:
+            if not self.closed:
+                self.closed = True
+                self._free()
 
     def __enter__(self) -> Session:
         return self
@@ -68,7 +88,11 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def _run(self, faces: NDArray[np.uint8]) -> Predictions:
-        """(b, S, S, 3) uint8, 1 <= b <= max_batch -> its answer."""
+        """(b, S, S, 3) uint8, 1 <= b <= max_batch -> Predictions."""
+
+    @abc.abstractmethod
+    def _free(self) -> None:
+        """Free the backend's memory. It is called once, and `_run` never after it."""
 
     def _check(self, faces: NDArray[np.uint8]) -> None:
         shape = self.artifact.input.shape
@@ -80,19 +104,19 @@ class Session(abc.ABC):
             "cut them with iern.runtime.imaging.preprocess.crop_faces"
         )
 
-    def _nothing(self) -> Predictions:
+    def _no_predictions(self) -> Predictions:
         strata, expressions = len(self.artifact.strata), len(self.artifact.expressions)
         shapes = ((0, expressions), (0, expressions), (0, strata, expressions))
         return Predictions(*(np.empty(shape, np.float32) for shape in shapes))
 
 
-def joined(parts: list[Predictions]) -> Predictions:
-    """Answers for one face after another as one; at least one part."""
+def concatenate(parts: list[Predictions]) -> Predictions:
+    """Join the predictions of successive batches, at least one, into one."""
     return Predictions(
         *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Predictions))
     )
 
 
 def batch_sizes(largest: int) -> list[int]:
-    """The sizes to prepare so that up to `largest` faces fit one of them."""
-    return [*(size for size in SIZES if size < largest), largest]
+    """Return the batch sizes to prepare, ascending. The last one is `largest`, so up to `largest` faces always fit."""
+    return [*(size for size in BATCH_SIZES if size < largest), largest]

@@ -1,4 +1,4 @@
-"""The repository as its own tests see it: its folders, its files, and their syntax trees."""
+"""The repository for its own tests: its folders, its files, and their syntax trees."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PHOTOS = ROOT / "tests" / "data" / "photos"
 PACKAGES = ("train", "export", "runtime", "cpp_ext")
 """The folders that are installed, as `iern.<folder>`."""
 CODE = (*PACKAGES, "benchmarks")
-"""The folders whose files are run by people."""
+"""The folders of code, without the tests."""
 
 
 def python_files(*folders: str) -> list[Path]:
@@ -36,7 +36,7 @@ def python_files(*folders: str) -> list[Path]:
 
 
 def relative(path: Path) -> str:
-    """`path` as it reads from the repository's root, with slashes."""
+    """`path` relative to the repository's root, with slashes."""
     return path.relative_to(ROOT).as_posix()
 
 
@@ -47,7 +47,7 @@ def tree(path: Path) -> ast.Module:
 
 
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Every call in a file with the dotted text of what is called, such as `torch.load`."""
+    """Every call in a file, with the dotted name of its function, such as `torch.load`."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
@@ -56,8 +56,8 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
 def imports(path: Path, at_run_time: bool = False) -> set[str]:
     """Dotted names that a file imports anywhere: `numpy`, or `iern.runtime.x` for `from iern.runtime import x`.
 
-    Function bodies count, and type-checking blocks unless `at_run_time`. Relative imports do not occur: ruff's TID252
-    forbids them.
+    Imports in function bodies count, and those in type-checking blocks unless `at_run_time`. There are no relative
+    imports, because ruff's TID252 forbids them.
     """
     names, unseen = set(), set()
     for node in ast.walk(tree(path)):  # parents come before their children
@@ -73,7 +73,7 @@ def imports(path: Path, at_run_time: bool = False) -> set[str]:
 
 
 def modules_of(folder: str) -> list[str]:
-    """Import names of everything under a package's folder that can be imported without being run."""
+    """Import names of every module under a package's folder that can be imported without being run."""
     paths = [path for path in python_files(folder) if not path.name.startswith("_") and path.parent.name != "media"]
     return [f"iern.{relative(path).removesuffix('.py').replace('/', '.')}" for path in paths]
 
@@ -85,20 +85,20 @@ def top_level(dotted: set[str]) -> set[str]:
 
 @functools.cache
 def owners_of_modules() -> dict[str, set[str]]:
-    """Top-level import name -> names of the installed distributions that bring it, as pip spells them."""
+    """Top-level import name -> names of the installed distributions that contain it, as pip spells them."""
     owners = importlib.metadata.packages_distributions()
     return {module: {canonicalize_name(name) for name in names} for module, names in owners.items()}
 
 
 def with_their_needs(distributions: set[str]) -> set[str]:
-    """The distributions and all that they need in turn, extras aside, as far as installed; canonical names."""
+    """The distributions and everything that they need in turn, without extras, if installed. Canonical names."""
     wanted, found = list(distributions), set()
     while wanted:
         name = wanted.pop()
         if name in found:
             continue
         found.add(name)
-        # Of an exclusive pair of wheels only one is installed.
+        # Only one wheel of an exclusive pair is installed.
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             needs = [Requirement(text) for text in importlib.metadata.requires(name) or []]
             wanted += [
@@ -110,7 +110,7 @@ def with_their_needs(distributions: set[str]) -> set[str]:
 
 
 def tracked_files() -> list[Path]:
-    """The files that a clone holds, and those about to be added; skips the test outside a git checkout."""
+    """The files of a clone, and those about to be added. Skips the test outside a git checkout."""
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("not a git checkout")
     listing = subprocess.run(

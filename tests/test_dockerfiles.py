@@ -1,4 +1,4 @@
-"""The Dockerfiles as far as they can be told without Docker: rules, paths, extras, versions. None is built here."""
+"""The Dockerfiles, as far as they can be checked without Docker: rules, paths, extras, versions. None is built."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from doubles.gpu.tensorrt_over_stubs import BINDINGS
 from repository import PACKAGES, ROOT, pyproject, relative, tracked_files
 
 DOCKERFILES = sorted((ROOT / "docs" / "docker").glob("*.Dockerfile"))
-# Beside this Python first: its folder need not be on the path.
+# Looked up next to this Python first, because its folder may not be on the path.
 HADOLINT = shutil.which("hadolint", path=os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", ""))))
 
 dockerfiles = pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 
 
 def instructions(path: Path) -> list[list[str]]:
-    """The words of every instruction, comments left out and continued lines joined."""
+    """The words of every instruction, without comments, and with continued lines joined."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [shlex.split(line) for line in joined.splitlines() if line.strip()]
@@ -36,12 +36,12 @@ def words_of(path: Path, instruction: str) -> list[list[str]]:
 
 
 def arguments(path: Path) -> dict[str, str]:
-    """Build arguments and their defaults; one without a default is an error, as it must be given by hand."""
+    """Build arguments and their defaults. One without a default is an error: the user would have to pass it."""
     return dict(word.split("=", 1) for words in words_of(path, "ARG") for word in words)
 
 
 def page(path: Path) -> str:
-    """The page that tells how to use a Dockerfile."""
+    """The page that explains how to use a Dockerfile."""
     return (ROOT / "docs" / f"{path.name.partition('.')[0]}.md").read_text(encoding="utf-8")
 
 
@@ -58,7 +58,7 @@ def test_hadolint_finds_nothing(path):
 
 
 def copied(path: Path) -> list[tuple[str, list[Path]]]:
-    """What is copied out of the repository, and the files that it is."""
+    """The paths that are copied out of the repository, each with its files."""
     sources = [word for words in words_of(path, "COPY") if not words[0].startswith("--from=") for word in words[:-1]]
     files = tracked_files()
     return [(source, [file for file in files if f"{relative(file)}/".startswith(f"{source}/")]) for source in sources]
@@ -88,7 +88,7 @@ def test_the_package_can_be_built_from_what_is_copied(path, tmp_path):
 
 
 @dockerfiles
-def test_it_installs_one_runtime_and_what_builds_engines(path):
+def test_it_installs_one_runtime_and_the_extra_that_builds_engines(path):
     (extras,) = re.findall(r"'\.\[([\w,-]+)\]'", path.read_text(encoding="utf-8"))
     assert set(extras.split(",")) <= set(pyproject()["project"]["optional-dependencies"])
     assert "engine" in extras.split(",")
@@ -97,17 +97,17 @@ def test_it_installs_one_runtime_and_what_builds_engines(path):
 
 @dockerfiles
 def test_its_base_has_a_tag_that_an_argument_fixes(path):
-    given = arguments(path)
+    defaults = arguments(path)
     images = [words[0] for words in words_of(path, "FROM")]
     assert images
     for image in images:
-        name, _, tag = re.sub(r"\$\{(\w+)\}", lambda found: given[found[1]], image).partition(":")
+        name, _, tag = re.sub(r"\$\{(\w+)\}", lambda match: defaults[match[1]], image).partition(":")
         assert name.startswith(("nvcr.io/nvidia/", "nvidia/"))
         assert re.search(r"\d+\.\d+\.\d+", tag), image
 
 
 @dockerfiles
-def test_every_argument_is_used_and_its_default_stands_on_the_page(path):
+def test_every_argument_is_used_and_its_default_is_on_the_page(path):
     text = path.read_text(encoding="utf-8")
     for name, value in arguments(path).items():
         assert f"${{{name}}}" in text, name
@@ -132,9 +132,9 @@ def test_it_does_not_run_as_root_and_starts_a_module_of_ours(path):
     assert last["CMD"] == ["[iern.runtime.doctor]"]
 
 
-def test_the_desktop_takes_a_tensorrt_whose_calls_the_tests_know():
+def test_the_desktop_installs_a_tensorrt_whose_calls_the_tests_know():
     assert arguments(DOCKERFILES[0])["TENSORRT"] in BINDINGS
 
 
-def test_both_take_the_same_pycuda():
+def test_both_install_the_same_pycuda():
     assert len({arguments(path)["PYCUDA"] for path in DOCKERFILES}) == 1

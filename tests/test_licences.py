@@ -1,6 +1,6 @@
 """Everything shipped that is not source code has a row in docs/licences.md, with its source, licence and checksum.
 
-The kernel's binaries, which are made from this source, have a manifest instead: tests/cpp_ext/test_binaries.py.
+The kernel's binaries are built from this source. They have a manifest instead, see tests/cpp_ext/test_binaries.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def rows() -> dict[str, tuple[str, str, str, str]]:
 
 
 def shipped() -> list[Path]:
-    """The models, clips and images; a licence text beside them needs no licence."""
+    """The models, clips and images. A licence text needs no licence."""
     return [
         path
         for path in tracked_files()

@@ -1,4 +1,4 @@
-"""The package: what it asks for, what its wheel holds, and that its commands start."""
+"""The package: its dependencies, the content of its wheel, and the start of its commands."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def declared(*extras: str) -> set[str]:
 
 
 def modules_brought_by(distributions: set[str]) -> set[str]:
-    """Top-level import names that the distributions bring, whether they are installed or named alike."""
-    # The flavours of OpenCV and onnxruntime bring the same modules, and one of each is installed.
+    """Top-level import names of the distributions: those of the installed ones, and their own names."""
+    # The flavours of OpenCV and of onnxruntime contain the same modules, and one of each is installed.
     engines = {"cv2", "onnxruntime"} if distributions & (ENGINES | OPENCVS) else set()
-    alike = {name.replace("-", "_") for name in distributions}
-    return engines | alike | {module for module, owners in owners_of_modules().items() if distributions & owners}
+    own_names = {name.replace("-", "_") for name in distributions}
+    return engines | own_names | {module for module, owners in owners_of_modules().items() if distributions & owners}
 
 
 def commands() -> list[Path]:
@@ -70,7 +70,7 @@ def commands() -> list[Path]:
 
 
 def scripts() -> list[Path]:
-    """The commands that are run by their path: every benchmark is run as a module, and so is a package."""
+    """The commands that are run by their path. Benchmarks and packages are run as modules."""
     return [path for path in commands() if not relative(path).startswith("benchmarks/") and path.stem != "__main__"]
 
 
@@ -86,24 +86,24 @@ def run(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("extra", RUNTIMES)
 def test_a_runtime_extra_has_exactly_one_engine_and_one_opencv(extra):
-    asked = declared(extra)
-    assert len(asked & ENGINES) == len(asked & OPENCVS) == 1
+    names = declared(extra)
+    assert len(names & ENGINES) == len(names & OPENCVS) == 1
 
 
 @pytest.mark.parametrize("extra", ["train", "export", "engine", "dev"])
-def test_the_other_extras_go_with_every_runtime_extra(extra):
+def test_the_other_extras_can_be_combined_with_every_runtime_extra(extra):
     assert not declared(extra) & (ENGINES | OPENCVS)
 
 
 def test_the_runtime_is_light():
-    assert declared("cpu") == {"numpy", "onnxruntime", "opencv-python"}
+    assert declared("cpu") - {"simplejpeg"} == {"numpy", "av", "onnxruntime", "opencv-python"}
 
 
 @pytest.mark.parametrize("folder", EXTRAS_OF)
 def test_every_import_is_declared_by_the_extras_of_its_folder(folder):
     allowed = modules_brought_by(declared(*EXTRAS_OF[folder])) | set(sys.stdlib_module_names) | {"iern"}
     if folder not in PACKAGES:
-        allowed |= {"benchmarks", "doubles", "repository", "fakes", "lessons"}
+        allowed |= {"benchmarks", "doubles", "repository", "fakes", "learnt_calls"}
     for path in python_files(folder):
         undeclared = top_level(imports(path, at_run_time=True)) - allowed
         assert not undeclared, f"{relative(path)} imports {sorted(undeclared)}"
@@ -146,7 +146,7 @@ def test_the_exporter_needs_nothing_that_only_training_needs(tmp_path):
 
 
 def test_engines_are_built_from_an_exported_file_with_little_more_than_the_runtime(tmp_path):
-    """The command looks a file over where all is blocked that only the other extras bring."""
+    """The command checks a file while every module of the other extras is blocked."""
     shutil.copy(ROOT / "runtime" / "models" / "iern_edge.onnx", tmp_path / "office.onnx")
     absent = modules_brought_by(declared("train", "export", "dev")) - modules_brought_by(
         with_their_needs(declared("cpu", "engine"))
@@ -169,7 +169,7 @@ def test_engines_are_built_from_an_exported_file_with_little_more_than_the_runti
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """The wheel built from the tracked files alone, as somebody who cloned the repository builds it."""
+    """The wheel built from the tracked files only, as in a fresh clone."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for path in tracked_files():
         target = source / path.relative_to(ROOT)
@@ -183,9 +183,9 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_every_module_model_and_recipe_under_iern_and_nothing_beside_it(wheel):
+def test_the_wheel_holds_every_module_model_and_recipe_under_iern_and_nothing_else(wheel):
     inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    # The bundled checkpoint is for the repository: the runtime reads none.
+    # The bundled checkpoint is in the repository only, because the runtime reads no checkpoint.
     data = [path for path in tracked_files() if path.suffix not in {".py", ".pt"}]
     expected = {
         f"iern/{relative(path)}"
@@ -217,7 +217,7 @@ def test_an_unpacked_wheel_runs_without_the_repository(wheel, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_wheel_says_its_licence_and_its_floor_of_python(wheel):
+def test_the_wheel_states_its_licence_and_its_oldest_python(wheel):
     (metadata,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     text = wheel.read(metadata).decode("utf-8")
     assert "License-Expression: MIT\n" in text

@@ -18,11 +18,12 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
-from iern.runtime.errors import DataError, IernError, report
+from iern.runtime.errors import DataError
+from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.train.data.dataset import FaceDataset
 from iern.train.data.manifest import LabelledFace, cut_validation, load_data
-from iern.train.evaluation.bootstrap import drawn_units, intervals
+from iern.train.evaluation.bootstrap import intervals, resampling_units
 from iern.train.evaluation.calibration import (
     FEWEST,
     TARGET_RISK,
@@ -40,34 +41,35 @@ from iern.train.network.iern import average_strata
 EXAMPLES = f"""\
 examples:
   calibrate.py runs/iern/ckpt.pt --data ROOT               then export: python export/to_trt.py runs/iern/ckpt.pt
-  calibrate.py runs/iern/ckpt.pt --data ROOT --risk 0.05   fewer answers, of which fewer are wrong
+  calibrate.py runs/iern/ckpt.pt --data ROOT --risk 0.05   fewer faces are certain, and fewer of them are wrong
   calibrate.py runs/iern/ckpt.pt --data ROOT --logit-adjustment 0.5
-                                                           rare expressions are named more often
-  calibrate.py runs/iern/ckpt.pt --data ROOT --mirrored    from now on the mirror image is looked at too
+                                                           rare expressions are predicted more often
+  calibrate.py runs/iern/ckpt.pt --data ROOT --mirrored    predict from the mirror image too
 
-The faces are those that training validated on: the split `valid` of the manifest, or without one the same
-share of the training faces. The temperature is that of the greatest likelihood of their labels. The threshold
-is the smallest largest probability at which at most the share --risk of the answers is wrong (default
-{TARGET_RISK:.0%}), over at least {FEWEST} faces. A face below it is called uncertain by the runtime.
+The faces are those of validation: the split `valid` of the manifest, or without one the share of the training
+faces that training kept for validation. The temperature divides the logits; it is that of the greatest
+likelihood of the labels. The threshold is the smallest one with at most the share --risk of wrong predictions
+(default {TARGET_RISK:.0%}), over at least {FEWEST} faces. If the largest probability of a face is smaller,
+the runtime calls the face uncertain.
 
-A network answers rare expressions rarely, as its labels do. --logit-adjustment TAU takes TAU log P(expression), P
-being the faces' shares here, from the classifier's bias: 1 answers as if all expressions were equally common,
-0 (default) as they come. What accuracy and mean recall would be is printed for a few TAU.
+A network predicts rare expressions rarely. --logit-adjustment TAU subtracts TAU log P(expression) from the
+classifier's bias; P is the share of the expression among these faces. 1 predicts as if all expressions were
+equally common, 0 (default) changes nothing. The command prints accuracy and mean recall for some TAU.
 
---mirrored makes the model answer from the mean feature of the face and of its mirror image. It needs no training,
-since training shows it mirrored faces; backbone and emotion generator work twice.
+--mirrored makes the model predict from the mean feature of the face and its mirror image. It needs no new
+training, since training shows mirrored faces. Backbone and emotion generator then do twice the work.
 
-The checkpoint is replaced whole. It keeps all else, and the figures under "calibration" among its metrics,
-which the exported file carries too. Run again, it starts afresh and not from what it found before.
+The command replaces the checkpoint in one step. All else in it stays. The figures are written to its metrics
+under "calibration"; the exported file has them too. A second run replaces the result of the first.
 """
 
 BATCH = 64
-SPENT = ("train", "test", "all")
+REFUSED_SPLITS = ("train", "test", "all")
 BIAS = "classifier.linear.bias"
 ADJUSTMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""For which accuracy and mean recall are told."""
+"""Values of --logit-adjustment for which accuracy and mean recall are reported."""
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
-"""Shares of the faces answered at which the curve is shown."""
+"""Shares of the faces at which the curve is printed."""
 
 
 def calibrate(
@@ -80,28 +82,30 @@ def calibrate(
     mirrored: bool = False,
 ) -> tuple[dict[str, Any], Curve]:
     """Fit on a split of `data` and write into the checkpoint `path` -> the figures and the curve. Raises IernError."""
-    if split in SPENT:
+    if split in REFUSED_SPLITS:
         raise DataError(
-            f"the split {split!r} is what the model was trained on, or will be judged by, or holds both; temperature "
-            "and threshold are to be fitted on other faces, as those of `valid`"
+            f"the split {split!r} has faces that the model was trained on or will be tested on; fit temperature and "
+            "threshold on other faces, such as those of `valid`"
         )
     checkpoint = load_checkpoint(path)
     checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(checkpoint.config, mirrored=mirrored))
-    bias = _own_bias(checkpoint)
+    bias = _trained_bias(checkpoint)
     checkpoint.weights[BIAS] = bias
-    records = validation_faces(checkpoint, data, split)
-    labels = torch.tensor([record.expression for record in records])
-    unadjusted = _stratum_logits(checkpoint, records, console)
+    faces = validation_faces(checkpoint, data, split)
+    labels = torch.tensor([face.expression for face in faces])
+    unadjusted = _stratum_logits(checkpoint, faces, console)
     average = checkpoint.config.answer
     shares = torch.bincount(labels, minlength=len(checkpoint.config.expressions)).double() / len(labels)
-    taken = adjustment * _log_prior(shares, checkpoint.config.expressions) if adjustment else torch.zeros_like(shares)
-    by_stratum = unadjusted - taken
+    subtracted = (
+        adjustment * _log_prior(shares, checkpoint.config.expressions) if adjustment else torch.zeros_like(shares)
+    )
+    by_stratum = unadjusted - subtracted
     temperature = fit_temperature(by_stratum, labels, average)
     before, after = average_strata(by_stratum, average), average_strata(by_stratum / temperature, average)
     curve = risk_coverage(after.numpy(), labels.numpy())
     threshold = choose_threshold(curve, risk)
     figures = {
-        "n": len(records),
+        "n": len(faces),
         "split": split,
         "temperature": temperature,
         "threshold": threshold,
@@ -110,10 +114,10 @@ def calibrate(
         "mirrored": mirrored,
         "own_bias": bias.tolist(),
         "adjustments": _adjustments(unadjusted, labels, shares, average),
-        **_compared(before, after, labels, threshold, drawn_units(records)),
+        **_before_and_after(before, after, labels, threshold, resampling_units(faces)),
     }
-    # The logits of all strata pass through this bias: what it gains, the answer gains, whichever way it averages.
-    checkpoint.weights[BIAS] = (bias.double() - taken).to(bias.dtype)
+    # The bias is added to the logits of every stratum, so it shifts their mean and each softmax alike.
+    checkpoint.weights[BIAS] = (bias.double() - subtracted).to(bias.dtype)
     metrics = {**checkpoint.metrics, "calibration": figures}
     save_checkpoint(
         dataclasses.replace(checkpoint, temperature=temperature, threshold=threshold, metrics=metrics), path
@@ -121,26 +125,26 @@ def calibrate(
     return figures, curve
 
 
-def _own_bias(checkpoint: Checkpoint) -> Tensor:
-    """(E,) the classifier's bias as training left it, whatever an earlier calibration made of it."""
+def _trained_bias(checkpoint: Checkpoint) -> Tensor:
+    """-> (E,) the classifier's bias as training left it, without the change of an earlier calibration."""
     bias = checkpoint.weights[BIAS]
     earlier = checkpoint.metrics.get("calibration", {}).get("own_bias")
     return bias if earlier is None else torch.tensor(earlier, dtype=bias.dtype)
 
 
 def _log_prior(shares: Tensor, expressions: Sequence[str]) -> Tensor:
-    """(E,) shares of the expressions -> their logarithms. Raises DataError where an expression has no face."""
+    """(E,) shares of the expressions -> their logarithms. Raises DataError if an expression has no face."""
     absent = [name for name, share in zip(expressions, shares.tolist(), strict=True) if not share]
     if absent:
         raise DataError(
-            f"none of the faces shows {', '.join(absent)}, so that it cannot be said how common that is; "
-            "leave --logit-adjustment out, or calibrate on faces of every expression"
+            f"none of the faces shows {', '.join(absent)}, so its share is not known; leave out "
+            "--logit-adjustment, or calibrate on faces of every expression"
         )
     return shares.log()
 
 
 def _adjustments(by_stratum: Tensor, labels: Tensor, shares: Tensor, average: str) -> list[dict[str, float]]:
-    """What each of ADJUSTMENTS would make of accuracy and mean recall; nothing where an expression has no face."""
+    """-> accuracy and mean recall with each of ADJUSTMENTS; nothing if an expression has no face."""
     found = []
     for tau in ADJUSTMENTS if shares.all() else ():
         accuracy, mean_recall, *_ = rates(
@@ -151,28 +155,30 @@ def _adjustments(by_stratum: Tensor, labels: Tensor, shares: Tensor, average: st
 
 
 def validation_faces(checkpoint: Checkpoint, data: Path, split: str) -> list[LabelledFace]:
-    """The faces of a split; those that training cut off for validation, where the manifest has no such split."""
-    faces = load_data(data, checkpoint.config.expressions)
+    """-> the faces of a split. Without a split `valid` they are those that training kept for validation."""
+    loaded = load_data(data, checkpoint.config.expressions)
     recipe = checkpoint.provenance.get("recipe")
-    held = []
-    if recipe and split == "valid" and not any(record.split == split for record in faces.records):
-        held = cut_validation(faces, recipe["valid_share"], recipe["seed"])[1]
-    return held or faces.split(split)
+    kept = []
+    if recipe and split == "valid" and not any(face.split == split for face in loaded.records):
+        kept = cut_validation(loaded, recipe["valid_share"], recipe["seed"])[1]
+    return kept or loaded.split(split)
 
 
-def _compared(before: Tensor, after: Tensor, labels: Tensor, threshold: float, units: Sequence[str]) -> dict[str, Any]:
-    """Figures of the (n, E) probabilities before and after, and their intervals for this temperature and threshold."""
+def _before_and_after(
+    before: Tensor, after: Tensor, labels: Tensor, threshold: float, units: Sequence[str]
+) -> dict[str, Any]:
+    """(n, E) probabilities before and after -> their figures, and the intervals for this temperature and threshold."""
     truth, largest = labels.numpy(), after.max(dim=1).values.numpy()
     wrong = after.argmax(dim=1).numpy() != truth
     likelihoods = [negative_log_likelihood(each, labels).numpy() for each in (before, after)]
 
     def figures(weights: Weights) -> list[float]:
-        answered = weights * (largest >= threshold)
+        certain = weights * (largest >= threshold)
         return [
             *(calibration_error(each.numpy(), truth, weights) for each in (before, after)),
             *(float(weights @ each / weights.sum()) for each in likelihoods),
-            float(answered.sum() / weights.sum()),
-            float(answered[wrong].sum() / answered.sum()) if answered.any() else math.nan,
+            float(certain.sum() / weights.sum()),
+            float(certain[wrong].sum() / certain.sum()) if certain.any() else math.nan,
         ]
 
     names = ("ece_before", "ece_after", "nll_before", "nll_after", "coverage", "risk")
@@ -182,26 +188,26 @@ def _compared(before: Tensor, after: Tensor, labels: Tensor, threshold: float, u
     }
 
 
-def _stratum_logits(checkpoint: Checkpoint, records: list[LabelledFace], console: Console) -> Tensor:
-    """(n, N, E) float64."""
+def _stratum_logits(checkpoint: Checkpoint, labelled: list[LabelledFace], console: Console) -> Tensor:
+    """n faces -> (n, N, E) float64 logits."""
     fabric = Fabric(accelerator="auto", devices=1)
     model = checkpoint.model().to(fabric.device).to(memory_format=torch.channels_last)
-    faces = FaceDataset(records, model.config.input, model.config.strata)
+    faces = FaceDataset(labelled, model.config.input, model.config.strata)
     with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(f"{len(records)} faces", total=len(records))
+        task = bar.add_task(f"{len(labelled)} faces", total=len(labelled))
         return predict_strata(model, faces, fabric, BATCH, on_batch=lambda count: bar.advance(task, count)).double()
 
 
 def print_figures(figures: dict[str, Any], curve: Curve, console: Console) -> None:
-    """What was fitted, and some points of the curve."""
-    shown = Table(title="if only the likeliest answers were given")
-    for heading in ("faces answered", "largest probability at least", "wrong among them"):
+    """Print what was fitted, and some points of the curve."""
+    shown = Table(title="if only the faces of the largest probabilities counted")
+    for heading in ("faces", "largest probability at least", "wrong among them"):
         shown.add_column(heading, justify="right")
-    total = int(curve.answered[-1])
+    total = int(curve.faces[-1])
     for coverage in COVERAGES:
-        place = int(np.searchsorted(curve.answered, coverage * total))
-        share, lowest = curve.answered[place] / total, curve.lowest[place]
-        shown.add_row(f"{share:.1%}", f"{lowest:.3f}", f"{curve.risk[place]:.1%}")
+        index = int(np.searchsorted(curve.faces, coverage * total))
+        share, lowest = curve.faces[index] / total, curve.lowest[index]
+        shown.add_row(f"{share:.1%}", f"{lowest:.3f}", f"{curve.risk[index]:.1%}")
     console.print(shown)
     if figures["adjustments"]:
         console.print(_adjustment_table(figures))
@@ -210,8 +216,8 @@ def print_figures(figures: dict[str, Any], curve: Curve, console: Console) -> No
         f"  ECE {_percent(figures, 'ece_before')} before, {_percent(figures, 'ece_after')} after",
         f"  negative log-likelihood {figures['nll_before']:.4f} before, {figures['nll_after']:.4f} after",
         f"threshold {figures['threshold']:.3f}, below which a face is uncertain:",
-        f"  answered {_percent(figures, 'coverage')} of the faces",
-        f"  wrong {_percent(figures, 'risk')} of those, chosen as at most {figures['target_risk']:.1%}",
+        f"  not uncertain {_percent(figures, 'coverage')} of the faces",
+        f"  wrong {_percent(figures, 'risk')} of those, at most {figures['target_risk']:.1%} wanted",
         sep="\n",
         highlight=False,
         markup=False,
@@ -233,41 +239,51 @@ def _percent(figures: dict[str, Any], key: str) -> str:
     return f"{figures[key]:.1%}" + (f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else "")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    options = _parser().parse_args(argv)
+    torch.set_num_threads(cpu_budget())
+    console = Console(soft_wrap=True)
+    figures, curve = calibrate(
+        options.checkpoint,
+        options.data,
+        options.split,
+        options.risk,
+        console,
+        options.logit_adjustment,
+        options.mirrored,
+    )
+    print_figures(figures, curve, console)
+    console.print(f"wrote {options.checkpoint}", highlight=False)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="ckpt.pt of train/fit.py")
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the labelled faces")
-    parser.add_argument("--split", default="valid", help="not train, test or all (default valid)")
-    parser.add_argument(
-        "--risk", type=_share, default=TARGET_RISK, metavar="R", help=f"in 0 to 1 (default {TARGET_RISK})"
+    faces = parser.add_argument_group("faces")
+    faces.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the labelled faces")
+    faces.add_argument("--split", default="valid", help="any split but train, test and all (default valid)")
+    threshold = parser.add_argument_group("threshold")
+    threshold.add_argument(
+        "--risk",
+        type=_share,
+        default=TARGET_RISK,
+        metavar="R",
+        help=f"largest share of wrong predictions, 0 to 1 (default {TARGET_RISK})",
     )
-    parser.add_argument(
-        "--logit-adjustment", type=_share, default=0.0, metavar="TAU", help="in 0 to 1 (default 0: as they come)"
+    changes = parser.add_argument_group("changes of the predictions")
+    changes.add_argument(
+        "--logit-adjustment",
+        type=_share,
+        default=0.0,
+        metavar="TAU",
+        help="predict rare expressions more often, 0 to 1 (default 0: no change)",
     )
-    parser.add_argument("--mirrored", action="store_true", help="answer from the face and its mirror image")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(cpu_budget())
-    console = Console(soft_wrap=True)
-    try:
-        found = calibrate(
-            options.checkpoint,
-            options.data,
-            options.split,
-            options.risk,
-            console,
-            options.logit_adjustment,
-            options.mirrored,
-        )
-        print_figures(*found, console)
-        console.print(f"wrote {options.checkpoint}", highlight=False)
-    except (IernError, OSError) as error:
-        return report(error)
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    changes.add_argument("--mirrored", action="store_true", help="predict from the face and its mirror image")
+    return parser
 
 
 def _share(text: str) -> float:

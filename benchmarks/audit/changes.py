@@ -1,11 +1,11 @@
-"""What is changed about a face in the audit, in grades: light, colour, focus, noise, compression, resolution, pose.
+"""The changes to a face in the audit, in grades: light, colour, focus, noise, compression, resolution, pose.
 
-A change acts on the face as the data set holds it, before it is brought to a model's input size: models of different
-input sizes see the same scene, and noise and compression act on the camera's pixels, as they do in life. So the same
-noise hurts a face of few pixels more than one of many, which a model's input averages down.
+A change acts on the face as the data set holds it, before it is resized to a model's input size. So models of different
+input sizes see the same scene, and noise and compression act on the camera's pixels, as in use. So the same noise
+affects a face of few pixels more than a face of many, which a model's input averages.
 
-What a change draws (the noise, the direction of a shadow, the sense of a rotation) is drawn once a face, from its name,
-and is the same at every grade: a grade differs from its neighbour in the amount alone.
+A change's random values (the noise, the direction of a shadow, the sense of a rotation) are drawn once for each face,
+from its name, and are the same at every grade: grades differ only in the amount.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ LUMINANCE = np.array([0.0722, 0.7152, 0.2126], np.float32)
 
 @dataclass(frozen=True)
 class Change:
-    """One way to change a face; grade 0 leaves it as it is, grade g > 0 has the amount `amounts[g - 1]`."""
+    """One change to a face. Grade 0 is the unchanged face; grade g > 0 has the amount `amounts[g - 1]`."""
 
     name: str
     unit: str
     amounts: tuple[float, ...]
     apply: Callable[[Image, float, np.random.Generator], Image]
-    """(H, W, 3) face, amount, what draws -> (H, W, 3) changed copy."""
+    """(H, W, 3) face, amount, random generator -> (H, W, 3) changed copy."""
 
     @property
     def what(self) -> str:
-        """One sentence on what is done."""
+        """One sentence that describes the change."""
         return " ".join((self.apply.__doc__ or "").split())
 
     def grade(self, face: Image, grade: int, name: str) -> Image:
-        """(H, W, 3) face -> a copy changed by a grade from 0; `name` is the face's, and seeds what is drawn."""
+        """(H, W, 3) face -> a copy changed by a grade from 0. The face's `name` seeds the random values."""
         if grade == 0:
             return face.copy()
         digest = hashlib.sha256(f"{self.name}/{name}".encode()).digest()
@@ -51,12 +51,12 @@ class Change:
 
 
 def exposure(face: Image, stops: float, rng: np.random.Generator) -> Image:
-    """Linear light times 2^stops, through sRGB's curve; what becomes brighter than white is clipped."""
+    """Linear light times 2^stops, through sRGB's curve; values brighter than white are clipped."""
     return _lit(face, np.exp2(np.float32(stops)))
 
 
 def shadow(face: Image, stops: float, rng: np.random.Generator) -> Image:
-    """Light that falls off across the face, by the given stops from one edge to the other, in a direction drawn."""
+    """Light that falls off across the face, by the given stops from one edge to the other, in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     across, down = np.cos(angle), np.sin(angle)
     height, width = face.shape[:2]
@@ -66,37 +66,37 @@ def shadow(face: Image, stops: float, rng: np.random.Generator) -> Image:
 
 
 def warm(face: Image, stops: float, rng: np.random.Generator) -> Image:
-    """Red over blue raised by the given stops of linear light, a grey's luminance kept; grey pictures get a tint."""
+    """Red over blue raised by the given stops of linear light; grey keeps its luminance, grey pictures get a tint."""
     gain = np.ones(3, np.float32)
     gain[RED], gain[BLUE] = np.exp2(stops / 2), np.exp2(-stops / 2)
     return _lit(face, gain / (gain @ LUMINANCE))
 
 
 def cool(face: Image, stops: float, rng: np.random.Generator) -> Image:
-    """Blue over red raised by the given stops of linear light, a grey's luminance kept; grey pictures get a tint."""
+    """Blue over red raised by the given stops of linear light; grey keeps its luminance, grey pictures get a tint."""
     return warm(face, -stops, rng)
 
 
 def blur(face: Image, share: float, rng: np.random.Generator) -> Image:
-    """Gaussian blur, its standard deviation a share of the face's width."""
+    """Gaussian blur; its standard deviation is a share of the face's width."""
     return blurred(face, share * face.shape[1])
 
 
 def noise(face: Image, levels: float, rng: np.random.Generator) -> Image:
-    """Gaussian noise of a standard deviation in grey levels of 255, each channel and pixel for itself."""
+    """Gaussian noise of a standard deviation in grey levels of 255, independent for each channel and pixel."""
     return noisy(face, rng.standard_normal(face.shape, np.float32), levels)
 
 
 def jpeg(face: Image, quality: float, rng: np.random.Generator) -> Image:
-    """Compressed as a JPEG of libjpeg's quality, 1 to 100, colour at half the resolution, and read again."""
+    """Compressed as a JPEG of libjpeg's quality, 1 to 100, with colour at half the resolution, and decoded."""
     done, data = cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     if not done:
-        raise DataError(f"OpenCV cannot make a JPEG of a face of {face.shape}; cut it, at most 65,500 pixels a side")
+        raise DataError(f"OpenCV cannot make a JPEG of a face of {face.shape}; crop it to at most 65,500 pixels a side")
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
 def resolution(face: Image, pixels: float, rng: np.random.Generator) -> Image:
-    """Averaged down to a width in pixels and enlarged again; a face that is no wider stays as it is."""
+    """Averaged down to a width in pixels and enlarged again; a face that is no wider is unchanged."""
     height, width = face.shape[:2]
     if width <= pixels:
         return face.copy()
@@ -106,7 +106,7 @@ def resolution(face: Image, pixels: float, rng: np.random.Generator) -> Image:
 
 
 def rotation(face: Image, degrees: float, rng: np.random.Generator) -> Image:
-    """Turned in the picture's plane about its centre, clockwise or not as drawn; beyond the border, that repeated."""
+    """Turned in the picture's plane about its centre, in a random sense; beyond the border, its pixels are repeated."""
     height, width = face.shape[:2]
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees * rng.choice((-1, 1)), 1)
     return np.asarray(cv2.warpAffine(face, turn, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
@@ -127,7 +127,7 @@ CHANGES = (
 
 
 def _lit(face: Image, gain: NDArray[np.float32] | np.float32) -> Image:
-    """(H, W, 3) sRGB face with its linear light times `gain`, which broadcasts to it."""
+    """(H, W, 3) sRGB face with its linear light multiplied by `gain`, which broadcasts to it."""
     light = np.minimum(LINEAR[face] * gain, 1)
     curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.power(light, 1 / 2.4) - 0.055)
     return rounded(255 * curve)

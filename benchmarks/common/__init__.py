@@ -1,1 +1,1 @@
-"""What the benchmarks share: tables, intervals, timing in turns, resumable runs."""
+"""What the benchmarks share: results files, tables, timing in turns, resumable runs."""

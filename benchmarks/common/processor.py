@@ -1,4 +1,4 @@
-"""What the processor is called, for the head of a table of times."""
+"""The name of the processor, for the head of a table of times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cpu_model() -> str:
-    """The processor's name as its maker gives it, or the architecture where the system does not tell."""
+    """Return the processor's model name, or the architecture if the system does not report one."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:

@@ -1,4 +1,4 @@
-"""Results of an experiment of many runs, which goes on where it stopped."""
+"""Results of an experiment of many runs, which can be stopped and continued."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from iern.train.network.checkpoint import versions
 
 
 def continued(out: Path, configuration: dict[str, Any]) -> dict[str, Any]:
-    """The results so far, or an empty record. Raises IernError where they are of another configuration."""
+    """Return the results so far, or empty results. Raises IernError if they are of another configuration."""
     configuration = {**configuration, **versions("torch")}
     if not out.exists():
         return {"configuration": configuration, "runs": {}}
@@ -19,7 +19,7 @@ def continued(out: Path, configuration: dict[str, Any]) -> dict[str, Any]:
         content = json.loads(out.read_text(encoding="utf-8"))
         found = content["configuration"] if isinstance(content["runs"], dict) else None
     except (ValueError, KeyError, TypeError) as error:
-        raise IernError(f"{out} holds no results of this experiment; move it away, or give another --out") from error
+        raise IernError(f"{out} holds no results of this experiment; move it away, or pass another --out") from error
     if found != configuration:
-        raise IernError(f"{out} holds runs of {found}, now it is {configuration}; move it away")
+        raise IernError(f"{out} holds runs with the configuration {found}, this one has {configuration}; move it away")
     return content

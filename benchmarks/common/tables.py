@@ -1,21 +1,14 @@
-"""A table of results, for a page and for a terminal."""
+"""A Markdown table, the one writer of all pages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
 
+def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]], left: int | None = None) -> str:
+    """The table as Markdown; with `left`, that many columns are aligned left and the others, which are numbers, right.
 
-def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """The table as Markdown."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *body))
-
-
-def print_table(console: Console, title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> None:
-    """The table on the terminal."""
-    table = Table(*head, title=title)
-    for cells in body:
-        table.add_row(*cells)
-    console.print(table)
+    Without it, alignment is left to the reader's program.
+    """
+    rule = ["---" if left is None else ":---" if column < left else "---:" for column in range(len(head))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *body))

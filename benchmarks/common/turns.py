@@ -1,4 +1,4 @@
-"""Measurements of several things in turns, so that what else the machine does meets all of them alike."""
+"""Measures several calls in turns, so that other load on the machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-Sample = TypeVar("Sample")
+Measured = TypeVar("Measured")
 
-TURN = 4
-"""Measured calls a turn."""
+CALLS_PER_TURN = 4
+"""Measured calls in one turn."""
 
 
 def elapsed(call: Callable[[], object]) -> float:
-    """Milliseconds that a call takes."""
+    """Call once and return the milliseconds it took."""
     start = time.perf_counter()
     call()
     return 1000 * (time.perf_counter() - start)
 
 
 def in_turns(
-    named: Mapping[str, Callable[[], Sample]], repeats: int, tell: Callable[[int], None] = lambda done: None
-) -> dict[str, list[Sample]]:
-    """`repeats` samples of each, in the order measured.
+    calls: Mapping[str, Callable[[], Measured]], repeats: int, on_progress: Callable[[int], None] = lambda done: None
+) -> dict[str, list[Measured]]:
+    """Make each call `repeats` times and return what it returned, in the order measured.
 
-    They take turns in an order drawn anew each round. A turn starts with a call that is not kept: it pays for the
-    caches, and for the threads that the one before left spinning.
+    The calls take turns, in a random order for each round. A turn starts with a call that is not kept: it fills the
+    caches, and waits for threads that the previous call left running. After each round `on_progress` gets the number
+    of calls so far.
     """
-    samples: dict[str, list[Sample]] = {name: [] for name in named}
+    samples: dict[str, list[Measured]] = {name: [] for name in calls}
     order = random.Random(0)
-    for done in range(0, repeats, TURN):
-        for name in order.sample(list(named), len(named)):
-            named[name]()
-            samples[name] += [named[name]() for _ in range(min(TURN, repeats - done))]
-        tell(min(done + TURN, repeats))
+    for done in range(0, repeats, CALLS_PER_TURN):
+        for name in order.sample(list(calls), len(calls)):
+            calls[name]()
+            samples[name] += [calls[name]() for _ in range(min(CALLS_PER_TURN, repeats - done))]
+        on_progress(min(done + CALLS_PER_TURN, repeats))
     return samples

@@ -1,25 +1,22 @@
-"""The paper's claim on real faces: does IERN answer better where an expression meets a condition it never had?
+"""The paper's claim on real faces: is IERN more accurate if an expression meets a condition it never had in training?
 
     python -m benchmarks.confounded --data ROOT                                   Table 1 over capture conditions
     python -m benchmarks.confounded --data ROOT --protocol table3                 with a tenth of the held-out cells
     python -m benchmarks.confounded --data ROOT --protocol origin --origin lfw    leave one origin out
-    python -m benchmarks.confounded --data ROOT --protocol camera --origin lfw    what the strata should be for that
+    python -m benchmarks.confounded --data ROOT --protocol camera --origin lfw    which strata are best for that
 
-Finished runs are kept, so the same command goes on where it stopped. `table1` puts every training face of one origin
-under one of three conditions (conditions.py): each expression is seen under two, with as many faces under each, and
-held out under the third; a seed is a fold, so three seeds hold every cell out once. Tested are the faces of the split
-under every condition: `i.d.` the seen cells, `o.o.d.` those held out. confounded_methods.py says what the methods
-are; they share backbone, augmentation, faces, number of iterations and learning rates, and the last epoch is kept, so
-nothing is chosen on any tested or held-out face. `input` and `input_mended` alone see the held-out cells in full.
-
-The results are what came out.
+Finished runs are kept, so the same command continues after a stop. `table1` puts every training face of one origin
+under one of three conditions (train/data/conditions.py). Each expression is seen under two, with as many faces under
+each, and held out under the third. A seed is a fold, so three seeds hold every cell out once. The faces of the split
+are tested under every condition: `i.d.` are the seen cells, `o.o.d.` those held out. methods.py describes the methods.
+They share backbone, augmentation, faces, number of iterations and learning rates. The last epoch is kept, so nothing
+is selected on a tested or held-out face. Only `input` and `input_mended` see the held-out cells in full.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import sys
 import tempfile
@@ -32,9 +29,10 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from benchmarks import RESULTS
+from benchmarks.common.results import write_json
 from benchmarks.common.resumable import continued
 from benchmarks.confounded.methods import (
-    BATCH,
+    FACES_PER_BATCH,
     INTERVENED,
     METHODS,
     SIZE,
@@ -45,57 +43,59 @@ from benchmarks.confounded.methods import (
 )
 from benchmarks.confounded.protocols import LEAVE_ONE_OUT, PROTOCOLS, Conditions, Protocol, make_protocol, write_faces
 from benchmarks.confounded.report import write_report
-from iern.runtime.errors import IernError, report
+from iern.runtime.errors import IernError
+from iern.runtime.system.command import INTERRUPTED, command
 from iern.runtime.system.cpu_budget import cpu_budget
-from iern.runtime.system.files import write_text
+from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.train.data.dataset import FaceDataset
-from iern.train.data.manifest import load_data
+from iern.train.data.manifest import input_files, load_data
 from iern.train.evaluation.predict import predict
+from iern.train.evaluation.probing import linear_probe, pooled_features
 from iern.train.fit import fit
 from iern.train.network.checkpoint import load_checkpoint
 from iern.train.network.iern import Baseline
-from iern.train.probe import linear_probe, pooled_features
 from iern.train.training.recipe import Recipe
+from iern.train.training.resume import recipe_changes
 from iern.train.training.trainer import Interrupted
 
 SEEDS = (0, 1, 2)
 FACES, EPOCHS = 3600, 12
 PROBED = 600
-"""Tested faces from which the linear probes read, under all their strata."""
+"""The number of tested faces from which the linear probes read, under all their strata."""
 
 
-def run(protocol: Protocol, method: str, seed: int, epochs: int) -> dict[str, Any]:
-    """Train one method on one seed's faces and ask it all questions."""
+def train_and_assess(protocol: Protocol, method: str, seed: int, epochs: int) -> dict[str, Any]:
+    """Train one method on one seed's faces and test it on all questions."""
     with tempfile.TemporaryDirectory() as folder:
         training, tests = Path(folder, "training"), Path(folder, "tests")
         if method in INTERVENED and isinstance(protocol, Conditions):
-            placed = protocol.transferred(seed) if method == TRANSFERRED else protocol.intervened(seed)
+            faces = protocol.transferred(seed) if method == TRANSFERRED else protocol.intervened(seed)
             epochs //= len(protocol.strata)
         else:
-            placed = protocol.training(seed)
-        write_faces(training, placed, "train", SIZE, STRATA_OF.get(method, "place"))
+            faces = protocol.training(seed)
+        write_faces(training, faces, "train", SIZE, STRATA_OF.get(method, "stratum"))
         write_faces(tests, protocol.questions(), "test", SIZE)
         recipe = method_recipe(method, training, Path(folder, "run"), protocol.expressions, epochs, seed)
         fit(recipe)
         model = load_checkpoint(recipe.out / "ckpt.pt").model()
         return {
-            "held": sorted(map(list, protocol.held(seed))),
+            "held": sorted(map(list, protocol.held_out_cells(seed))),
             "parameters": trained_parameters(model, recipe),
-            "faces_shown": epochs * len(placed),
-            "recipe": _told(recipe),
+            "faces_shown": epochs * len(faces),
+            "recipe": _shared_settings(recipe),
             **assess(model, tests),
         }
 
 
 def assess(model: Baseline, tests: Path) -> dict[str, Any]:
-    """One digit a question, the place of the expression answered; and what linear probes read from the features."""
+    """One digit for each question, the number of the predicted expression, and what linear probes read."""
     expressions = model.config.expressions
     records = load_data(tests, expressions).records
     faces = FaceDataset(records, model.config.input, ())
     table = predict(model, faces, Fabric(accelerator="cpu", devices=1))
     names = sorted({record.subject for record in records})
-    chosen = set(names[:: -(-len(names) // PROBED)])
-    probed = [record for record in records if record.subject in chosen]
+    probed_names = set(names[:: -(-len(names) // PROBED)])
+    probed = [record for record in records if record.subject in probed_names]
     subjects = [record.subject for record in probed]
     labels = {
         "expression": [expressions[record.expression] for record in probed],
@@ -112,104 +112,108 @@ def assess(model: Baseline, tests: Path) -> dict[str, Any]:
 
 
 def questions(protocol: Protocol) -> dict[str, Any]:
-    """What is asked, for the report: question i is about face i modulo the number of faces."""
-    asked = protocol.questions()
+    """The questions, for the report: question i is about face i modulo the number of faces."""
+    tested = protocol.questions()
     return {
         "expressions": list(protocol.expressions),
         "strata": list(protocol.strata),
         "faces": len(protocol.tested_faces),
-        "labels": "".join(str(protocol.expressions.index(each.face.expression)) for each in asked),
-        "stratum": "".join(str(protocol.strata.index(each.stratum)) for each in asked),
+        "labels": "".join(str(protocol.expressions.index(each.face.expression)) for each in tested),
+        "stratum": "".join(str(protocol.strata.index(each.stratum)) for each in tested),
     }
 
 
 def suitable(name: str) -> tuple[str, ...]:
-    """The methods that a protocol compares: nobody can put a face under another origin, or balance equal cells."""
+    """The methods that a protocol compares: a face cannot be put under another origin, nor equal cells be balanced."""
     if name == "camera":
         return "baseline", "prior", *STRATA_OF
     without = {"table1": {"resample"}, "table3": set(), "origin": set(INTERVENED)}[name] | set(STRATA_OF)
     return tuple(method for method in METHODS if method not in without)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+@command
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.confounded",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="folder with manifest.csv and faces")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="table1")
-    parser.add_argument(
+    add = parser.add_argument_group("what is compared").add_argument
+    add("--data", type=Path, required=True, metavar="ROOT", help="folder with manifest.csv and faces")
+    add("--protocol", choices=PROTOCOLS, default="table1", help="see above (default: %(default)s)")
+    add(
         "--origin",
         default="fer2013",
-        help="whose faces; with `--protocol origin` or `camera` the one left out (%(default)s)",
+        help="the origin of the faces; with `--protocol origin` or `camera` the one left out (default: %(default)s)",
     )
-    parser.add_argument(
+    add("--methods", nargs="+", choices=tuple(METHODS), help="default: all that fit the protocol")
+    add("--seeds", nargs="+", type=int, default=SEEDS, help=f"default: {' '.join(map(str, SEEDS))}")
+    add("--split", choices=("test", "valid"), default="test", help="split of the tested faces (default: %(default)s)")
+    add(
         "--rare",
         type=float,
         default=0.1,
-        help="with table3: faces of a held-out cell over those of another (%(default)s)",
+        help="with table3: faces of a held-out cell over those of another (default: %(default)s)",
     )
-    parser.add_argument("--split", choices=("test", "valid"), default="test", help="of the faces asked (%(default)s)")
-    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), help="default: all that fit the protocol")
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--faces", type=int, default=FACES, help="to train on; fewer for a try-out (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="fewer for a try-out (%(default)s)")
-    parser.add_argument("--out", type=Path, help="JSON; the page goes beside it (results/confounded_PROTOCOL_ORIGIN)")
-    options = parser.parse_args(arguments)
+    add = parser.add_argument_group("how long it takes").add_argument
+    add("--faces", type=int, default=FACES, help="faces to train on; fewer for a try-out (default: %(default)s)")
+    add("--epochs", type=int, default=EPOCHS, help="fewer for a try-out (default: %(default)s)")
+    add = parser.add_argument_group("what is written").add_argument
+    add("--out", type=Path, help="JSON file; the page goes beside it (default: confounded_PROTOCOL_ORIGIN.json)")
+    options = parser.parse_args(argv)
     out = options.out or RESULTS / f"confounded_{options.protocol}_{options.origin}.json"
     torch.set_num_threads(cpu_budget())
     try:
         compare(options, out, Console())
-    except (IernError, OSError) as error:
-        return report(error)
     except (KeyboardInterrupt, Interrupted):
-        print(f"stopped; finished runs are in {out}, the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+        print(f"stopped; finished runs are in {out}, the same command continues", file=sys.stderr)
+        return INTERRUPTED
+    return None
 
 
 def compare(options: argparse.Namespace, out: Path, console: Console) -> None:
-    """All runs that are not in `out` yet, and the report."""
+    """Make all runs that `out` does not hold yet, and write the report."""
     methods = options.methods or suitable(options.protocol)
     _check(options, methods)
+    beside = {"its page": out.with_suffix(".md"), "its plot": out.with_suffix(".png")}
+    refuse_conflicts({"--data": input_files(options.data)}, {"--out": out, **beside})
     protocol = make_protocol(options.protocol, options.data, options.origin, options.split, options.faces, options.rare)
-    told = {name: getattr(options, name) for name in ("protocol", "origin", "rare", "split", "faces", "epochs")}
-    content = continued(out, configuration(told, protocol))
-    content["questions"] = questions(protocol)
+    settings = {name: getattr(options, name) for name in ("protocol", "origin", "rare", "split", "faces", "epochs")}
+    results = continued(out, configuration(settings, protocol))
+    results["questions"] = questions(protocol)
     for method in methods:
         recipe = method_recipe(method, options.data, out, protocol.expressions, options.epochs, 0)
-        _check_same(content["runs"], method, _told(recipe), out)
+        _check_same(results["runs"], method, _shared_settings(recipe), out)
     for seed in options.seeds:
         for method in methods:
             key = f"{method}/{seed}"
-            if key not in content["runs"]:
+            if key not in results["runs"]:
                 console.rule(f"{method}, seed {seed}")
-                content["runs"][key] = run(protocol, method, seed, options.epochs)
-                write_text(out, json.dumps(content, indent=1) + "\n")
-    for path in (out, *write_report(content, out, console)):
+                results["runs"][key] = train_and_assess(protocol, method, seed, options.epochs)
+                write_json(out, results)
+    for path in (out, *write_report(results, out, console)):
         print(f"wrote {path}")
 
 
-def configuration(told: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
-    """What all runs of a file must have in common: what was told, and the faces, by a digest of names and labels."""
+def configuration(settings: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
+    """What all runs of a file must share: the settings, and the faces, by a digest of names and labels."""
     known = [f"{face.name},{face.expression}" for face in (*protocol.training_faces, *protocol.tested_faces)]
-    return {**told, "data": hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]}
+    return {**settings, "data": hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]}
 
 
 def _check(options: argparse.Namespace, methods: Sequence[str]) -> None:
-    """Raise IernError for numbers with which the methods would not train as long, or not on equal cells."""
+    """Raise IernError for numbers with which the methods would train for other lengths, or on unequal cells."""
     faces, epochs, strata = options.faces, options.epochs, len(Conditions.strata)
     if min(options.seeds) < 0:
         raise IernError(f"found the seed {min(options.seeds)}, expected 0 or more")
     if options.protocol in LEAVE_ONE_OUT:
         if not set(INTERVENED).isdisjoint(methods):
             raise IernError(f"{' and '.join(INTERVENED)} need conditions: a face cannot be put under another origin")
-        if faces < BATCH or epochs < 1:
-            raise IernError(f"--faces {faces} --epochs {epochs}: expected at least {BATCH} faces and 1 epoch")
+        if faces < FACES_PER_BATCH or epochs < 1:
+            raise IernError(f"--faces {faces} --epochs {epochs}: expected at least {FACES_PER_BATCH} faces and 1 epoch")
         return
-    step = math.lcm(len(Conditions.expressions) * (strata - 1), BATCH)
+    step = math.lcm(len(Conditions.expressions) * (strata - 1), FACES_PER_BATCH)
     if faces < 1 or faces % step:
         raise IernError(f"--faces {faces}: expected a multiple of {step}, for equal cells in whole batches")
     if not 0 < options.rare <= 1:
@@ -220,16 +224,16 @@ def _check(options: argparse.Namespace, methods: Sequence[str]) -> None:
         )
 
 
-def _told(recipe: Recipe) -> dict[str, Any]:
-    """A recipe without what differs from run to run."""
+def _shared_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings of a recipe that are the same in all runs of a method."""
     return {key: value for key, value in recipe.identity().items() if key not in ("data", "seed", "epochs", "schedule")}
 
 
-def _check_same(runs: dict[str, Any], method: str, told: dict[str, Any], out: Path) -> None:
-    """Raise IernError where finished runs of a method are of another recipe than it has now."""
+def _check_same(runs: dict[str, Any], method: str, settings: dict[str, Any], out: Path) -> None:
+    """Raise IernError if finished runs of a method have another recipe than the method has now."""
     for key, figures in runs.items():
-        if key.split("/")[0] == method and figures["recipe"] != told:
-            raise IernError(f"{out} holds {key} of another recipe than {method} has now; move it away")
+        if key.split("/")[0] == method and recipe_changes(figures["recipe"], settings):
+            raise IernError(f"{out} holds {key} with another recipe than {method} has now; move it away")
 
 
 if __name__ == "__main__":

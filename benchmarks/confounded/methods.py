@@ -1,19 +1,19 @@
-"""What confounded.py compares: every method is a recipe as YAML would give it, the common one with a few changes.
+"""The methods that are compared: each is a recipe as YAML would give it, the common one with a few changes.
 
-`iern` is as published, but for the learning rate and moments that all methods share. `mended` differs in three ways:
-its loss is given the expressions' prior in the face's own stratum, so that nothing is won by telling the stratum; the
-centres are set to the context features' means; and g_r's running statistics weigh the strata alike. `frozen` and
-`shared` differ from `mended` in the centres alone: random ones that never move, and one that all strata share. `prior`
-is the baseline with the same loss as `mended`, to tell what the loss does and what the network. `wide` has as many
-parameters as IERN: a head of convolutions (g_e) behind the backbone, wider than IERN's, trained by the classification
-alone; a wider 1x1 convolution before the pool would be linear, so no richer. `input` is the baseline, trained on
-every face under every condition, for as many iterations, and `input_mended` is `mended`, trained on the same pictures:
-what the network adds to them. `input_transfer` is `input` for who does not know what the conditions do to a picture, as
-one does not know an unseen camera: the look of a face that was taken under a condition is transferred (transfer.py).
-`resample` draws every cell of the training data as often;
-where the cells are equal (table1) it is the baseline in another order.
+`iern` is as published, except for the learning rate and moments, which all methods share. `mended` differs in three
+ways: its loss uses the expressions' prior in the face's own stratum, so that recognising the stratum gains nothing; the
+centres are set to the context features' means; and g_r's running statistics weight the strata equally. `frozen` and
+`shared` differ from `mended` only in the centres: random ones that never move, and one that all strata share. `prior`
+is the baseline with the loss of `mended`, to separate the effect of the loss from that of the network. `wide` has as
+many parameters as IERN: a head of convolutions (g_e) after the backbone, wider than IERN's, trained by the
+classification alone; a wider 1x1 convolution before the pool would be linear, so not richer. `input` is the baseline,
+trained on every face under every condition, for as many iterations. `input_mended` is `mended`, trained on the same
+pictures, which shows what the network adds to them. `input_transfer` is `input` without knowing what the conditions do
+to a picture, as nobody knows an unseen camera: the style of a face that was taken under a condition is transferred
+(transfer.py). `resample` draws every cell of the training data equally often; if the cells are equal (table1), it is
+the baseline in another order.
 
-`by_origin`, `by_condition` and `by_both` are `mended` with another answer to what the strata are (protocol `camera`).
+`by_origin`, `by_condition` and `by_both` are `mended` with other strata (protocol `camera`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from iern.runtime.errors import TrainingError, one_line
 from iern.train.network.iern import IERN, Baseline, Disentanglement, count_parameters
 from iern.train.training.recipe import Recipe
 
-SIZE, WIDTH, WIDE, BATCH = 64, 32, 64, 48
+SIZE, WIDTH, WIDE_WIDTH, FACES_PER_BATCH = 64, 32, 64, 48
 PRIOR = {"stratum_adjustment": 1.0}
 MENDED = {**PRIOR, "statistics": "balanced", "centre_lr": 1e-2}
 METHODS: dict[str, dict[str, Any]] = {
     "baseline": {"model": {"method": "baseline"}},
-    "wide": {"model": {"method": "disentanglement", "width": WIDE}, "algorithm": {"disentangle": 0.0}},
+    "wide": {"model": {"method": "disentanglement", "width": WIDE_WIDTH}, "algorithm": {"disentangle": 0.0}},
     "input": {"model": {"method": "baseline"}},
     "input_transfer": {"model": {"method": "baseline"}},
     "resample": {"model": {"method": "baseline"}, "resample": "cell"},
@@ -48,8 +48,8 @@ METHODS: dict[str, dict[str, Any]] = {
 TRANSFERRED = "input_transfer"
 INTERVENED = ("input", "input_mended", TRANSFERRED)
 """Methods that see every face under every condition."""
-STRATA_OF = {"by_origin": "origin", "by_condition": "place", "by_both": "both"}
-"""What a training face's confounder is for a method, of confounded_protocols.CONFOUNDERS; for others its place."""
+STRATA_OF = {"by_origin": "origin", "by_condition": "stratum", "by_both": "both"}
+"""A method's confounder of a training face, of protocols.CONFOUNDERS; that of other methods is `stratum`."""
 METHODS |= dict.fromkeys(STRATA_OF, METHODS["mended"])
 COMMON: dict[str, Any] = {
     "model": {
@@ -61,8 +61,8 @@ COMMON: dict[str, Any] = {
     },
     "algorithm": {"lr": 1e-3, "backbone_lr": 1e-3, "betas": [0.9, 0.999]},
     "augment": "paper",
-    "batch_size": BATCH,
-    "valid_share": 0.0,  # no choice of an epoch: the last one is kept
+    "batch_size": FACES_PER_BATCH,
+    "valid_share": 0.0,  # no epoch is selected: the last one is kept
     "workers": 0,
     "save_every": 0,
     "verify": False,
@@ -70,8 +70,8 @@ COMMON: dict[str, Any] = {
 
 
 def method_recipe(method: str, data: Path, out: Path, expressions: tuple[str, ...], epochs: int, seed: int) -> Recipe:
-    """The recipe of a method. Raises TrainingError where this version of the training lacks one of its options."""
-    own = {
+    """The recipe of a method. Raises TrainingError if this version of the training lacks one of its options."""
+    of_run = {
         "data": str(data),
         "out": str(out),
         "expressions": list(expressions),
@@ -82,7 +82,7 @@ def method_recipe(method: str, data: Path, out: Path, expressions: tuple[str, ..
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe, None, as_group=False)
     try:
-        parsed = parser.parse_object(merged(merged(COMMON, METHODS[method]), own))
+        parsed = parser.parse_object(merged(merged(COMMON, METHODS[method]), of_run))
     except ArgumentError as error:
         raise TrainingError(f"{method}: {one_line(error)}") from error
     return Recipe(**vars(parser.instantiate(parsed)))
@@ -97,7 +97,7 @@ def merged(common: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def trained_parameters(model: Baseline, recipe: Recipe) -> int:
-    """How many parameters the losses of a recipe reach."""
+    """The number of parameters that the losses of a recipe train."""
     if isinstance(model, Disentanglement) and not isinstance(model, IERN) and recipe.algorithm.disentangle == 0:
         return count_parameters(model.backbone, model.emotion_generator, model.classifier)
     return count_parameters(model)

@@ -1,4 +1,4 @@
-"""A face under the condition of another, without knowing what the condition does: Fourier domain adaptation."""
+"""A face under the condition of another face, without knowing what the condition does: Fourier domain adaptation."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from iern.runtime.imaging.images import Image
 from iern.train.data.degrade import rounded
 
 SHARE = 0.05
-"""Half the side of the square of low frequencies that are exchanged, over the image's; of the authors' 0.01 to 0.09."""
+"""Half the side of the square of low frequencies that are exchanged, over the image's. The authors use 0.01 to 0.09."""
 
 
-def transferred(face: Image, like: Image) -> Image:
+def with_style(face: Image, style: Image) -> Image:
     """(S, S, 3) uint8 twice -> the first with the second's amplitudes at low frequencies (Yang and Soatto 2020).
 
-    Colour, light and what is blurred beyond features come from `like`, the phases and with them the face from `face`.
+    Colour, light and coarse shading come from `style`; the phases, and so the features, come from `face`.
     """
-    own, other = _spectrum(face), _spectrum(like)
+    own, other = _spectrum(face), _spectrum(style)
     amplitude, reach = np.abs(own), int(SHARE * len(face))
     middle = slice(len(face) // 2 - reach, len(face) // 2 + reach + 1)
     amplitude[middle, middle] = np.abs(other)[middle, middle]
@@ -26,5 +26,5 @@ def transferred(face: Image, like: Image) -> Image:
 
 
 def _spectrum(image: Image) -> NDArray[np.complex128]:
-    """(S, S, 3), the mean in the middle."""
+    """(S, S, 3) -> its spectrum, with the mean in the middle."""
     return np.fft.fftshift(np.fft.fft2(image.astype(np.float64), axes=(0, 1)), axes=(0, 1))

@@ -1,9 +1,8 @@
-"""Command: how often the name of a still, noisy face changes, and how late it follows a true change."""
+"""Command: count how often the label of a still, noisy face changes, and how late it follows a true change."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,26 +13,28 @@ import cv2
 import numpy as np
 
 from benchmarks import RESULTS
+from benchmarks.common.results import write_with_page
 from benchmarks.flicker.report import markdown
 from benchmarks.flicker.sequence import (
     EXPOSURE,
     NOISE,
     SHAKE,
-    Seen,
+    Labels,
+    PredictedFrame,
     Truth,
     agreement,
+    camera_frames,
     changes_of,
     delay,
-    known,
+    is_known,
     label_changes,
-    noisy,
     read_truth,
     replay,
     stills_of,
 )
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.bundled import MODEL
-from iern.runtime.errors import DataError, IernError, report
+from iern.runtime.errors import DataError
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.faces.optical_flow import FaceFinder
 from iern.runtime.imaging.detection import Detection
@@ -42,53 +43,55 @@ from iern.runtime.imaging.preprocess import crop_faces
 from iern.runtime.session import Session
 from iern.runtime.sources.open_source import open_source
 from iern.runtime.system.arguments import positive
-from iern.runtime.system.files import write_text
+from iern.runtime.system.command import command
+from iern.runtime.system.file_conflicts import refuse_conflicts
 
 OUTPUT = RESULTS / "flicker.json"
 HALF_LIVES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
 """Seconds."""
 MARGINS = (0.0, 0.1, 0.2)
-"""Of probability."""
+"""Of hysteresis, as a probability."""
 ALLOWED_DELAY = 0.1
-"""Seconds by which a true change may come later than without smoothing, on average: hardly noticed by who watches."""
+"""Seconds by which labels may follow true changes later than without smoothing, on average: hardly noticeable."""
 NEGLIGIBLE = 0.02
-"""Label changes a second that are no reason for a wider margin or a longer half-life."""
-EVERY = (1, 2, 3, 5)
+"""Label changes a second that do not justify a wider margin or a longer half-life."""
+DETECTION_INTERVALS = (1, 2, 3, 5)
 """Frames from one detection to the next."""
 
 EXAMPLES = """\
 example:
   python -m benchmarks.flicker --video heads.mp4 --truth heads.csv
 
-The table has a row a frame: frame, strength (not read), and the expression of each face from left to
-right. Stills are made of the film: the first and the middle frame of every stretch in which nothing
-changes, each as a camera with noise, wavering exposure and a slight tremble would go on showing it.
-The model's answers are computed once; each setting then names the same answers.
+The table has one row for each frame: frame, strength (not used), and the expression of each face from
+left to right. Stills are made of the video: the first and the middle frame of every stretch in which
+nothing changes, each as a camera with noise, varying exposure and slight movement would deliver it.
+The model's predictions are computed once; each setting then labels the same predictions.
 
-The model knows a true change if, without smoothing, the face is called rightly in most frames until
-the next. Chosen is the setting with the fewest label changes on the stills among those that follow
-every change that the model knows, later by no more than 0.1 s on average; where 0.02 a second make
-the difference, the smaller margin, which leaves the threshold its meaning, then the shorter half-life.
+The model knows a true change if, without smoothing, the face has the right label in most frames until
+the next change. The best setting has the fewest label changes on the stills. It must follow every
+change that the model knows, later by at most 0.1 s on average. Of settings within 0.02 changes a
+second, the one with the smaller margin is best, then the one with the shorter half-life: a margin
+moves the threshold.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
     options = _parse(argv)
-    try:
-        record = measure(options.video, options.truth, options.model, options.still_frames, options.max_frames)
-        write_text(options.json, json.dumps(record, indent=1) + "\n")
-        write_text(options.json.with_suffix(".md"), markdown(record))
-    except (IernError, OSError) as error:
-        return report(error)
-    print(f"wrote {options.json} and {options.json.with_suffix('.md').name}")
-    return 0
+    refuse_conflicts(
+        {"--video": options.video, "--truth": options.truth, "--model": options.model},
+        {"--json": options.json, "its page": options.json.with_suffix(".md")},
+    )
+    results = measure(options.video, options.truth, options.model, options.still_frames, options.max_frames)
+    page = write_with_page(options.json, results, markdown(results))
+    print(f"wrote {options.json} and {page.name}")
 
 
 def measure(
     video: Path, truth_file: Path, model: Path, still_frames: int, max_frames: int | None = None
 ) -> dict[str, Any]:
-    """Film and truth -> what flicker.json holds: plain types only. Raises DataError where the two do not fit."""
+    """Returns the content of flicker.json: plain types only. Raises DataError if the table is not the video's."""
     truth = read_truth(truth_file)
     cv2.setNumThreads(1)  # so that this thread's time is all of the detector's
     with open_session(model, provider="cpu") as session, open_source(str(video)) as source:
@@ -96,27 +99,27 @@ def measure(
         truth = truth[: len(pictures)] if max_frames else truth
         if len(pictures) != len(truth):
             raise DataError(
-                f"{video}: has {len(pictures)} frames, {truth_file.name} has {len(truth)}; give its own table"
+                f"{video} has {len(pictures)} frames, {truth_file.name} has {len(truth)}; pass the table of this video"
             )
         artifact, detector = session.artifact, FaceDetector()
-        film = _watched(pictures, detector, session, "the film")
-        stills = [
-            _watched(
-                ((picture, i / source.fps) for i, picture in enumerate(noisy(pictures[index][0], still_frames, index))),
-                *(detector, session, f"the still of frame {index}"),
-            )
-            for index in stills_of(truth)
-        ]
+        frames = _predicted(pictures, detector, session, "the video")
+        stills = []
+        for index in stills_of(truth):
+            images = camera_frames(pictures[index][0], still_frames, index)
+            timed = ((image, number / source.fps) for number, image in enumerate(images))
+            stills.append(_predicted(timed, detector, session, f"the still of frame {index}"))
         sweep = [
             {"half_life": half_life, "margin": margin}
-            | _figures(film, stills, truth, lambda part, h=half_life, m=margin: replay(part, artifact, h, m))
+            | _figures(frames, stills, truth, lambda part, h=half_life, m=margin: replay(part, artifact, h, m))
             for half_life in HALF_LIVES
             for margin in MARGINS
         ]
-        chosen = _chosen(sweep)
-        following = [{"every": every} | _following(pictures, film, truth, every, session) for every in EVERY]
+        best = _best_setting(sweep)
+        following = [
+            {"every": every} | _following(pictures, frames, truth, every, session) for every in DETECTION_INTERVALS
+        ]
     return {
-        "film": {"name": video.name, "frames": len(film), "fps": source.fps, "changes": len(changes_of(truth))},
+        "film": {"name": video.name, "frames": len(frames), "fps": source.fps, "changes": len(changes_of(truth))},
         "stills": {"count": len(stills), "frames": still_frames, "noise": NOISE, "exposure": EXPOSURE, "shake": SHAKE},
         "model": model.name,
         "threshold": artifact.threshold,
@@ -124,71 +127,77 @@ def measure(
         "allowed_delay": ALLOWED_DELAY,
         "negligible": NEGLIGIBLE,
         "sweep": sweep,
-        "chosen": {key: chosen[key] for key in ("half_life", "margin")},
+        "chosen": {key: best[key] for key in ("half_life", "margin")},
         "following": following,
     }
 
 
-def _watched(
-    pictures: Iterable[tuple[Image, float]], detector: FaceDetector, session: Session, what: str
-) -> list[Seen]:
-    """Pictures with their times in seconds -> the faces found in them, and the answers."""
-    print(f"watching {what}", flush=True)
-    seen = []
+def _predicted(
+    pictures: Iterable[tuple[Image, float]], detector: FaceDetector, session: Session, name: str
+) -> list[PredictedFrame]:
+    """Find the faces in pictures with their times in seconds, and predict their expressions."""
+    print(f"analysing {name}", flush=True)
+    frames = []
     for image, seconds in pictures:
         faces = sorted(detector(image), key=lambda face: face.x)
-        seen.append(Seen(seconds, faces, session(crop_faces(image, faces, session.artifact.input))))
-    return seen
+        frames.append(PredictedFrame(seconds, faces, session(crop_faces(image, faces, session.artifact.input))))
+    return frames
 
 
 def _figures(
-    film: Sequence[Seen], stills: Sequence[Sequence[Seen]], truth: Truth, name: Callable[[Sequence[Seen]], Any]
+    frames: Sequence[PredictedFrame],
+    stills: Sequence[Sequence[PredictedFrame]],
+    truth: Truth,
+    label: Callable[[Sequence[PredictedFrame]], tuple[Labels, int]],
 ) -> dict[str, Any]:
-    """Label changes a second and face on the stills, and on the film the delay of each true change and agreement."""
+    """Label changes a second and face on the stills; on the video, the delay of each true change and the agreement."""
     changes, face_seconds = 0, 0.0
     for still in stills:
-        changes += label_changes(name(still)[0])
+        changes += label_changes(label(still)[0])
         step = still[1].seconds - still[0].seconds
-        face_seconds += step * sum(len(seen.detections) for seen in still[1:])
-    labels, tracks = name(film)
-    seconds = [seen.seconds for seen in film]
+        face_seconds += step * sum(len(frame.detections) for frame in still[1:])
+    labels, tracks = label(frames)
+    seconds = [frame.seconds for frame in frames]
     true_changes = changes_of(truth)
     return {
         "flicker": changes / face_seconds,
-        "known": [known(labels, change) for change in true_changes],
+        "known": [is_known(labels, change) for change in true_changes],
         "delays": [delay(labels, seconds, change) for change in true_changes],
         "tracks": tracks,
         **agreement(labels, truth),
     }
 
 
-def _chosen(sweep: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The first row is without smoothing; each row gets its mean added delay, and the best is returned."""
-    raw = sweep[0]
+def _best_setting(sweep: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Add its mean added delay to each row, and return the best. The first row is without smoothing."""
+    unsmoothed = sweep[0]
     for row in sweep:
-        triples = zip(raw["known"], row["delays"], raw["delays"], strict=True)
-        added = [late - before for of_the_model, late, before in triples if of_the_model and late is not None]
+        triples = zip(unsmoothed["known"], row["delays"], unsmoothed["delays"], strict=True)
+        added = [late - before for known, late, before in triples if known and late is not None]
         row["followed"], row["added_delay"] = len(added), float(np.mean(added)) if added else None
-    allowed = [
-        row for row in sweep if row["followed"] == sum(raw["known"]) and (row["added_delay"] or 0) <= ALLOWED_DELAY
-    ]
+    known_changes = sum(unsmoothed["known"])
+    allowed = [row for row in sweep if row["followed"] == known_changes and (row["added_delay"] or 0) <= ALLOWED_DELAY]
     fewest = min(row["flicker"] for row in allowed)
     steady = [row for row in allowed if row["flicker"] <= fewest + NEGLIGIBLE]
     return min(steady, key=lambda row: (row["margin"], row["half_life"]))
 
 
 def _following(
-    pictures: Sequence[tuple[Image, float]], film: Sequence[Seen], truth: Truth, every: int, session: Session
+    pictures: Sequence[tuple[Image, float]],
+    frames: Sequence[PredictedFrame],
+    truth: Truth,
+    every: int,
+    session: Session,
 ) -> dict[str, Any]:
-    """What following between detections costs and does: against detection in every frame, and against the truth."""
-    print(f"watching the film with a detection every {every}", flush=True)
+    """Time and agreement of optical flow between detections, compared with detection in every frame and the truth."""
+    print(f"analysing the video with a detection in every {every} frames", flush=True)
     find, found, overlaps, milliseconds = FaceFinder(FaceDetector(), every), [], [], []
-    for (image, seconds), reference in zip(pictures, film, strict=True):
-        start = time.thread_time()  # of this thread alone: what else the machine does does not count
+    for (image, seconds), reference in zip(pictures, frames, strict=True):
+        start = time.thread_time()  # of this thread alone, without the machine's other load
         faces = find(image, seconds)
         milliseconds.append(1000 * (time.thread_time() - start))
         faces = sorted(faces, key=lambda face: face.x)
-        found.append(Seen(seconds, faces, session(crop_faces(image, faces, session.artifact.input))))
+        found.append(PredictedFrame(seconds, faces, session(crop_faces(image, faces, session.artifact.input))))
         if len(faces) == len(reference.detections):
             overlaps += map(_overlap, faces, reference.detections)
     labels, tracks = replay(found, session.artifact, half_life=0, margin=0)
@@ -203,7 +212,7 @@ def _following(
 
 
 def _overlap(a: Detection, b: Detection) -> float:
-    """Intersection over union."""
+    """Intersection over union of two boxes."""
     width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
     height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
     shared = max(width, 0.0) * max(height, 0.0)
@@ -213,17 +222,17 @@ def _overlap(a: Detection, b: Detection) -> float:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.flicker",
-        description="Measure flicker and delay of the names above faces, before and after smoothing.",
+        description="Measure flicker and delay of the labels of faces, before and after smoothing.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--video", type=Path, required=True, metavar="FILE", help="a film of faces, every frame of which is known")
-    add("--truth", type=Path, required=True, metavar="CSV", help="its expressions, frame by frame")
+    add("--video", type=Path, required=True, metavar="FILE", help="a video of faces whose expressions are known")
+    add("--truth", type=Path, required=True, metavar="CSV", help="the expressions in each frame")
     add("--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx (default: the bundled one)")
     add("--still-frames", type=positive, default=30, metavar="N", help="frames of each still (default: 30)")
-    add("--max-frames", type=positive, metavar="N", help="look at the first N frames of the film only")
+    add("--max-frames", type=positive, metavar="N", help="read only the first N frames of the video")
     add("--json", type=Path, default=OUTPUT, metavar="FILE", help=f"default: {OUTPUT.name} in benchmarks/results")
     return parser.parse_args(argv)
 

@@ -1,13 +1,10 @@
-"""What flicker.py measured, for people: two tables in Markdown."""
+"""What `python -m benchmarks.flicker` measured: a page with two tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from benchmarks.common.results import Results
 from benchmarks.common.tables import markdown_table
 
-Record = Mapping[str, Any]
 HEAD = (
     *("half-life", "margin", "label changes a second", "known changes followed"),
     *("later by, mean", "right", "wrong", "uncertain"),
@@ -15,54 +12,55 @@ HEAD = (
 FOLLOWING = ("detection every", "time of detection", "IoU, mean", "IoU, least", "tracks", "label changes", "right")
 
 
-def markdown(record: Record) -> str:
-    """The setting, the sweep and what following faces does as a page."""
-    film, stills, chosen = record["film"], record["stills"], record["chosen"]
+def markdown(results: Results) -> str:
+    """The setting, the sweep and optical flow between detections, as a page."""
+    video, stills, best = results["film"], results["stills"], results["chosen"]
     parts = [
         "# Flicker and delay",
-        f"Written by `python -m benchmarks.flicker --video {film['name']} --truth ...` on {record['measured']}, with "
-        f"{record['model']} (threshold {record['threshold']:.3f}). The film: {film['frames']} frames at "
-        f"{film['fps']:g} a second of rendered heads, {film['changes']} true changes. They are mannequins: this tells "
-        "how steady and how late names are, nothing about accuracy on people.",
+        f"Written by `python -m benchmarks.flicker --video {video['name']} --truth ...` on {results['measured']}, with "
+        f"{results['model']} (threshold {results['threshold']:.3f}). The video: {video['frames']} frames at "
+        f"{video['fps']:g} a second of rendered heads, {video['changes']} true changes. The heads are mannequins: this "
+        "measures how steady and how late labels are, not the accuracy on people.",
         f"Label changes, `uncertain` counting as a label, are counted on {stills['count']} stills of "
-        f"{stills['frames']} frames, by second and face: the film's frames at and between its changes under pixel "
-        f"noise of {stills['noise']:g} of 255, exposure wavering by {stills['exposure']:.0%} and a tremble of "
-        f"{stills['shake']:g} pixels (standard deviations). A true change is *known* if without smoothing the "
-        f"face is called rightly in most frames until the next: {sum(record['sweep'][0]['known'])} are. *Later by* is "
-        "against no smoothing. Right, wrong and uncertain are shares of the film's faces, in transitions too.",
-        _sweep(record),
-        f"Chosen, and the default: a half-life of {chosen['half_life']:g} s and a margin of {chosen['margin']:g}. Of "
-        f"the settings that follow all known changes, later by no more than {record['allowed_delay']:g} s on average, "
-        f"those count whose label changes are within {record['negligible']:g} of the fewest; of these it has the "
-        "smallest margin, which leaves the threshold its meaning, and then the shortest half-life.",
-        "What is less right than without smoothing is the delay, in a film in which everything changes within 1 to 2 "
-        "seconds; what is less uncertain and more wrong are names that are kept a margin below the threshold.",
+        f"{stills['frames']} frames, by second and face: the video's frames at and between its changes with pixel "
+        f"noise of {stills['noise']:g} of 255, an exposure that varies by {stills['exposure']:.0%} and movement of "
+        f"{stills['shake']:g} pixels (standard deviations). A true change is *known* if without smoothing the face "
+        f"has the right label in most frames until the next: {sum(results['sweep'][0]['known'])} are. *Later by* is "
+        "compared with no smoothing. Right, wrong and uncertain are shares of the video's faces, in transitions too.",
+        _sweep(results),
+        f"The best setting, and the default: a half-life of {best['half_life']:g} s and a margin of {best['margin']:g}."
+        f" It follows all known changes, later by at most {results['allowed_delay']:g} s on average, and its label "
+        f"changes are within {results['negligible']:g} of the fewest. Of such settings it has the smallest margin, "
+        "because a margin moves the threshold, and then the shortest half-life.",
+        "Smoothing lowers the share that is right by its delay: in this video everything changes within 1 to 2 seconds."
+        " It lowers the share that is uncertain and raises the share that is wrong because labels are kept up to a "
+        "margin below the threshold.",
         "## Detection in every n-th frame",
-        "Between detections faces are followed by optical flow at their landmarks. Time is the processor's for "
-        "detecting or following, on one thread, over that of detection in every frame; IoU is between the boxes of "
-        "both; no smoothing.",
-        _following(record),
-        "The default stays at every frame: these heads neither come in, which is noticed up to n - 1 frames late, nor "
-        "move quickly, nor are they covered.",
+        "Between detections, optical flow at their landmarks follows the faces. *Time* is the processor time of "
+        "detecting and following, on one thread, over that of detection in every frame. *IoU* is between the boxes of "
+        "both. There is no smoothing.",
+        _following(results),
+        "The default is detection in every frame. In this video no head moves quickly, is covered, or appears "
+        "later, which would be noticed up to n - 1 frames late.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _sweep(record: Record) -> str:
+def _sweep(results: Results) -> str:
     rows = []
-    for row in record["sweep"]:
+    for row in results["sweep"]:
         setting = {key: row[key] for key in ("half_life", "margin")}
         cells = (
             *(f"{row['half_life']:g} s", f"{row['margin']:g}", f"{row['flicker']:.2f}", str(row["followed"])),
             "" if row["added_delay"] is None else f"{row['added_delay']:+.3f} s",
             *(f"{row[kind]:.1%}" for kind in ("right", "wrong", "uncertain")),
         )
-        rows.append(tuple(f"**{cell}**" for cell in cells) if setting == record["chosen"] else cells)
+        rows.append(tuple(f"**{cell}**" for cell in cells) if setting == results["chosen"] else cells)
     return markdown_table(HEAD, rows)
 
 
-def _following(record: Record) -> str:
-    rows = record["following"]
+def _following(results: Results) -> str:
+    rows = results["following"]
     return markdown_table(
         FOLLOWING,
         [

@@ -1,4 +1,4 @@
-"""A film whose true expressions are known: what changes in it when, and how steadily and soon its faces are named."""
+"""A video whose true expressions are known: when they change, and how steadily and soon its faces' labels follow."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from iern.runtime.imaging.images import Image
 from iern.runtime.session import Predictions
 
 NOISE = 15.0
-"""Standard deviation of a pixel's noise in the still faces, of 255: a camera in a dim room ..."""
+"""Standard deviation of a pixel's noise in the stills, of 255, as of a camera in a dim room."""
 EXPOSURE = 0.03
-"""... whose exposure wavers by so much ..."""
+"""Standard deviation of the exposure in the stills, as a share."""
 SHAKE = 0.5
-"""... and which trembles by so many pixels."""
+"""Standard deviation of the camera's movement in the stills, in pixels."""
 
 Truth = Sequence[tuple[str, ...]]
-"""Of each frame the expressions of its faces, from left to right."""
+"""The true expressions of each frame's faces, from left to right."""
 Labels = Sequence[tuple[str, ...]]
-"""Of each frame what its faces are called, from left to right."""
+"""The labels of each frame's faces, from left to right."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One frame: its time in seconds, its faces from left to right, and the model's answer to each."""
+class PredictedFrame:
+    """One frame: its time in seconds, its faces from left to right, and the model's predictions."""
 
     seconds: float
     detections: Sequence[Detection]
-    answer: Predictions
+    predictions: Predictions
 
 
 @dataclass(frozen=True)
-class Change:
-    """The face at place `face` changes at frame `start` to an expression that it keeps until before frame `end`."""
+class ExpressionChange:
+    """Face number `face` from the left changes at frame `start` to an expression that it keeps until frame `end`."""
 
     face: int
     start: int
@@ -53,9 +53,9 @@ class Change:
 
 
 def read_truth(path: Path) -> Truth:
-    """A CSV file with the columns frame, strength (not read) and, from left to right, one of expressions for each face.
+    """Read a CSV file with the columns frame, strength (not used) and one for each face's expression, left to right.
 
-    Raises DataError where it is no such table.
+    Raises DataError if it is no such table.
     """
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -65,27 +65,27 @@ def read_truth(path: Path) -> Truth:
     return [tuple(row[name] for name in names if row[name]) for row in rows]
 
 
-def changes_of(truth: Truth) -> list[Change]:
-    """Every true change of a face; the first frame, and a face that comes or goes, is none."""
+def changes_of(truth: Truth) -> list[ExpressionChange]:
+    """Every true change of a face. A face that appears or disappears is no change."""
     found = []
     for face in range(max(map(len, truth))):
         names = [row[face] if face < len(row) else "" for row in truth]
         starts = [i for i in range(1, len(names)) if names[i] != names[i - 1]]
         for start, end in zip(starts, [*starts[1:], len(names)], strict=True):
             if names[start] and names[start - 1] and len(truth[start]) == len(truth[start - 1]):
-                found.append(Change(face, start, end, names[start]))
+                found.append(ExpressionChange(face, start, end, names[start]))
     return sorted(found, key=lambda change: change.start)
 
 
 def stills_of(truth: Truth) -> list[int]:
-    """Of each stretch in which nothing changes, the first frame, where a face is between two, and the middle one."""
+    """The first frame of each stretch in which nothing changes, in which a face is between two, and the middle one."""
     starts = [i for i in range(len(truth)) if i == 0 or truth[i] != truth[i - 1]]
     ends = [*starts[1:], len(truth)]
     return sorted({i for start, end in zip(starts, ends, strict=True) for i in (start, (start + end) // 2)})
 
 
-def noisy(image: Image, frames: int, seed: int) -> Iterator[Image]:
-    """The picture as a camera that stands before it would give it, again and again."""
+def camera_frames(image: Image, frames: int, seed: int) -> Iterator[Image]:
+    """The picture as a camera in front of it would deliver it, frame by frame."""
     rng = np.random.default_rng(seed)
     size = image.shape[1], image.shape[0]
     for _ in range(frames):
@@ -97,20 +97,22 @@ def noisy(image: Image, frames: int, seed: int) -> Iterator[Image]:
         yield np.rint(exposed).clip(0, 255).astype(np.uint8)
 
 
-def replay(film: Sequence[Seen], artifact: Artifact, half_life: float, margin: float) -> tuple[Labels, int]:
-    """What the faces of the film are called under these settings, and how many different tracks they had."""
+def replay(frames: Sequence[PredictedFrame], artifact: Artifact, half_life: float, margin: float) -> tuple[Labels, int]:
+    """The labels of the frames' faces with these settings, and how many different tracks they had."""
     tracker, smoother = FaceTracker(), PredictionSmoother(artifact, half_life, margin)
     labels, tracks = [], set()
-    for seen in film:
-        ids = tracker.update(seen.detections, seen.seconds)
-        _, names = smoother(ids, seen.answer, seen.seconds)
+    for frame in frames:
+        ids = tracker.update(frame.detections, frame.seconds)
+        _, found = smoother(ids, frame.predictions, frame.seconds)
         tracks.update(ids)
-        labels.append(tuple(UNCERTAIN if n.uncertain else artifact.expressions[n.expression] for n in names))
+        labels.append(
+            tuple(UNCERTAIN if label.uncertain else artifact.expressions[label.expression] for label in found)
+        )
     return labels, len(tracks)
 
 
 def label_changes(labels: Labels) -> int:
-    """How often a face is called otherwise than in the frame before, where both have as many faces."""
+    """How often a face has another label than in the frame before, if both frames have as many faces."""
     return sum(
         a != b
         for before, now in itertools.pairwise(labels)
@@ -119,22 +121,22 @@ def label_changes(labels: Labels) -> int:
     )
 
 
-def delay(labels: Labels, seconds: Sequence[float], change: Change) -> float | None:
-    """Seconds from a true change until the face is first called so; None where it never is before the next change."""
+def delay(labels: Labels, seconds: Sequence[float], change: ExpressionChange) -> float | None:
+    """Seconds from a true change to the first frame with that label; None if there is none before the next change."""
     for index in range(change.start, change.end):
         if change.face < len(labels[index]) and labels[index][change.face] == change.expression:
             return seconds[index] - seconds[change.start]
     return None
 
 
-def known(labels: Labels, change: Change) -> bool:
-    """Whether the face is called rightly in most frames from the true change to the next."""
-    called = [row[change.face] for row in labels[change.start : change.end] if change.face < len(row)]
-    return 2 * called.count(change.expression) > change.end - change.start
+def is_known(labels: Labels, change: ExpressionChange) -> bool:
+    """Whether the face has the right label in most frames from the true change to the next."""
+    found = [row[change.face] for row in labels[change.start : change.end] if change.face < len(row)]
+    return 2 * found.count(change.expression) > change.end - change.start
 
 
 def agreement(labels: Labels, truth: Truth) -> dict[str, float]:
-    """Shares of the true faces that are called rightly, wrongly, `uncertain`, or not found."""
+    """Shares of the true faces whose label is right, wrong, `uncertain`, or missing."""
     counts = dict.fromkeys(("right", "wrong", "uncertain", "missed"), 0)
     for found, true in zip(labels, truth, strict=True):
         for face, expression in enumerate(true):

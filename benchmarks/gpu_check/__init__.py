@@ -1,1 +1,1 @@
-"""Everything that needs an NVIDIA GPU: `python -m benchmarks.gpu_check`."""
+"""Checks and timings that need an NVIDIA GPU: `python -m benchmarks.gpu_check`."""

@@ -1,13 +1,12 @@
-"""The averaging kernel on a machine with nothing but PyTorch and CUDA: two ways to it, and its answers against float64.
+"""Loads the averaging kernel with PyTorch and CUDA alone, and checks it against float64.
 
-Either nvcc builds the library of `iern.cpp_ext.native` for this GPU, or a compiled image that the package ships is
-loaded through the driver. Both launch on PyTorch's stream and serve the operator `iern::strata_tail`.
+Either nvcc builds the library of `iern.cpp_ext.native` for this GPU, or the driver loads a compiled image that the
+package ships. Both launch on PyTorch's stream and serve the operator `iern::strata_tail`.
 """
 
 from __future__ import annotations
 
 import ctypes
-import importlib
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,47 +17,47 @@ import torch
 from benchmarks.gpu_check.tail_cases import CASES, TailCase, tail_case
 from iern.cpp_ext import native
 from iern.cpp_ext.compile_native import cuda_command
+from iern.cpp_ext.kernel_binaries import binaries_for
 from iern.cpp_ext.torch_operator import Launch, launch_from, strata_tail
 from iern.runtime.errors import EngineError, IernError, one_line
 
 TOLERANCE = 2e-6
-"""Largest error of logits relative to the largest one, and of probabilities: a few roundings of float32."""
-AGAIN = 20
+"""The largest error of logits relative to the largest one, and of probabilities: a few roundings of float32."""
+REPEATS = 20
 """Calls that must give the same bits."""
 SHAPES = {"strata": 10, "channels": 512}
-"""Of every case but where it says otherwise: the paper's network."""
+"""The paper's network: for every case that does not change them."""
 
 
 def from_nvcc(folder: Path, capability: str) -> Launch:
-    """Build the library into `folder` for one GPU, such as sm_87. Raises EngineError where nvcc does not."""
+    """Build the library into `folder` for one GPU, such as sm_87. Raises EngineError if nvcc is missing or fails."""
     command = cuda_command(folder / f"{native.CUDA}.so")
     if command is None:
         raise EngineError("nvcc is not found; put it on the PATH, or set CUDA_HOME")
-    for_this = [f"-arch={capability}" if word.startswith("-arch=") else word for word in command]
-    done = subprocess.run(for_this, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    build = [f"-arch={capability}" if word.startswith("-arch=") else word for word in command]
+    done = subprocess.run(build, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]
-        raise EngineError(f"{command[0]} fails with status {done.returncode}: {lines[0]}")
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
+        raise EngineError(f"{command[0]} failed with status {done.returncode}: {lines[0]}")
     loaded = native.library(native.CUDA, folder)
     assert loaded is not None, "nvcc has just written it"
     return launch_from(native.CUDA, loaded)
 
 
 def from_images(capability: str) -> Launch:
-    """The kernel from the images that the package ships. Raises EngineError where the driver takes none."""
-    shipped = importlib.import_module("iern.cpp_ext.kernel_binaries")
-    torch.zeros(1, device="cuda")  # makes the primary context current, which the driver's calls below mean
-    functions = DriverKernels(ctypes.CDLL("libcuda.so.1"), shipped.images(capability))
+    """Load the kernel from the images that the package ships. Raises EngineError if the driver loads none."""
+    torch.zeros(1, device="cuda")  # makes the primary context current; the driver's calls below use it
+    functions = DriverKernels(ctypes.CDLL("libcuda.so.1"), binaries_for(capability))
     return lambda tail, half: functions(tail, half, torch.cuda.current_stream().cuda_stream)
 
 
 class DriverKernels:
-    """The four kernels of a compiled image, through the CUDA driver alone."""
+    """The four kernels of a compiled image, loaded and launched by the CUDA driver alone."""
 
     def __init__(self, driver: ctypes.CDLL, images: Iterable[tuple[str, bytes]]) -> None:
-        """Takes the first of the named images that the driver loads into the current context.
+        """Take the first of the named images that the driver loads into the current context.
 
-        Raises EngineError with what it said of each where it loads none.
+        If it loads none, raises EngineError with its error for each.
         """
         self._driver = driver
         driver.cuLaunchKernel.argtypes = [
@@ -72,7 +71,7 @@ class DriverKernels:
             code = driver.cuModuleLoadData(ctypes.byref(self._module), ctypes.create_string_buffer(image))
             if not code:
                 break
-            refused.append(f"{self.name}: {self._said(code)}")
+            refused.append(f"{self.name}: {self._error(code)}")
         else:
             raise EngineError(
                 f"the driver loads none of the kernel's images ({'; '.join(refused) or 'there are none'})"
@@ -83,7 +82,7 @@ class DriverKernels:
         }
 
     def __call__(self, tail: native.Tail, half: bool, stream: int) -> None:
-        """Enqueue; all addresses are of the current device's memory. Raises EngineError where it does not start."""
+        """Enqueue the kernel; addresses are in the current device's memory. Raises EngineError if it does not start."""
         function = self._functions[native.kernel_name(bool(tail.h), half)]
         grid = native.grid(tail.faces, tail.strata, tail.channels)
         arguments = (ctypes.c_void_p * 1)(ctypes.addressof(tail))
@@ -98,39 +97,37 @@ class DriverKernels:
 
     def _check(self, code: int) -> None:
         if code:
-            raise EngineError(f"the CUDA driver refuses the kernel of {self.name} ({self._said(code)})")
+            raise EngineError(f"the CUDA driver refuses the kernel of {self.name} ({self._error(code)})")
 
-    def _said(self, code: int) -> str:
+    def _error(self, code: int) -> str:
         text = ctypes.c_char_p()
         self._driver.cuGetErrorString(code, ctypes.byref(text))
         return f"error {code}, {(text.value or b'unknown').decode('utf-8', 'replace')}"
 
 
 def check_tail(device: str) -> dict[str, Any]:
-    """The operator as it is registered for a device, on the tests' cases and more: largest errors against float64.
+    """Check the operator registered for a device on the tests' cases and more. Returns the largest errors.
 
-    Raises EngineError where an answer is wrong, or not the same bits every time.
+    Raises EngineError if an output differs from float64, or from call to call.
     """
     edge = {"channels": 128}
     cases = {**CASES, "16 faces": {"faces": 16, **edge}, "one face in one stratum": {"faces": 1, "strata": 1, **edge}}
     found: dict[str, Any] = {}
     for name, changes in cases.items():
         case = tail_case(**{**SHAPES, **changes})
-        given = tail_arguments(case, device)
-        answers = [strata_tail(*given) for _ in range(AGAIN)]
-        differences = case.differences(*(tensor.cpu().numpy() for tensor in answers[0]))
+        arguments = tail_arguments(case, device)
+        calls = [strata_tail(*arguments) for _ in range(REPEATS)]
+        differences = case.differences(*(tensor.cpu().numpy() for tensor in calls[0]))
         found[name] = differences
         if not max(differences.values()) < TOLERANCE:
-            raise EngineError(f"{name}: differs from float64 by {max(differences.values()):.1e}, over {TOLERANCE}")
-        if not all(
-            torch.equal(one, first) for answer in answers for one, first in zip(answer, answers[0], strict=True)
-        ):
-            raise EngineError(f"{name}: {AGAIN} calls with the same maps do not give the same bits")
+            raise EngineError(f"{name}: differs from float64 by {max(differences.values()):.1e}, more than {TOLERANCE}")
+        if not all(torch.equal(one, first) for outputs in calls for one, first in zip(outputs, calls[0], strict=True)):
+            raise EngineError(f"{name}: {REPEATS} calls with the same maps do not give the same bits")
     return found
 
 
 def tail_arguments(case: TailCase, device: str) -> tuple[Any, ...]:
-    """Positional arguments of the operator for a case."""
+    """The positional arguments of the operator for a case."""
     tensors = [
         None if array is None else torch.from_numpy(array).to(device)
         for array in (case.u, case.h, case.weight, case.bias)
@@ -139,6 +136,6 @@ def tail_arguments(case: TailCase, device: str) -> tuple[Any, ...]:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error in one line: the words alone where they are ours."""
-    words = one_line(error) or "no further words"
-    return words if isinstance(error, IernError) else f"{type(error).__name__}: {words}"
+    """An error on one line, with the name of its type if it is not from this package."""
+    text = one_line(error) or "no message"
+    return text if isinstance(error, IernError) else f"{type(error).__name__}: {text}"

@@ -1,4 +1,4 @@
-"""The machine that was measured: GPU, driver, clocks, power mode and versions; and what it lacks, in words."""
+"""The machine that is measured: GPU, driver, clocks, power mode and versions, and why something is missing."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from iern.cpp_ext.compile_native import find_nvcc
+from iern.cpp_ext.kernel_binaries import binaries_for
 from iern.runtime.doctor.probes import cuda
 from iern.runtime.errors import one_line
-from iern.runtime.system.machine import jetson, nvcc, said_by
+from iern.runtime.system.machine import jetson, nvcc, output_of
 
 MODULES = (
     *("torch", "numpy", "triton", "timm", "cv2", "onnx", "onnxscript", "onnxruntime"),
     *("tensorrt", "tensorrt_rtx", "pycuda", "pytest", "packaging"),
 )
 TENSORRTS = ("tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings")
-"""Packages any of which builds engines."""
+"""Packages; any one of them builds engines."""
 SMI = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit", "power.draw", "temperature.gpu")
-"""What nvidia-smi is asked for."""
+"""The values that are read from nvidia-smi."""
 OLDEST_FOR_TRITON = (7, 0)
 
 
-def lacks(need: str) -> str:
-    """Why something is not there, empty where it is: a key of LACKS, or a module's name."""
-    return LACKS[need]() if need in LACKS else _no_module(need)
+def missing_reason(need: str) -> str:
+    """Why a need is missing, empty if it is there. A need is a key of CHECKS, or a module's name."""
+    return CHECKS[need]() if need in CHECKS else _no_module(need)
 
 
 def environment() -> dict[str, Any]:
@@ -58,14 +59,14 @@ def environment() -> dict[str, Any]:
 
 
 def clocks() -> dict[str, str]:
-    """Clocks, power and temperature at this moment, as nvidia-smi or a Jetson's kernel tells them."""
+    """Clocks, power and temperature at this moment, from nvidia-smi or a Jetson's kernel."""
     import torch
 
-    # CUDA's first GPU need not be nvidia-smi's, which takes an index or a UUID.
+    # CUDA's first GPU can be another than nvidia-smi's first, so the UUID is passed.
     uuid = getattr(torch.cuda.get_device_properties(0), "uuid", None) if torch.cuda.is_available() else None
     which = "0" if uuid is None else f"GPU-{str(uuid).removeprefix('GPU-')}"
-    told = said_by("nvidia-smi", f"--query-gpu={','.join(SMI)}", "--format=csv,noheader", f"--id={which}").strip()
-    found = dict(zip(SMI, (value.strip() for value in told.split(",")), strict=False)) if told else {}
+    output = output_of("nvidia-smi", f"--query-gpu={','.join(SMI)}", "--format=csv,noheader", f"--id={which}").strip()
+    found = dict(zip(SMI, (value.strip() for value in output.split(",")), strict=False)) if output else {}
     for path in sorted(Path("/sys/class/devfreq").glob("*/cur_freq")):
         try:
             found[f"{path.parent.name} Hz"] = path.read_text(encoding="utf-8").strip()
@@ -75,21 +76,21 @@ def clocks() -> dict[str, str]:
 
 
 def gpu_name() -> str:
-    """As CUDA calls it; empty where there is none."""
+    """The name that CUDA reports; empty if there is no GPU."""
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
 
 
 def capability() -> str:
-    """Of the first GPU, such as sm_87."""
+    """The compute capability of the first GPU, such as sm_87."""
     import torch
 
     return "sm_{}{}".format(*torch.cuda.get_device_capability(0))
 
 
 def slug(name: str) -> str:
-    """A GPU's name as part of a file's: `NVIDIA GeForce RTX 4090` -> `nvidia_geforce_rtx_4090`."""
+    """A GPU's name as part of a file's name: `NVIDIA GeForce RTX 4090` -> `nvidia_geforce_rtx_4090`."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
@@ -98,7 +99,7 @@ def _no_module(name: str) -> str:
         importlib.import_module(name)
     except ModuleNotFoundError:
         return f"{name} is not installed"
-    except Exception as error:  # of a library of others that is installed but does not load
+    except Exception as error:  # from another library that is installed but does not load
         return f"{name} cannot be imported ({one_line(error)})"
     return ""
 
@@ -118,13 +119,10 @@ def _no_nvcc() -> str:
 
 
 def _no_image() -> str:
-    if _no_module("iern.cpp_ext.kernel_binaries"):
-        return "this checkout ships no compiled kernels"
     if _no_gpu():
-        return ""  # whether one fits cannot be told
+        return ""  # without a GPU it is unknown whether an image fits
     try:
-        images = importlib.import_module("iern.cpp_ext.kernel_binaries").images(capability())
-        return "" if next(iter(images), None) else f"this checkout ships no kernel for {capability()}"
+        return "" if next(binaries_for(capability()), None) else f"this checkout ships no kernel for {capability()}"
     except (OSError, ValueError) as error:
         return one_line(error)
 
@@ -139,7 +137,7 @@ def _no_compile() -> str:
     import torch
 
     if torch.cuda.is_available() and torch.cuda.get_device_capability(0) < OLDEST_FOR_TRITON:
-        return f"torch.compile: {capability()} is older than Triton serves"
+        return f"torch.compile: Triton does not support {capability()}"
     compilers = os.environ.get("CC"), "cc", "gcc", "clang"
     if not any(name and shutil.which(name) for name in compilers):
         return "torch.compile: Triton needs a C compiler, and there is none"
@@ -161,7 +159,7 @@ def _no_tensorrt() -> str:
     return "; ".join(broken) or "neither TensorRT nor TensorRT for RTX is installed"
 
 
-LACKS: dict[str, Callable[[], str]] = {
+CHECKS: dict[str, Callable[[], str]] = {
     "gpu": _no_gpu,
     "nvcc": _no_nvcc,
     "image": _no_image,
@@ -170,13 +168,13 @@ LACKS: dict[str, Callable[[], str]] = {
     "onnxruntime with CUDA": _no_onnxruntime_cuda,
     "tensorrt": _no_tensorrt,
 }
-"""What parts need besides modules -> why it is not there."""
+"""The needs of parts besides modules, and a function for each that returns why it is missing, empty if it is there."""
 
 
 def _driver() -> dict[str, Any]:
     try:
         return cuda()
-    except Exception as error:  # of a library of others
+    except Exception as error:  # from another library
         return {"error": one_line(error)}
 
 
@@ -185,7 +183,7 @@ def _cudnn() -> str:
 
     try:
         return str(torch.backends.cudnn.version() or "")
-    except Exception as error:  # such as one of another version than PyTorch was built with
+    except Exception as error:  # such as a version that PyTorch was not built with
         return one_line(error)
 
 

@@ -1,4 +1,4 @@
-"""What there is to run, in order, and what each piece of it needs."""
+"""The pieces of a run, in order, and what each needs."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
-from benchmarks.gpu_check.machine import lacks
+from benchmarks.gpu_check.machine import missing_reason
 
 NETWORK = ("timm", "cv2", "onnx", "onnxscript", "onnxruntime")
-"""What a whole network takes: its backbone, its input, its export, and its answers on the CPU in single precision."""
+"""Modules that a whole network needs: for its backbone, its input, its export, and its reference on the CPU."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured."""
+    """The sizes that are measured, and for how long."""
 
     presets: tuple[str, ...] = ("edge", "paper")
     precisions: tuple[str, ...] = ("FP32", "FP16")
     strata: tuple[int, ...] = (1, 3, 10)
     batches: tuple[int, ...] = (1, 4, 16)
     most: int = 200
-    """Timed calls of each variant."""
+    """The largest number of timed calls of each variant."""
     least: int = 20
+    """The smallest number of them."""
     seconds: float = 40.0
-    """Of timing that all variants of one configuration may take, where `least` does not need more."""
+    """The time that all variants of one configuration may take, unless `least` needs more."""
 
 
 QUICK = Scale(presets=("edge",), strata=(3,), batches=(1,), most=8, least=4, seconds=2.0)
@@ -33,29 +34,29 @@ QUICK = Scale(presets=("edge",), strata=(3,), batches=(1,), most=8, least=4, sec
 
 @dataclass(frozen=True)
 class Piece:
-    """Something that runs or is skipped."""
+    """A piece of work that runs or is skipped."""
 
     part: str
     name: str
     what: str
     needs: tuple[str, ...]
     reason: str = ""
-    """Why it is skipped, empty where it runs."""
+    """Why it is skipped; empty if it runs."""
 
 
 PIECES = (
-    Piece("kernel", "nvcc", "the kernel, built for this GPU, against float64", ("gpu", "nvcc")),
-    Piece("kernel", "image", "the kernel from a shipped image, against float64", ("gpu", "image")),
+    Piece("kernel", "nvcc", "the kernel, built for this GPU, compared with float64", ("gpu", "nvcc")),
+    Piece("kernel", "image", "the kernel from a shipped image, compared with float64", ("gpu", "image")),
     Piece("tails", "torch", "layers and window sums, eager and in a CUDA graph", ("gpu",)),
-    Piece("tails", "kernel", "the kernel in their place", ("gpu", "kernel")),
-    Piece("tails", "torch.compile", "each of them compiled as well", ("gpu", "torch.compile")),
+    Piece("tails", "kernel", "the kernel instead of them", ("gpu", "kernel")),
+    Piece("tails", "torch.compile", "each of them compiled", ("gpu", "torch.compile")),
     Piece("heads", "torch", "published, batched and exact head, eager and in a CUDA graph", ("gpu",)),
     Piece("heads", "kernel", "the exact head with the kernel", ("gpu", "kernel")),
-    Piece("heads", "torch.compile", "each of them compiled as well", ("gpu", "torch.compile")),
+    Piece("heads", "torch.compile", "each of them compiled", ("gpu", "torch.compile")),
     Piece("models", "torch", "published, batched and exact network, eager and in a CUDA graph", ("gpu", *NETWORK)),
-    Piece("models", "torch.compile", "each of them compiled as well", ("gpu", *NETWORK, "torch.compile")),
+    Piece("models", "torch.compile", "each of them compiled", ("gpu", *NETWORK, "torch.compile")),
     Piece("models", "onnxruntime", "the exported file on CUDA", ("gpu", *NETWORK, "onnxruntime with CUDA")),
-    Piece("models", "tensorrt native", "an engine that answers", ("gpu", *NETWORK, "tensorrt", "pycuda")),
+    Piece("models", "tensorrt native", "an engine with the whole network", ("gpu", *NETWORK, "tensorrt", "pycuda")),
     Piece("models", "tensorrt kernel", "an engine, then the kernel", ("gpu", *NETWORK, "tensorrt", "pycuda")),
     Piece("tests", "pytest", "the tests marked gpu", ("gpu", "pytest", "packaging", *NETWORK)),
 )
@@ -65,24 +66,24 @@ SLOW = ("torch.compile", "tensorrt native", "tensorrt kernel")
 
 
 def plan(only: Collection[str] = (), without: Collection[str] = ()) -> list[Piece]:
-    """Every piece, with the reasons of those that are skipped: not asked for, or all that they lack here.
+    """Every piece. A skipped one has a reason: it is not selected, or something that it needs is missing.
 
-    `only` names parts, `without` pieces.
+    `only` names parts, `without` names pieces.
     """
-    reason_of = cache(lacks)
-    # Tails and heads take the kernel from there.
-    wanted = {*only, "kernel"} if {"tails", "heads"} & set(only) else set(only)
+    reason_of = cache(missing_reason)
+    # Tails and heads use the kernel that this part loads.
+    selected = {*only, "kernel"} if {"tails", "heads"} & set(only) else set(only)
 
     def reason(piece: Piece) -> str:
-        if piece.name in without or (wanted and piece.part not in wanted):
-            return "not asked for"
+        if piece.name in without or (selected and piece.part not in selected):
+            return "not selected"
         return "; ".join(filter(None, (reason_of(need) for need in piece.needs)))
 
     return [dataclasses.replace(piece, reason=reason(piece)) for piece in PIECES]
 
 
-def listed(pieces: list[Piece], scale: Scale) -> str:
-    """The plan for a person: a line for each piece, and the sizes at which all but the first and last run."""
+def listing(pieces: list[Piece], scale: Scale) -> str:
+    """The plan as text: a line for each piece, and the sizes at which all parts except the first and last run."""
     lines = []
     for piece in pieces:
         head = f"{piece.part:<7} {piece.name:<16}"

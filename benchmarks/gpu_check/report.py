@@ -1,75 +1,73 @@
-"""What gpu_check.py found, for people: what ran, and how fast each variant is against the published way."""
+"""The page of a run: what ran, and how fast each variant is compared with the published network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-Record = Mapping[str, Any]
+from benchmarks.common.results import Results
+from benchmarks.common.tables import markdown_table
 
 BASELINES = ("published, eager", "layers, eager", "published FP32, eager", "onnxruntime")
-"""The variant that the others of a configuration are held against: the first of these that was timed."""
+"""The variant that the others of a configuration are compared with: the first of these that was timed."""
 MISSING = "-"
-HEADER = (
+HEAD = (
     *("variant", "n", "wall ratio", "GPU ratio", "wall p50 ms", "wall p99 ms", "GPU p50 ms", "GPU CV"),
     *("enqueue p50 ms", "largest probability error", "ready in s", "memory MB", "plan MB", "runs as"),
 )
-WORDS = 1
-"""Columns set left."""
 
 
-def markdown(record: Record) -> str:
-    """Machine, pieces and tables as a page."""
-    here = record["environment"]
-    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
-    driver = here["clocks"].get("driver_version", MISSING)
-    cuda = f"CUDA {here['cuda_of_torch']}, driver {driver} for CUDA {here['driver'].get('version', MISSING)}"
-    clocks = ", ".join(f"{name} {value}" for name, value in here["clocks"].items() if name != "driver_version")
+def markdown(results: Results) -> str:
+    """The machine, the pieces and the tables as a page."""
+    machine = results["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    driver = machine["clocks"].get("driver_version", MISSING)
+    cuda = f"CUDA {machine['cuda_of_torch']}, driver {driver} for CUDA {machine['driver'].get('version', MISSING)}"
+    clocks = ", ".join(f"{name} {value}" for name, value in machine["clocks"].items() if name != "driver_version")
     parts = [
-        f"# {here['gpu'] or 'No GPU'}",
-        "**A quick run: these numbers mean nothing.**" if record["quick"] else "",
-        f"{here.get('compute_capability', MISSING)}, {cuda}, power mode {here['power_mode'] or MISSING}, "
-        f"{clocks or 'no clocks told'}; {here['system']}, {record['measured']}. {versions}. "
+        f"# {machine['gpu'] or 'No GPU'}",
+        "**A quick run: these numbers mean nothing.**" if results["quick"] else "",
+        f"{machine.get('compute_capability', MISSING)}, {cuda}, power mode {machine['power_mode'] or MISSING}, "
+        f"{clocks or 'no clocks reported'}; {machine['system']}, {results['measured']}. {versions}. "
         "Written by `python -m benchmarks.gpu_check`.",
-        "Ratios are the median of the first variant named over the variant's own, so that more is faster. *Wall* is "
-        "the host's time of a call with copies in and out, *GPU* lies between two events around the computation, gaps "
-        "in which the device waits for the host among it, *enqueue* is the host's part of it. A session's events lie "
-        "around its whole call. FP32 is without TF32 in PyTorch. Errors of heads and tails are against float64, those "
-        "of models against onnxruntime on the CPU in FP32. All variants of a table took turns. Samples, and n, min, "
-        "mean, median, p90, p95, p99, max and CV of each clock, are in the JSON file beside this page.",
+        "Ratios are the median of the first variant in the table over the variant's own, so more is faster. *Wall* is "
+        "the host's time of a call with copies in and out. *GPU* is the time between two events around the "
+        "computation, including gaps in which the device waits for the host. *Enqueue* is the host's part of it. A "
+        "session's events are around its whole call. FP32 is without TF32 in PyTorch. Errors of heads and "
+        "tails are compared with float64, those of models with onnxruntime on the CPU in FP32. All variants of a table "
+        "took turns. Samples, and n, min, mean, median, p90, p95, p99, max and CV of each clock, are in the JSON file "
+        "beside this page.",
         "## What ran",
-        _table(("part", "piece", "status", "why"), [_piece(piece) for piece in record["pieces"]], words=4),
-        _kernel(record),
-        _tests(record),
-        *(f"Faster TensorRT head at batch 1: **{record['faster_head']}**." for _ in range(bool(record["faster_head"]))),
-        *(_configuration(measured) for measured in record["configurations"]),
+        markdown_table(("part", "piece", "status", "why"), [_piece(piece) for piece in results["pieces"]], left=4),
+        _kernel(results),
+        _tests(results),
+        f"Faster TensorRT head at batch 1: **{results['faster_head']}**." if results["faster_head"] else "",
+        *(_configuration(measured) for measured in results["configurations"]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _piece(piece: Record) -> tuple[str, ...]:
+def _piece(piece: Results) -> tuple[str, ...]:
     return piece["part"], piece["name"], piece["status"], piece["reason"].replace("|", "\\|")
 
 
-def _kernel(record: Record) -> str:
+def _kernel(results: Results) -> str:
     rows = [
-        (way, str(len(cases)), f"{max(max(case.values()) for case in cases.values()):.1e}")
-        for way, cases in record["kernel"].items()
+        (name, str(len(cases)), f"{max(max(case.values()) for case in cases.values()):.1e}")
+        for name, cases in results["kernel"].items()
     ]
     if not rows:
         return ""
-    return "## The kernel against float64\n\n" + _table(("from", "cases", "largest error"), rows, words=1)
+    table = markdown_table(("from", "cases", "largest error"), rows, left=1)
+    return f"## The kernel compared with float64\n\n{table}"
 
 
-def _tests(record: Record) -> str:
-    if not record["tests"]:
+def _tests(results: Results) -> str:
+    if not results["tests"]:
         return ""
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in record["tests"]["counts"].items())
-    cases = "".join(f"\n- {name}: {said}" for name, said in record["tests"]["cases"].items())
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in results["tests"]["counts"].items())
+    cases = "".join(f"\n- {name}: {message}" for name, message in results["tests"]["cases"].items())
     return f"## Tests marked gpu\n\n{counts}{cases and chr(10)}{cases}"
 
 
-def _configuration(measured: Record) -> str:
+def _configuration(measured: Results) -> str:
     timed = {name: variant for name, variant in measured["variants"].items() if "statistics" in variant}
     title = " ".join(filter(None, (measured["part"], measured["preset"], measured["precision"])))
     parts = [f"## {title}, N {measured['strata']}, batch {measured['batch']}"]
@@ -77,13 +75,13 @@ def _configuration(measured: Record) -> str:
     if baseline is not None:
         names = [baseline, *(name for name in timed if name != baseline)]
         rows = [_variant(name, timed[name], timed[baseline]["statistics"]) for name in names]
-        parts.append(_table(HEADER, rows, WORDS))
-    told = [f"{name}: failed: {reason}" for name, reason in measured["failed"].items()]
-    told += [f"{name}: skipped: {v['skipped']}" for name, v in measured["variants"].items() if "skipped" in v]
-    return "\n\n".join([*parts, *(["\n".join(f"- {line}" for line in told)] if told else [])])
+        parts.append(markdown_table(HEAD, rows, left=1))
+    notes = [f"{name}: failed: {reason}" for name, reason in measured["failed"].items()]
+    notes += [f"{name}: skipped: {v['skipped']}" for name, v in measured["variants"].items() if "skipped" in v]
+    return "\n\n".join([*parts, *(["\n".join(f"- {line}" for line in notes)] if notes else [])])
 
 
-def _variant(name: str, variant: Record, baseline: Record) -> tuple[str, ...]:
+def _variant(name: str, variant: Results, baseline: Results) -> tuple[str, ...]:
     figures = variant["statistics"]
     wall, gpu, enqueue = (figures.get(clock, {}) for clock in ("wall", "gpu", "enqueue"))
     ready = [variant[key] for key in ("build_seconds", "load_seconds") if key in variant]
@@ -97,7 +95,7 @@ def _variant(name: str, variant: Record, baseline: Record) -> tuple[str, ...]:
     )
 
 
-def _ratio(baseline: Record, figures: Record, clock: str) -> str:
+def _ratio(baseline: Results, figures: Results, clock: str) -> str:
     if clock not in baseline or clock not in figures or not figures[clock]["median"]:
         return MISSING
     return f"{baseline[clock]['median'] / figures[clock]['median']:.2f}"
@@ -109,9 +107,3 @@ def _number(value: float | None) -> str:
 
 def _megabytes(value: int | None) -> str:
     return MISSING if value is None else f"{value / 1e6:.1f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
-    """A Markdown table whose first `words` columns are set left, the numbers behind them right."""
-    rule = [":---" if column < words else "---:" for column in range(len(header))]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))

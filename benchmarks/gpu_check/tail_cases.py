@@ -1,4 +1,4 @@
-"""Random cases of the averaging tail, and its answer in float64 by the layers that it replaces."""
+"""Random cases of the averaging tail, with its outputs in float64 by the layers that it replaces."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from iern.cpp_ext.reference import strata_tail
 from iern.cpp_ext.tail_weights import pooled_weights, windowed_weights
+from iern.runtime.intervention import softmax
 
 CASES = {
     "half, mean of logits": {},
@@ -18,12 +19,12 @@ CASES = {
     "maps of one pixel": {"map_size": (1, 1)},
     "maps of one row": {"map_size": (1, 9)},
 }
-"""What every compiled form is tried on: changes to the arguments of `tail_case`."""
+"""The cases for every compiled form: changes to the arguments of `tail_case`."""
 
 
 @dataclass(frozen=True)
 class TailCase:
-    """Arguments of every compiled form of the tail, with its answer."""
+    """The arguments of a compiled form of the tail, and the right outputs."""
 
     u: NDArray
     """(B * N, d, H, W)."""
@@ -42,7 +43,7 @@ class TailCase:
         return len(self.u) // self.strata
 
     def differences(self, probabilities: NDArray, logits: NDArray, stratum_logits: NDArray) -> dict[str, float]:
-        """How far an answer is from this one: logits relative to the largest one, probabilities absolute."""
+        """Largest differences from the right outputs: logits over the largest logit, probabilities absolute."""
         scale = np.abs(self.stratum_logits).max()
         return {
             "stratum_logits": float(np.abs(stratum_logits - self.stratum_logits).max() / scale),
@@ -62,7 +63,7 @@ def tail_case(
     temperature: float = 1.3,
     answer: str = "logits",
 ) -> TailCase:
-    """Maps and weights of about the size that a network's are, so that no probability is 0 or 1."""
+    """Maps and weights of about the size of a network's, so that no probability is 0 or 1."""
     random = np.random.default_rng([faces, strata, channels, *map_size, expressions])
     shape = (faces * strata, channels, *map_size)
     number = np.float16 if half else np.float32
@@ -79,14 +80,10 @@ def tail_case(
     stacked = (faces, strata, *shape[1:])
     by_stratum = strata_tail(u.reshape(stacked), h.reshape(stacked), linear, bias, kernel, kernel_bias)
     logits = by_stratum.mean(1)
+    # Not `average_over_strata`: its results are in single precision.
     if answer == "logits":
-        probabilities = _softmax(logits / temperature)
+        probabilities = softmax(logits / temperature)
     else:
-        probabilities = _softmax(by_stratum / temperature).mean(1)
+        probabilities = softmax(by_stratum / temperature).mean(1)
     maps = h if windowed else None
     return TailCase(u, maps, weight, shift, strata, temperature, answer, probabilities, logits, by_stratum)
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)

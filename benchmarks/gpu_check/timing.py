@@ -1,6 +1,6 @@
-"""One call on a device, timed three ways at once: by the host with copies, by the device's events, and the enqueueing.
+"""Times a call on a device by three clocks: the host with copies, the device's events, and the host's enqueueing.
 
-On the CPU the same code runs with the host's clock in place of events, so that tests see it.
+On the CPU the same code runs with the host's clock instead of events, so that tests cover it.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from torch import Tensor
 from benchmarks.common.turns import in_turns
 
 WARM_UP = 0.2
-"""Seconds."""
+"""Seconds for which each call is repeated before it is timed."""
 
 Tensors = tuple[Tensor, ...]
-Form = Callable[..., Tensors]
-"""Tensors on a device -> tensors there."""
+Computation = Callable[..., Tensors]
+"""Tensors on a device -> tensors on that device."""
 
 
-class Sample(NamedTuple):
+class CallTimes(NamedTuple):
     """Milliseconds of one call."""
 
     wall: float
-    """By the host: inputs copied in, computed, answers copied out, all waited for."""
+    """By the host: inputs are copied in, outputs are computed and copied out, and the host waits for all of it."""
     gpu: float | None
-    """Between events before and behind the computation: with the gaps in which the device waits for the host."""
+    """Between events before and after the computation, including gaps in which the device waits for the host."""
     enqueue: float | None
-    """By the host: until the computation is enqueued."""
+    """By the host, until the computation is enqueued."""
 
 
-class Prepared:
-    """A form ready to be called with the same inputs again and again, their tensors never moving."""
+class PreparedCall:
+    """A computation that can be called repeatedly with the same inputs, whose tensors never move."""
 
-    def __init__(self, form: Form, inputs: Tensors, device: str, captured: bool = False) -> None:
-        """`inputs` lie on the host. Calls once at least; `captured`, into a CUDA graph that the calls replay."""
+    def __init__(self, computation: Computation, inputs: Tensors, device: str, captured: bool = False) -> None:
+        """`inputs` are on the host. Calls at least once; with `captured`, into a CUDA graph that the calls replay."""
         on_gpu = device == "cuda"
         if on_gpu:
-            torch.cuda.empty_cache()  # or what another form left would serve this one, uncounted
+            torch.cuda.empty_cache()  # or memory that another computation left would be used, and not counted
         start, before = time.perf_counter(), _memory(device)
         self._device = device
         self._host_inputs = tuple(tensor.pin_memory() if on_gpu else tensor for tensor in inputs)
-        # Strides are kept: channels-last maps stay so.
-        self._inputs = laid = tuple(tensor.to(device, copy=True) for tensor in inputs)
-        # Without a reference to `self`, so that the memory is free as soon as nobody times this any more.
-        self._run = _captured(form, laid) if captured else lambda: form(*laid)
+        # Strides are kept, so channels-last maps stay channels-last.
+        self._inputs = on_device = tuple(tensor.to(device, copy=True) for tensor in inputs)
+        # Without a reference to `self`, so that the memory is freed with this object.
+        self._run = _captured(computation, on_device) if captured else lambda: computation(*on_device)
         self._events = [torch.cuda.Event(enable_timing=True) if on_gpu else HostEvent() for _ in range(2)]
         with torch.inference_mode():
             self._outputs = self._run()
@@ -59,45 +59,45 @@ class Prepared:
         _wait(device)
         self.build_seconds = time.perf_counter() - start
         self.memory_bytes = _memory(device) - before
-        """Reserved for inputs, outputs and all between; weights are not among it."""
+        """Memory reserved for inputs, outputs and intermediate values, without weights."""
 
     @torch.inference_mode()
-    def __call__(self) -> Sample:
-        """One timed call."""
+    def __call__(self) -> CallTimes:
+        """Make and time one call."""
         first, second = self._events
         start = time.perf_counter()
         for tensor, host in zip(self._inputs, self._host_inputs, strict=True):
             tensor.copy_(host, non_blocking=True)
         first.record()
         begun = time.perf_counter()
-        answer = self._run()
+        outputs = self._run()
         enqueued = time.perf_counter()
         second.record()
-        for host, tensor in zip(self._host_outputs, answer, strict=True):
+        for host, tensor in zip(self._host_outputs, outputs, strict=True):
             host.copy_(tensor, non_blocking=True)
         _wait(self._device)
         end = time.perf_counter()
-        return Sample(1000 * (end - start), first.elapsed_time(second), 1000 * (enqueued - begun))
+        return CallTimes(1000 * (end - start), first.elapsed_time(second), 1000 * (enqueued - begun))
 
     @torch.inference_mode()
-    def answer(self) -> list[np.ndarray]:
-        """The outputs of a call, on the host: of what lies there now, and not of an earlier call."""
+    def outputs(self) -> list[np.ndarray]:
+        """Call once and return the outputs, on the host. Outputs of an earlier call would be NaN."""
         for tensor in self._inputs:
             tensor.zero_()
-        for tensor in self._outputs:  # where a graph writes: one that writes nothing must not pass
+        for tensor in self._outputs:  # so that a graph that writes nothing does not pass
             tensor.fill_(float("nan"))
         self()
         return [tensor.numpy().copy() for tensor in self._host_outputs]
 
 
 class HostEvent:
-    """What torch.cuda.Event is, for the CPU, whose work is done when a call returns."""
+    """A torch.cuda.Event for the CPU, whose work is done when a call returns."""
 
     def __init__(self) -> None:
         self._at = 0.0
 
     def record(self) -> None:
-        """Now."""
+        """Take the time."""
         self._at = time.perf_counter()
 
     def elapsed_time(self, end: HostEvent) -> float:
@@ -106,16 +106,16 @@ class HostEvent:
 
 
 def measure(
-    calls: Mapping[str, Callable[[], Sample]], most: int, least: int, seconds: float
+    calls: Mapping[str, Callable[[], CallTimes]], most: int, least: int, seconds: float
 ) -> dict[str, dict[str, list[float]]]:
-    """Samples of every call in turns, after a warm-up -> by name and clock, a list in milliseconds.
+    """Time every call in turns, after a warm-up. Returns a list of milliseconds by name and clock.
 
-    As many as fit `seconds` for all together, but from `least` to `most`.
+    Each call is timed as often as fits into `seconds` for all together, but from `least` to `most` times.
     """
     round_seconds = sum(_warm_up(call) for call in calls.values())
     repeats = int(min(most, max(least, seconds / max(round_seconds, 1e-9))))
     gc.collect()
-    gc.disable()  # as timeit does: it would strike one variant or another
+    gc.disable()  # as timeit does: a collection would slow one variant or another
     try:
         samples = in_turns(calls, repeats)
     finally:
@@ -123,9 +123,9 @@ def measure(
     return {name: by_clock(of_one) for name, of_one in samples.items()}
 
 
-def by_clock(samples: Sequence[Sample]) -> dict[str, list[float]]:
-    """Samples -> one list for each clock that was read, rounded to 0.1 microseconds."""
-    columns = dict(zip(Sample._fields, zip(*samples, strict=True), strict=True))
+def by_clock(samples: Sequence[CallTimes]) -> dict[str, list[float]]:
+    """The samples as one list for each clock that was read, rounded to 0.1 microseconds."""
+    columns = dict(zip(CallTimes._fields, zip(*samples, strict=True), strict=True))
     return {clock: [round(value, 4) for value in values] for clock, values in columns.items() if values[0] is not None}
 
 
@@ -147,18 +147,18 @@ def statistics(values: Sequence[float]) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def _captured(form: Form, inputs: Tensors) -> Callable[[], Tensors]:
-    """The form in a CUDA graph that reads its inputs and writes its outputs where they lie."""
-    # What a capture must not do for the first time: choose algorithms, compile, make workspaces.
+def _captured(computation: Computation, inputs: Tensors) -> Callable[[], Tensors]:
+    """The computation in a CUDA graph that reads and writes the same tensors in every call."""
+    # A capture must not be the first call, which chooses algorithms, compiles and makes workspaces.
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
-            form(*inputs)
+            computation(*inputs)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        outputs = form(*inputs)
+        outputs = computation(*inputs)
 
     def replay() -> Tensors:
         graph.replay()
@@ -167,8 +167,8 @@ def _captured(form: Form, inputs: Tensors) -> Callable[[], Tensors]:
     return replay
 
 
-def _warm_up(call: Callable[[], Sample]) -> float:
-    """Call for WARM_UP seconds -> seconds of the fastest call."""
+def _warm_up(call: Callable[[], CallTimes]) -> float:
+    """Call for WARM_UP seconds and return the seconds of the fastest call."""
     end, fastest = time.perf_counter() + WARM_UP, float("inf")
     while time.perf_counter() < end:
         fastest = min(fastest, call().wall / 1000)

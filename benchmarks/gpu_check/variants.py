@@ -1,4 +1,4 @@
-"""Forms of a computation made ready in every mode: in the faster memory format, and checked."""
+"""Variants: an implementation in a mode, in the faster memory format, with checked outputs."""
 
 from __future__ import annotations
 
@@ -10,88 +10,93 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common.turns import TURN, in_turns
+from benchmarks.common.results import Results
+from benchmarks.common.turns import CALLS_PER_TURN, in_turns
 from benchmarks.gpu_check.kernel import reason_of
-from benchmarks.gpu_check.timing import Prepared, statistics
+from benchmarks.gpu_check.timing import PreparedCall, statistics
 
 EAGER, GRAPH, COMPILED, COMPILED_GRAPH = "eager", "CUDA graph", "torch.compile", "torch.compile in CUDA graph"
 MODES = {EAGER: (), GRAPH: (GRAPH,), COMPILED: (COMPILED,), COMPILED_GRAPH: (COMPILED, GRAPH)}
-"""Mode -> what it needs."""
+"""The modes and what each needs."""
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-FULL = "not enough memory on the GPU"
+OUT_OF_MEMORY = "not enough memory on the GPU"
 
-Record = dict[str, Any]
-"""Plain types."""
-Check = Callable[[list[np.ndarray]], Record]
-"""An answer -> its errors; raises EngineError where it is wrong."""
+Check = Callable[[list[np.ndarray]], Results]
+"""Outputs -> their errors; raises EngineError if they are too large."""
 
 
 class Variants(NamedTuple):
-    """What can be timed, by `form, mode`, and what became of the rest."""
+    """The variants that can be timed, by `implementation, mode`, and what happened to the others."""
 
     calls: dict[str, Any]
-    """Ready and right."""
-    facts: dict[str, Record]
-    """Of each of them, and `skipped` of those that do not fit the GPU."""
+    """Prepared calls whose outputs are right."""
+    facts: dict[str, Results]
+    """What is known of each of them, and `skipped` for those that do not fit into the GPU's memory."""
     failed: dict[str, str]
+    """The reason of each failure."""
 
 
 def prepare(
-    forms: Mapping[str, nn.Module], inputs: tuple[Tensor, ...], check: Check, skip: Mapping[str, str], device: str
+    implementations: Mapping[str, nn.Module],
+    inputs: tuple[Tensor, ...],
+    check: Check,
+    skip: Mapping[str, str],
+    device: str,
 ) -> Variants:
-    """Every form in every mode that does not need what `skip` names, GRAPH or COMPILED; inputs come from the host.
+    """Every implementation in every mode that needs nothing in `skip`, GRAPH or COMPILED. Inputs are on the host.
 
-    Maps among the inputs (those of floating point) take the memory format of the form.
+    Maps among the inputs (those of floating point) take the memory format of the implementation.
     """
-    torch.compiler.reset()  # what was compiled for other sizes counts towards a limit, then serves no longer
+    torch.compiler.reset()  # code compiled for other sizes counts towards a limit on recompilation
     found = Variants({}, {}, {})
-    for name, form in forms.items():
+    for name, module in implementations.items():
         try:
-            layout, laid_out, form = _faster_layout(form, inputs, GRAPH not in skip, device)
+            layout, laid_out, module = _faster_layout(module, inputs, GRAPH not in skip, device)
         except torch.OutOfMemoryError:
-            found.facts[name] = {"skipped": FULL}
+            found.facts[name] = {"skipped": OUT_OF_MEMORY}
             continue
-        except Exception as error:  # of one form: the others are measured
+        except Exception as error:  # from one implementation: the others are measured
             found.failed[name] = reason_of(error)
             continue
-        compiled = torch.compile(form, fullgraph=True, dynamic=False)
+        compiled = torch.compile(module, fullgraph=True, dynamic=False)
         for mode, needs in MODES.items():
             key = f"{name}, {mode}"
             if any(need in skip for need in needs):
-                continue  # the plan says why
+                continue  # the plan holds the reason
             try:
-                call = Prepared(compiled if COMPILED in needs else form, laid_out, device, GRAPH in needs)
-                errors = check(call.answer())
+                call = PreparedCall(compiled if COMPILED in needs else module, laid_out, device, GRAPH in needs)
+                errors = check(call.outputs())
             except torch.OutOfMemoryError:
-                found.facts[key] = {"skipped": FULL}
-            except Exception as error:  # of one variant: the others are measured
+                found.facts[key] = {"skipped": OUT_OF_MEMORY}
+            except Exception as error:  # from one variant: the others are measured
                 found.failed[key] = reason_of(error)
             else:
-                seconds = round(call.build_seconds, 3)
-                own = {"build_seconds": seconds, "memory_bytes": call.memory_bytes, **errors}
-                found.calls[key], found.facts[key] = call, {"runs_as": layout, **own}
+                taken = {"build_seconds": round(call.build_seconds, 3), "memory_bytes": call.memory_bytes}
+                found.calls[key], found.facts[key] = call, {"runs_as": layout, **taken, **errors}
     return found
 
 
-def with_samples(facts: Mapping[str, Record], samples: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Record]:
-    """The variants, those that were timed with their figures and samples."""
-    return {name: {**own, **_sampled(samples[name])} if name in samples else own for name, own in facts.items()}
+def with_samples(facts: Mapping[str, Results], samples: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Results]:
+    """The facts of all variants; for those that were timed, also statistics and samples."""
+    return {name: {**known, **_sampled(samples[name])} if name in samples else known for name, known in facts.items()}
 
 
-def _sampled(milliseconds: Mapping[str, list[float]]) -> Record:
+def _sampled(milliseconds: Mapping[str, list[float]]) -> Results:
     figures = {clock: statistics(values) for clock, values in milliseconds.items()}
     return {"statistics": figures, "milliseconds": dict(milliseconds)}
 
 
 def _faster_layout(
-    form: nn.Module, inputs: tuple[Tensor, ...], captured: bool, device: str
+    module: nn.Module, inputs: tuple[Tensor, ...], captured: bool, device: str
 ) -> tuple[str, tuple[Tensor, ...], nn.Module]:
-    """The memory format in which a form is faster here, by trial; then the inputs and the form in it."""
-    forms = {key: copy.deepcopy(form).to(device).to(memory_format=layout) for key, layout in LAYOUTS.items()}
+    """The memory format in which an implementation is faster here, by trial, with the inputs and the module in it."""
+    copies = {key: copy.deepcopy(module).to(device).to(memory_format=layout) for key, layout in LAYOUTS.items()}
     laid_out = {
         key: tuple(t.contiguous(memory_format=layout) if t.is_floating_point() else t for t in inputs)
         for key, layout in LAYOUTS.items()
     }
-    trial = in_turns({key: Prepared(forms[key], laid_out[key], device, captured) for key in LAYOUTS}, 2 * TURN)
+    trial = in_turns(
+        {key: PreparedCall(copies[key], laid_out[key], device, captured) for key in LAYOUTS}, 2 * CALLS_PER_TURN
+    )
     best = min(trial, key=lambda key: float(np.median([sample.gpu for sample in trial[key]])))
-    return best, laid_out[best], forms[best]
+    return best, laid_out[best], copies[best]

@@ -1,9 +1,8 @@
-"""Command: what more faces in a frame cost: one batched call of an exported file, against one call a face."""
+"""Command: time several faces in one call of an exported file, and compare with one call for each face."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,15 +13,17 @@ import numpy as np
 
 from benchmarks import RESULTS
 from benchmarks.common.processor import cpu_model
+from benchmarks.common.results import Results, write_with_page
 from benchmarks.common.tables import markdown_table
 from benchmarks.common.turns import elapsed, in_turns
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.bundled import MODEL
-from iern.runtime.errors import IernError, report
+from iern.runtime.errors import IernError
 from iern.runtime.session import Session
 from iern.runtime.system.arguments import positive
+from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
-from iern.runtime.system.files import write_text
+from iern.runtime.system.file_conflicts import refuse_conflicts
 
 FACES = (1, 2, 4, 8, 16)
 HEAD = ("faces", "one call, p50 ms", "p99 ms", "a call each, p50 ms", "faster", "a face, ms")
@@ -30,30 +31,30 @@ HEAD = ("faces", "one call, p50 ms", "p99 ms", "a call each, p50 ms", "faster", 
 EXAMPLES = """\
 examples:
   python -m benchmarks.latency.faces                                     the bundled model
-  python -m benchmarks.latency.faces runs/iern/ckpt.onnx --faces 1 8     another, for two numbers
+  python -m benchmarks.latency.faces runs/iern/ckpt.onnx --faces 1 8     another model, with 1 and 8 faces
 
-The calls take turns, so that what else the machine does meets both alike; leave it alone all the same. Both must give
-the same answers before anything is timed. Written: all samples as JSON, and a table beside it.
+The calls take turns, so that other load on the machine slows both alike; still, run nothing else meanwhile. Both must
+give the same logits before anything is timed. The command writes all samples as JSON, and a table beside it.
 """
 
 
 def measure(session: Session, numbers: Sequence[int], repeats: int) -> list[dict[str, Any]]:
     """Milliseconds of `repeats` calls for each number of faces, `batched` and `singly`. Raises IernError."""
     pixels = np.random.default_rng(0).integers(0, 256, (max(numbers), *session.artifact.input.shape), np.uint8)
-    named: dict[str, Callable[[], float]] = {}
+    calls: dict[str, Callable[[], float]] = {}
     for number in numbers:
         faces = pixels[:number]
         together, singly = session(faces).logits, np.concatenate([session(face[None]).logits for face in faces])
         if not np.allclose(together, singly, rtol=0, atol=1e-3 * np.ptp(singly)):
-            raise IernError(f"{number} faces in one call are answered otherwise than one by one: nothing was timed")
-        named[f"{number} batched"] = lambda faces=faces: elapsed(lambda: session(faces))
-        named[f"{number} singly"] = lambda faces=faces: elapsed(lambda: [session(face[None]) for face in faces])
-    samples = in_turns(named, repeats)
+            raise IernError(f"{number} faces in one call give other logits than one by one; nothing was timed")
+        calls[f"{number} batched"] = lambda faces=faces: elapsed(lambda: session(faces))
+        calls[f"{number} singly"] = lambda faces=faces: elapsed(lambda: [session(face[None]) for face in faces])
+    samples = in_turns(calls, repeats)
     return [{"faces": n, "batched": samples[f"{n} batched"], "singly": samples[f"{n} singly"]} for n in numbers]
 
 
-def rows(measured: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """One row a number of faces, see HEAD."""
+def rows(measured: Sequence[Results]) -> list[tuple[str, ...]]:
+    """One row for each number of faces, see HEAD."""
     table = []
     for found in measured:
         p50, p99 = np.percentile(found["batched"], (50, 99))
@@ -63,18 +64,19 @@ def rows(measured: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return table
 
 
-def markdown(record: dict[str, Any]) -> str:
+def markdown(results: Results) -> str:
     """The results as a page."""
-    told = (
-        f"{record['model']} on {record['provider']}, {record['machine']}, {record['threads']} threads, "
-        f"{record['measured']}: median of {record['repeats']} calls, in turns. "
+    setting = (
+        f"{results['model']} on {results['provider']}, {results['machine']}, {results['threads']} threads, "
+        f"{results['measured']}: median of {results['repeats']} calls, in turns. "
         "Written by `python -m benchmarks.latency.faces`."
     )
-    return "\n\n".join(("# More faces in a frame", told, markdown_table(HEAD, rows(record["numbers"])))) + "\n"
+    return "\n\n".join(("# Several faces in a frame", setting, markdown_table(HEAD, rows(results["numbers"])))) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.latency.faces",
         description=__doc__,
@@ -85,27 +87,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--faces", type=positive, nargs="+", default=FACES, metavar="N", help=f"default: {FACES}")
     parser.add_argument("--repeats", type=positive, default=100, help="calls of each (%(default)s)")
     parser.add_argument("--json", type=Path, default=RESULTS / "faces.json", help="default: results/faces.json")
-    options = parser.parse_args(arguments)
-    try:
-        with open_session(options.model) as session:
-            record = {
-                "model": options.model.name,
-                "provider": session.provider,
-                "machine": cpu_model(),
-                "threads": cpu_budget(),
-                "measured": time.strftime("%Y-%m-%d", time.gmtime()),
-                "repeats": options.repeats,
-                "numbers": measure(session, options.faces, options.repeats),
-            }
-        write_text(options.json, json.dumps(record, indent=1) + "\n")
-        page = options.json.with_suffix(".md")
-        write_text(page, markdown(record))
-    except (IernError, OSError) as error:
-        return report(error)
-    except KeyboardInterrupt:
-        return 130
-    print(markdown(record) + f"\nwrote {options.json}\nwrote {page}")
-    return 0
+    options = parser.parse_args(argv)
+    refuse_conflicts({"MODEL": options.model}, {"--json": options.json, "its page": options.json.with_suffix(".md")})
+    with open_session(options.model) as session:
+        results = {
+            "model": options.model.name,
+            "provider": session.provider,
+            "machine": cpu_model(),
+            "threads": cpu_budget(),
+            "measured": time.strftime("%Y-%m-%d", time.gmtime()),
+            "repeats": options.repeats,
+            "numbers": measure(session, options.faces, options.repeats),
+        }
+    page = write_with_page(options.json, results, markdown(results))
+    print(markdown(results) + f"\nwrote {options.json}\nwrote {page}")
 
 
 if __name__ == "__main__":

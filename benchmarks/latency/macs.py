@@ -1,4 +1,4 @@
-"""Multiply-adds, counted: in an exported graph by the shapes of its nodes, in a network by what PyTorch executes."""
+"""Counts multiply-adds: in an exported graph by its nodes' shapes, in a network by what PyTorch executes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from iern.train.network.iern import Baseline
 
 PARTS = ("backbone", "generator", "head")
-"""f_b, g_e, and all behind them: g_r and f_c for every stratum."""
+"""f_b, g_e, and all after them: g_r and f_c for every stratum."""
 
 NAIVE_PARTS = {"backbone": ("backbone",), "generator": ("emotion_generator",), "head": ("reconstruction", "classifier")}
 GRAPH_PARTS = {"backbone": "backbone", "generator": "generator", "head": "head", "tail": "head"}
-"""First word of a node's name: the part it belongs to."""
+"""The first word of a node's name and the part it belongs to."""
 
 
 def macs_of_graph(content: bytes) -> dict[str, int]:
     """Multiply-adds for one face of the convolutions and matrix products in an exported file, by part.
 
-    Sums, activations and pooling are no multiply-adds and not counted. Raises ValueError where a shape stays unknown.
+    Sums, activations and pooling are not counted. Raises ValueError if a shape stays unknown.
     """
     model = onnx.load_from_string(content)
     for value in (*model.graph.input, *model.graph.output):
@@ -38,21 +38,21 @@ def macs_of_graph(content: bytes) -> dict[str, int]:
 
 
 def macs_of_network(network: Baseline) -> dict[str, int]:
-    """Multiply-adds for one face of the published way, one stratum after another, by part."""
+    """Multiply-adds for one face of the published network, one stratum after another, by part."""
     size = network.config.image_size
     image = torch.zeros(1, 3, size, size, device=next(network.parameters()).device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(image)
     flops = {name: sum(by_operation.values()) for name, by_operation in counter.get_flop_counts().items()}
     owner = type(network).__name__
-    # The counter takes a multiply-add for two operations.
+    # The counter counts a multiply-add as two operations.
     return {part: sum(flops.get(f"{owner}.{name}", 0) for name in NAIVE_PARTS[part]) // 2 for part in PARTS}
 
 
 def _macs(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
     for name in (*node.input[:2], node.output[0]):
         if not all(shapes.get(name, (0,))):
-            raise ValueError(f"{node.name}: shape inference leaves {name!r} unknown; expected a graph of export_onnx")
+            raise ValueError(f"{node.name}: no shape found for {name!r}; expected a graph of export_onnx")
     left, right, written = (shapes[name] for name in (*node.input[:2], node.output[0]))
     if node.op_type == "Conv":
         return math.prod(written) * math.prod(right[1:])  # the weight is (out, in / groups, k, k)

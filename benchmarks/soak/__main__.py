@@ -1,4 +1,4 @@
-"""Command: does the loop hold out? It watches a camera that keeps failing, and is watched from outside."""
+"""Command: run the loop for long on a camera that keeps failing, and check its memory, threads and latency."""
 
 from __future__ import annotations
 
@@ -17,70 +17,66 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS, ROOT, environment
+from benchmarks.common.results import write_with_page
 from benchmarks.soak.report import broken_limits, figures, markdown
-from iern.runtime.errors import IernError
+from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
-from iern.runtime.system.files import write_text
+from iern.runtime.system.file_conflicts import refuse_conflicts
 
 OUTPUT = RESULTS / "soak.json"
-EVERY = 1.0
-"""Seconds between two looks at the process."""
+SAMPLE_SECONDS = 1.0
+"""Seconds between two samples of the process."""
+PROGRESS_SECONDS = 60
 
 EXAMPLES = """\
 examples:
   python -m benchmarks.soak                     an hour
-  python -m benchmarks.soak --minutes 2         does it run? too short to judge memory and drift, and says so
+  python -m benchmarks.soak --minutes 2         does it run? too short to check memory and drift; the page notes that
 
-The loop is the command itself (python -m iern.runtime.webcam --headless --record --jsonl), in a process of its own; its
-memory, threads and file handles are read from /proc once a second, latencies and ages from its JSON lines. The camera
-plays, changes its size, is black, freezes, hangs, closes the connection and is down, round after round. At the end the
-loop gets SIGTERM, and must leave with status 0 and whole files.
+The loop is the command itself (python -m iern.runtime.webcam --headless --record --jsonl), in its own process. Its
+memory, threads and file handles are read from /proc once a second, latencies and ages from its JSON lines. In each
+round the camera plays, changes its size, is black, freezes, hangs, closes the connection and is down. At the end the
+loop gets SIGTERM. It must exit with status 0 and leave complete files.
 
-Written: the figures as JSON, and a page beside it. Exit status 1 where a limit is broken.
+The command writes the figures as JSON, and a page beside it. The exit status is 1 if a limit is broken.
 """
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     options = _parse(argv)
-    try:
-        record = soak(options.minutes, options.round, options.loop)
-    except IernError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    write_text(options.json, json.dumps(record, indent=1) + "\n")
-    page = options.json.with_suffix(".md")
-    write_text(page, markdown(record))
+    refuse_conflicts({}, {"--json": options.json, "its page": options.json.with_suffix(".md")})
+    results = soak(options.minutes, options.round, options.loop)
+    page = write_with_page(options.json, results, markdown(results))
     print(page.read_text(encoding="utf-8"))
     print(f"wrote {options.json}\nwrote {page}")
-    for limit in record["broken"]:
+    for limit in results["broken"]:
         print(f"broken: {limit}", file=sys.stderr)
-    return 1 if record["broken"] else 0
+    return 1 if results["broken"] else 0
 
 
 def soak(minutes: float, seconds_a_round: float, more: Sequence[str] = ()) -> dict[str, Any]:
-    """Let the loop run so long, with `more` arguments -> what soak.json holds: plain types only."""
+    """Run the loop for that time, with `more` arguments. Returns the content of soak.json: plain types only."""
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, camera(seconds_a_round) as url:
-        lines, video = Path(folder, "answers.jsonl"), Path(folder, "recording.avi")
-        command = [sys.executable, "-m", "iern.runtime.webcam", "--headless", "--source", url]
-        command += ["--jsonl", str(lines), "--record", str(video), *more]
-        with open(Path(folder, "said"), "w+", encoding="utf-8") as said:
-            loop = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        lines, video = Path(folder, "answers.jsonl"), Path(folder, "recording.mp4")
+        arguments = [sys.executable, "-m", "iern.runtime.webcam", "--headless", "--source", url]
+        arguments += ["--jsonl", str(lines), "--record", str(video), *more]
+        with open(Path(folder, "output"), "w+", encoding="utf-8") as output:
+            loop = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT)
             try:
-                samples = list(_watched(loop, 60 * minutes))
+                samples = list(_process_samples(loop, 60 * minutes))
                 early = loop.poll()
-                status = _ended(loop)
+                status = _stopped(loop)
             finally:
                 loop.kill()
                 loop.wait()
-            said.seek(0)
-            words = said.read()
-        found = figures(samples, _answers(lines))
-        ending = {"early": early is not None, "status": status, "said": words.splitlines()[-12:]}
+            output.seek(0)
+            printed = output.read()
+        found = figures(samples, _analysed_frames(lines))
+        ending = {"early": early is not None, "status": status, "said": printed.splitlines()[-12:]}
         megabytes = sum(path.stat().st_size for path in Path(folder).glob("recording*")) / 1e6
-    record = {
+    results = {
         "machine": {"cores": cpu_budget(), "system": platform.platform(), "python": platform.python_version()},
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
         "minutes": minutes,
@@ -89,14 +85,14 @@ def soak(minutes: float, seconds_a_round: float, more: Sequence[str] = ()) -> di
         "recorded_megabytes": megabytes,
         **found,
     }
-    return {**record, "broken": broken_limits(record)}
+    return {**results, "broken": broken_limits(results)}
 
 
 @contextlib.contextmanager
 def camera(seconds_a_round: float) -> Iterator[str]:
-    """The failing camera in a process of its own; yields its URL."""
-    command = [sys.executable, "-m", "benchmarks.soak.camera", "--round", str(seconds_a_round)]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, encoding="utf-8")
+    """Run the failing camera in its own process, and yield its URL."""
+    arguments = [sys.executable, "-m", "benchmarks.soak.camera", "--round", str(seconds_a_round)]
+    process = subprocess.Popen(arguments, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, encoding="utf-8")
     try:
         assert process.stdout
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}/cam"
@@ -105,27 +101,27 @@ def camera(seconds_a_round: float) -> Iterator[str]:
         process.communicate()
 
 
-def _watched(loop: subprocess.Popen[bytes], seconds: float) -> Iterator[dict[str, float]]:
-    """Looks at the process, until the time is over or the process is."""
-    start = told = time.monotonic()
+def _process_samples(loop: subprocess.Popen[bytes], seconds: float) -> Iterator[dict[str, float]]:
+    """Sample the process until the time is over or the process has ended."""
+    start = printed = time.monotonic()
     while (now := time.monotonic()) - start < seconds and loop.poll() is None:
-        with contextlib.suppress(OSError):  # it ended in between
-            yield {"seconds": round(now - start, 2), **_look(loop.pid)}
-        if now - told >= 60:
-            told = now
+        with contextlib.suppress(OSError):  # the process has just ended
+            yield {"seconds": round(now - start, 2), **_usage(loop.pid)}
+        if now - printed >= PROGRESS_SECONDS:
+            printed = now
             print(f"{(now - start) / 60:.0f} of {seconds / 60:g} minutes", flush=True)
-        time.sleep(EVERY)
+        time.sleep(SAMPLE_SECONDS)
 
 
-def _look(pid: int) -> dict[str, float]:
+def _usage(pid: int) -> dict[str, float]:
     """Megabytes of memory, threads, and file handles of a process."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     memory, threads = (int(status.partition(f"{key}:")[2].split()[0]) for key in ("VmRSS", "Threads"))
     return {"memory": memory / 1024, "threads": threads, "handles": len(os.listdir(f"/proc/{pid}/fd"))}
 
 
-def _ended(loop: subprocess.Popen[bytes]) -> int | None:
-    """Its exit status after SIGTERM; None where it did not end."""
+def _stopped(loop: subprocess.Popen[bytes]) -> int | None:
+    """Send SIGTERM and return the exit status; None if the process did not end."""
     loop.send_signal(signal.SIGTERM)
     try:
         return loop.wait(timeout=60)
@@ -133,8 +129,8 @@ def _ended(loop: subprocess.Popen[bytes]) -> int | None:
         return None
 
 
-def _answers(lines: Path) -> list[dict[str, float]]:
-    """Time, latency, age and number of faces of each frame that was answered."""
+def _analysed_frames(lines: Path) -> list[dict[str, float]]:
+    """Time, latency, age and number of faces of each frame that was analysed."""
     if not lines.exists():
         return []
     records = map(json.loads, lines.read_text(encoding="utf-8").splitlines())

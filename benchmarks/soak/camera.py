@@ -1,6 +1,6 @@
-"""Program: a camera on the network that fails in every way in turn, round after round, until it is ended.
+"""Program: a network camera that fails in every way in turn, round after round, until the process is ended.
 
-Prints its port once it listens. It is a program of its own, so that its memory is not the loop's.
+It prints its port as soon as it listens. It is a separate program, so that its memory is not counted as the loop's.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ ROUND = (
     ("closes the connection", 0.02),
     ("is down", 0.08),
 )
-"""What it does, and for which part of a round."""
+"""What the camera does, and for which share of a round."""
 
 
-class Camera:
-    """What everyone who connects sees now."""
+class FailingCamera:
+    """The state and the pictures of the camera, the same for all its clients."""
 
     def __init__(self, seconds: float) -> None:
         """`seconds` is the length of a round."""
@@ -46,14 +46,14 @@ class Camera:
         self._black = {size: _jpeg(np.zeros((size[1], size[0], 3), np.uint8)) for size in SIZES}
 
     def now(self) -> tuple[str, tuple[int, int]]:
-        """What it does now, and in which size."""
+        """What the camera does now, and the size of its pictures."""
         rounds, part = divmod((time.monotonic() - self._start) / self._seconds, 1)
         ends = itertools.accumulate(share for _, share in ROUND)
         what = next((what for (what, _), end in zip(ROUND, ends, strict=True) if part < end), ROUND[-1][0])
         return what, SIZES[(int(rounds) + (what == "changes its size")) % len(SIZES)]
 
     def pictures(self) -> Iterator[bytes]:
-        """JPEGs at the camera's rate, until the connection is to be closed."""
+        """JPEGs at the camera's rate, until the connection must be closed."""
         shown = b""
         for number in itertools.count():
             what, size = self.now()
@@ -71,7 +71,7 @@ class Camera:
 
 
 def _encoded(size: tuple[int, int]) -> Sequence[bytes]:
-    """Six seconds of the bundled clip in that size; in some of them its picture stands there 4, 16 or no times."""
+    """Six seconds of the bundled clip in that size; each second shows its picture 1, 4, 16 or 0 times."""
     capture, jpegs = cv2.VideoCapture(str(CLIP)), []
     for across in (1, 2, 1, 4, 1, 0):
         pictures = [capture.read()[1] for _ in range(FPS)]
@@ -80,7 +80,7 @@ def _encoded(size: tuple[int, int]) -> Sequence[bytes]:
 
 
 def _tiled(image: np.ndarray, across: int, size: tuple[int, int]) -> np.ndarray:
-    """The picture `across` times across and down, at that width and height; 0: none, but grey."""
+    """The picture repeated `across` times across and down, at that width and height; grey for 0."""
     if not across:
         return np.full((size[1], size[0], 3), 127, np.uint8)
     return cv2.resize(np.tile(image, (across, across, 1)), size, interpolation=cv2.INTER_AREA)
@@ -90,8 +90,8 @@ def _jpeg(image: np.ndarray) -> bytes:
     return bytes(cv2.imencode(".jpg", image)[1])
 
 
-def serve(camera: Camera, port: int) -> http.server.ThreadingHTTPServer:
-    """The camera's server, which listens already."""
+def serve(camera: FailingCamera, port: int) -> http.server.ThreadingHTTPServer:
+    """Start the camera's server and return it. It listens already."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -104,7 +104,7 @@ def serve(camera: Camera, port: int) -> http.server.ThreadingHTTPServer:
                     self.wfile.write(head + jpeg + b"\r\n")
 
         def log_message(self, *_: object) -> None:
-            """What its viewers do is none of the record's business."""
+            """Log nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
@@ -113,14 +113,14 @@ def serve(camera: Camera, port: int) -> http.server.ThreadingHTTPServer:
 
 
 def main() -> None:
-    """Serve, and be down when it is time to be, until somebody ends the process."""
+    """Serve the camera, with its times without a server, until the process is ended."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.soak.camera",
         description="Serve a camera that fails in every way in turn.",
         allow_abbrev=False,
     )
     parser.add_argument("--round", type=float, default=60, metavar="SECONDS", help="length of a round of failures")
-    camera = Camera(parser.parse_args().round)
+    camera = FailingCamera(parser.parse_args().round)
     server: http.server.ThreadingHTTPServer | None = serve(camera, 0)
     assert server
     port = server.server_port

@@ -1,4 +1,4 @@
-"""What soak.py saw of the loop: its figures, the limits they break, and a page."""
+"""What `python -m benchmarks.soak` measured: figures, the limits that they break, and a page."""
 
 from __future__ import annotations
 
@@ -7,49 +7,50 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common.results import Results
 from benchmarks.common.tables import markdown_table
 
 WARM_UP = 5 * 60.0
-"""Seconds that do not count: libraries fill their caches."""
+"""Seconds that are not counted, while libraries fill their caches."""
 LONG_ENOUGH = 20.0
-"""Minutes from which on memory and drift can be judged."""
+"""Minutes; in a shorter run, memory and drift are not checked."""
 
 MEMORY_GROWTH = 0.01
-"""Of the memory after the warm-up."""
+"""Allowed growth, as a share of the memory after the warm-up."""
 DRIFT = 1.25
-"""p99 of the latency in the last tenth over that in the first."""
+"""Allowed p99 of the latency in the last tenth, over that in the first."""
 WAIT_MS = 500.0
-"""p99 of a frame's age may be this and twice that of the latency: a frame waits for the one before it, no longer."""
+"""Allowed p99 of a frame's age, besides twice that of the latency: a frame waits for the one before it at most."""
 
 Samples = Sequence[Mapping[str, float]]
 
 
-def figures(samples: Samples, answers: Samples) -> dict[str, Any]:
-    """Looks at the process and answered frames, both in order of `seconds` -> their figures in both tenths.
+def figures(samples: Samples, frames: Samples) -> dict[str, Any]:
+    """Figures of the process and of the analysed frames in the first and the last tenth, both in order of `seconds`.
 
-    The tenths are those of the time after the warm-up, which is a fifth of a run that is short.
+    The tenths are of the time after the warm-up. In a short run the warm-up is a fifth of it.
     """
     end = samples[-1]["seconds"] if samples else 0.0
     begin = min(WARM_UP, end / 5)
     tenth = (end - begin) / 10
     return {
         "warm_up_seconds": begin,
-        "first": _tenth(samples, answers, begin, begin + tenth),
-        "last": _tenth(samples, answers, end - tenth, end + 1),
-        "frames": len(answers),
-        "most_faces": max((int(answer["faces"]) for answer in answers), default=0),
-        "longest_gap_seconds": _longest_gap([answer["seconds"] for answer in answers], end),
+        "first": _tenth(samples, frames, begin, begin + tenth),
+        "last": _tenth(samples, frames, end - tenth, end + 1),
+        "frames": len(frames),
+        "most_faces": max((int(frame["faces"]) for frame in frames), default=0),
+        "longest_gap_seconds": _longest_gap([frame["seconds"] for frame in frames], end),
         "samples": [{key: round(value, 2) for key, value in sample.items()} for sample in samples],
     }
 
 
-def _tenth(samples: Samples, answers: Samples, begin: float, end: float) -> dict[str, Any]:
-    """Memory is the median; of threads and handles the fewest, for what leaks is there at every look."""
-    looks, frames = ([row for row in rows if begin <= row["seconds"] < end] for rows in (samples, answers))
+def _tenth(samples: Samples, frames: Samples, begin: float, end: float) -> dict[str, Any]:
+    """The median memory, and the fewest threads and handles: what leaks is in every sample."""
+    samples, frames = ([row for row in rows if begin <= row["seconds"] < end] for rows in (samples, frames))
     return {
-        "memory_mb": float(np.median([look["memory"] for look in looks])) if looks else None,
-        "threads": min((int(look["threads"]) for look in looks), default=None),
-        "handles": min((int(look["handles"]) for look in looks), default=None),
+        "memory_mb": float(np.median([sample["memory"] for sample in samples])) if samples else None,
+        "threads": min((int(sample["threads"]) for sample in samples), default=None),
+        "handles": min((int(sample["handles"]) for sample in samples), default=None),
         "frames": len(frames),
         "latency_ms": _percentiles([frame["total"] for frame in frames]),
         "age_ms": _percentiles([frame["age"] for frame in frames]),
@@ -64,27 +65,27 @@ def _longest_gap(seconds: Sequence[float], end: float) -> float:
     return round(float(np.diff([0.0, *seconds, end]).max()), 1) if seconds else end
 
 
-def broken_limits(record: Mapping[str, Any]) -> list[str]:
-    """What is not as it must be, in words; of a short run neither memory nor drift is judged."""
-    first, last, ending = record["first"], record["last"], record["ending"]
+def broken_limits(results: Results) -> list[str]:
+    """One sentence for each limit that is broken. In a short run, memory and drift are not checked."""
+    first, last, ending = results["first"], results["last"], results["ending"]
     found = []
     if ending["early"]:
-        found.append(f"the loop ended before its time, with status {ending['status']}: {' '.join(ending['said'][-1:])}")
+        found.append(f"the loop ended too early, with status {ending['status']}: {' '.join(ending['said'][-1:])}")
     elif ending["status"] != 0:
         found.append(f"the loop ended with status {ending['status']} after SIGTERM, expected 0")
     if not first["frames"] or not last["frames"]:
-        return [*found, f"{first['frames']} frames were answered in the first tenth and {last['frames']} in the last"]
-    if not record["recorded_megabytes"]:
+        return [*found, f"{first['frames']} frames were analysed in the first tenth and {last['frames']} in the last"]
+    if not results["recorded_megabytes"]:
         found.append("there is no recording")
-    gap, allowed = record["longest_gap_seconds"], 1.5 * record["seconds_a_round"]
+    gap, allowed = results["longest_gap_seconds"], 1.5 * results["seconds_a_round"]
     if gap > allowed:
-        found.append(f"no frame was answered for {gap:.0f} s, expected at most {allowed:.0f} s")
+        found.append(f"no frame was analysed for {gap:.0f} s, expected at most {allowed:.0f} s")
     leaks = [what for what in ("threads", "handles") if last[what] > first[what]]
     found += [f"{what} grew from {first[what]} to {last[what]}" for what in leaks]
     oldest = WAIT_MS + 2 * last["latency_ms"]["p99"]
     if last["age_ms"]["p99"] > oldest:
         found.append(f"frames grew {last['age_ms']['p99']:.0f} ms old, expected at most {oldest:.0f} ms")
-    if record["minutes"] < LONG_ENOUGH:
+    if results["minutes"] < LONG_ENOUGH:
         return found
     growth = last["memory_mb"] / first["memory_mb"] - 1
     if growth > MEMORY_GROWTH:
@@ -95,31 +96,32 @@ def broken_limits(record: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def markdown(record: Mapping[str, Any]) -> str:
+def markdown(results: Results) -> str:
     """The run as a page."""
-    machine, ending = record["machine"], record["ending"]
-    verdict = "\n".join(f"- {limit}" for limit in record["broken"]) or "No limit is broken."
-    short = record["minutes"] < LONG_ENOUGH
-    tenths = [record["first"], record["last"]]
+    machine, ending = results["machine"], results["ending"]
+    verdict = "\n".join(f"- {limit}" for limit in results["broken"]) or "No limit is broken."
+    short = results["minutes"] < LONG_ENOUGH
+    tenths = [results["first"], results["last"]]
     rows = [
         ("memory, MB (median)", *(_shown(tenth["memory_mb"]) for tenth in tenths)),
         ("threads (fewest)", *(str(tenth["threads"]) for tenth in tenths)),
         ("file handles (fewest)", *(str(tenth["handles"]) for tenth in tenths)),
-        ("frames answered", *(str(tenth["frames"]) for tenth in tenths)),
+        ("frames analysed", *(str(tenth["frames"]) for tenth in tenths)),
         ("latency, ms (p50, p99)", *(_pair(tenth["latency_ms"]) for tenth in tenths)),
-        ("age of a frame at its answer, ms (p50, p99)", *(_pair(tenth["age_ms"]) for tenth in tenths)),
+        ("age of a frame after its analysis, ms (p50, p99)", *(_pair(tenth["age_ms"]) for tenth in tenths)),
     ]
     parts = [
         "# The loop over time",
-        f"{record['minutes']:g} minutes, {record['measured']}, cores {machine['cores']}, {machine['system']}, Python "
-        f"{machine['python']}. Written by `python -m benchmarks.soak --minutes {record['minutes']:g}`.",
+        f"{results['minutes']:g} minutes, {results['measured']}, cores {machine['cores']}, {machine['system']}, Python "
+        f"{machine['python']}. Written by `python -m benchmarks.soak --minutes {results['minutes']:g}`.",
         "The camera plays, changes its size, is black, freezes, hangs, closes the connection and is down, in rounds "
-        f"of {record['seconds_a_round']:g} s. The tenths are those after {record['warm_up_seconds']:.0f} s of warm-up.",
-        "**Too short a run to judge memory and drift.**" if short else "",
+        f"of {results['seconds_a_round']:g} s. The tenths are of the time after "
+        f"{results['warm_up_seconds']:.0f} s of warm-up.",
+        "**The run is too short to check memory and drift.**" if short else "",
         markdown_table(("", "first tenth", "last tenth"), rows),
-        f"{record['frames']} frames, up to {record['most_faces']} faces in one; the longest time without an answer was "
-        f"{record['longest_gap_seconds']:g} s. {record['recorded_megabytes']:.0f} MB were recorded. The loop ended "
-        f"with status {ending['status']}.",
+        f"{results['frames']} frames, up to {results['most_faces']} faces in one; the longest time without an analysed "
+        f"frame was {results['longest_gap_seconds']:g} s. {results['recorded_megabytes']:.0f} MB were recorded. The "
+        f"loop ended with status {ending['status']}.",
         verdict,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

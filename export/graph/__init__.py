@@ -1,1 +1,1 @@
-"""The exact, cheaper network and its ONNX graph: deconfounded, folded, rounded, cut."""
+"""The cheaper, exact network and its ONNX graph: deconfounding, folding, rounding, cutting."""

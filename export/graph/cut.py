@@ -1,6 +1,6 @@
-"""An exported graph cut before its tail: the trunk for TensorRT, and the tail's weights for the kernel.
+"""Cuts an exported graph before its tail: the trunk for TensorRT, and the tail's weights for the kernel.
 
-The exporter names the maps that enter the tail, and the tail's weights after its modules; see
+The exporter names the maps that enter the tail, and names the tail's nodes after the modules of
 `iern.export.graph.deconfound`.
 """
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.utils import Extractor
 
+from iern.cpp_ext.tail_weights import TailWeights, pooled_weights, tail_weights
 from iern.runtime.artifact import INPUT_NAME, TAIL_INPUTS
-from iern.runtime.backends.trt.engine_file import TailWeights
 from iern.runtime.errors import EngineError
 
 POOLED = "tail.classifier.linear/Gemm"
@@ -21,11 +21,11 @@ OF_MEAN, OF_WINDOWS = "tail.of_mean/Gemm", "tail.of_windows/Gemm"
 
 
 def cut_before_tail(model: onnx.ModelProto) -> tuple[onnx.ModelProto, TailWeights]:
-    """An exported graph -> the graph from `image` to the map `u`, and `h` where there is one, and the rest's weights.
+    """An exported graph -> the graph from `image` to the maps `u` and, if there is one, `h`; and the tail's weights.
 
     Raises EngineError for a graph that `export/graph/onnx_graph.py` did not write.
     """
-    # The maps' shapes are needed for the outputs' and are not in the file.
+    # The new outputs need the maps' shapes, which are not in the file.
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.value_info}
     maps = [name for name in TAIL_INPUTS if name in shapes]
@@ -40,13 +40,13 @@ def cut_before_tail(model: onnx.ModelProto) -> tuple[onnx.ModelProto, TailWeight
     height, width = (dim.dim_value for dim in shapes[maps[0]][2:])
     trunk = Extractor(model).extract_model([INPUT_NAME], maps)
     onnx.checker.check_model(trunk, full_check=True)
-    return trunk, _tail(layers, height * width)
+    return trunk, _tail_weights(layers, (height, width))
 
 
 def _linear_layers(graph: onnx.GraphProto) -> dict[str, tuple[NDArray, NDArray]]:
-    """The tail's matrix products: name -> weight (E, ...) and bias (E,), zero where it has none.
+    """The tail's matrix products: name -> weight (E, ...) and bias (E,), which is zero if the product has none.
 
-    By what they read, since the exporter keeps one copy of tensors that are equal, under one of their names.
+    Found by the node that reads them: the exporter keeps equal tensors once, under one of their names.
     """
     values = {tensor.name: tensor for tensor in graph.initializer}
     found = {}
@@ -57,11 +57,9 @@ def _linear_layers(graph: onnx.GraphProto) -> dict[str, tuple[NDArray, NDArray]]
     return found
 
 
-def _tail(layers: dict[str, tuple[NDArray, NDArray]], pixels: int) -> TailWeights:
-    """Weights of means -> weights of sums over the pixels, as the kernel takes them."""
-    of_mean, bias = layers.get(POOLED) or layers[OF_MEAN]
-    columns = [of_mean[..., None] / np.float64(pixels)]
-    if OF_WINDOWS in layers:
-        of_windows, bias = layers[OF_WINDOWS]  # divided by the pixels already
-        columns.append(of_windows.reshape(*of_mean.shape, 9))
-    return TailWeights(np.concatenate(columns, axis=-1).astype(np.float32), bias.astype(np.float32))
+def _tail_weights(layers: dict[str, tuple[NDArray, NDArray]], map_size: tuple[int, int]) -> TailWeights:
+    if OF_WINDOWS not in layers:
+        of_mean, bias = layers[POOLED]
+        return pooled_weights(of_mean, bias, map_size)
+    (of_mean, _), (of_windows, bias) = layers[OF_MEAN], layers[OF_WINDOWS]
+    return tail_weights(of_mean, of_windows, bias, map_size)

@@ -1,7 +1,7 @@
-"""Affine layers folded into the convolutions beside them: BatchNorm behind one, pixel scaling before the first.
+"""Folds affine layers into convolutions: BatchNorm into the one before it, pixel scaling into the first.
 
-Which layer reads which tensor is not written down anywhere in a network, so it is observed in one forward pass. That
-serves any backbone; a layer that does not match is left as it is, slower but right.
+A network does not record which layer reads which tensor, so this is observed in one forward pass. That works for any
+backbone. A layer that cannot be folded stays as it is: slower, but right.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
-# Exact types: a subclass may do more to its weights or its output than these do.
+# Exact types: a subclass may do more to its weights or its output.
 CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv2d,)
 BATCH_NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm2d,)
 with contextlib.suppress(ModuleNotFoundError):  # without timm no network holds its layers
@@ -27,15 +27,15 @@ with contextlib.suppress(ModuleNotFoundError):  # without timm no network holds 
 
 @torch.no_grad()
 def fold_batch_norms(network: nn.Module, *inputs: Tensor) -> None:
-    """Fold, in place, each BatchNorm that alone reads what one convolution wrote into that convolution.
+    """Fold BatchNorms in place: each goes into the convolution before it, if nothing else reads that one's output.
 
-    `inputs` is one example of the network's input; the network must be in eval mode.
+    `inputs` is one example of the network's input. The network must be in eval mode.
     """
-    passage = _Passage(network, *inputs)
+    observed = _ObservedPass(network, *inputs)
     names = {module: name for name, module in network.named_modules()}
-    for norm, read, _ in passage.calls:
-        convolution = passage.writer(read)
-        if type(norm) in BATCH_NORMS and norm.running_mean is not None and convolution and passage.once(norm):
+    for norm, read, _ in observed.calls:
+        convolution = observed.writer(read)
+        if type(norm) in BATCH_NORMS and norm.running_mean is not None and convolution and observed.ran_once(norm):
             convolution.weight, convolution.bias = fuse_conv_bn_weights(
                 convolution.weight,
                 convolution.bias,
@@ -50,15 +50,15 @@ def fold_batch_norms(network: nn.Module, *inputs: Tensor) -> None:
 
 @torch.no_grad()
 def fold_pixel_scale(network: nn.Module, image: Tensor, scale: Tensor) -> nn.Module:
-    """The network on normalised RGB -> one on BGR pixels from which the mean is already subtracted.
+    """A network on normalised RGB -> one on BGR pixels from which the mean is already subtracted.
 
-    `image` is one example (1, 3, S, S) of the input and `scale` (3,) what its red, green and blue are multiplied by.
-    Both go into the first convolution, in place, where that alone reads the image. Zero padding stays right, since
-    zero stays zero; that is why the mean, whose subtraction moves zero, is not folded in.
+    `image` is one example (1, 3, S, S) of the input. `scale` (3,) multiplies red, green and blue. Colour order and
+    scale go into the first convolution, in place, if nothing else reads the image. Zero padding stays right because
+    zero stays zero. Subtracting the mean would move zero, so the mean is not folded in.
     """
-    passage = _Passage(network, image)
-    for first, read, _ in passage.calls:
-        alone = read is image and passage.readers(image) == 1 and passage.once(first)
+    observed = _ObservedPass(network, image)
+    for first, read, _ in observed.calls:
+        alone = read is image and observed.readers(image) == 1 and observed.ran_once(first)
         if alone and type(first) in CONVOLUTIONS and first.groups == 1:
             scaled = first.weight * scale.view(1, 3, 1, 1)
             first.weight = nn.Parameter(scaled.flip(1), requires_grad=False)
@@ -67,7 +67,7 @@ def fold_pixel_scale(network: nn.Module, image: Tensor, scale: Tensor) -> nn.Mod
 
 
 class _ScaledRGB(nn.Module):
-    """(B, 3, S, S) BGR -> scaled RGB, for a backbone whose first layer is no plain convolution."""
+    """(B, 3, S, S) BGR -> scaled RGB, for a backbone whose first layer is not a plain convolution."""
 
     scale: Tensor
 
@@ -80,13 +80,13 @@ class _ScaledRGB(nn.Module):
         return pixels.flip(1) * self.scale
 
 
-class _Passage:
-    """One forward pass, and what the convolutions and BatchNorms read and wrote in it."""
+class _ObservedPass:
+    """One forward pass, and the tensors that the convolutions and BatchNorms read and wrote in it."""
 
     def __init__(self, network: nn.Module, *inputs: Tensor) -> None:
         self.calls: list[tuple[Any, Tensor, Tensor]] = []
-        """(module, tensor read, tensor written) in order; holding the tensors keeps their ids theirs."""
-        self._reads = _Reads()
+        """(module, tensor read, tensor written) in order. While the tensors are held, no other tensor gets their id."""
+        self._reads = _ReadCounter()
         for tensor in inputs:
             self._reads.watch(tensor)
         layers = [module for module in network.modules() if type(module) in (*CONVOLUTIONS, *BATCH_NORMS)]
@@ -103,30 +103,31 @@ class _Passage:
         self._reads.watch(output)
 
     def readers(self, tensor: Tensor) -> int:
-        """How many operations read a recorded tensor."""
+        """The number of operations that read a recorded tensor."""
         return self._reads.count[id(tensor)]
 
-    def once(self, module: nn.Module) -> bool:
-        """Whether the module ran once only: shared weights cannot take what belongs to one of their uses."""
+    def ran_once(self, module: nn.Module) -> bool:
+        """Whether the module ran only once. Shared weights cannot take in a layer that follows one of their uses."""
         return sum(called is module for called, _, _ in self.calls) == 1
 
     def writer(self, tensor: Tensor) -> nn.Conv2d | None:
-        """The convolution that wrote the tensor, where it ran once and one operation reads what it wrote."""
+        """The convolution that wrote the tensor, if it ran once and only one operation reads its output."""
         for module, _, written in self.calls:
-            if written is tensor and type(module) in CONVOLUTIONS and self.once(module) and self.readers(tensor) == 1:
+            convolution = type(module) in CONVOLUTIONS and self.ran_once(module)
+            if written is tensor and convolution and self.readers(tensor) == 1:
                 return cast(nn.Conv2d, module)
         return None
 
 
-class _Reads(TorchFunctionMode):
-    """Counts the operations that read each watched tensor; looking at its shape is no operation."""
+class _ReadCounter(TorchFunctionMode):
+    """Counts the operations that read each watched tensor. Reading its shape does not count."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count: dict[int, int] = {}
 
     def watch(self, tensor: Tensor) -> None:
-        """Count from now on. An id that a freed tensor had before starts again at zero."""
+        """Count from now on, from zero: a freed tensor may have had the same id."""
         self.count[id(tensor)] = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Deconfounded network -> one ONNX file that describes itself and holds nothing of the machine that made it."""
+"""Deconfounded network -> one ONNX file that describes itself. It holds nothing about the machine that made it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from iern.export.graph.deconfound import Deconfounded
 from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, TAIL_INPUTS, Artifact
 
 OPSET = 18
-"""Read by TensorRT since 9.0 and by onnxruntime since 1.14; nothing newer is needed."""
+"""TensorRT reads it since 9.0, onnxruntime since 1.14."""
 
 
 def export_onnx(network: Deconfounded, artifact: Artifact) -> bytes:
-    """The file's content: `image` (batch, S, S, 3) uint8 -> the three outputs of the contract, any batch from 1.
+    """The file's content: a graph from `image` (batch, S, S, 3) uint8 to the contract's three outputs, for any batch.
 
-    The same weights give the same bytes. Nodes are named for the module they come from, so the graph can be split at
-    its parts: `backbone…`, `generator…`, `head…`, `tail…`.
+    The same weights give the same bytes. Nodes are named after the module that they come from, so the graph can be cut
+    at its parts: `backbone…`, `generator…`, `head…`, `tail…`.
     """
     model = _translate(network, artifact.input.size)
     _name_by_module(model.graph)
@@ -29,17 +29,17 @@ def export_onnx(network: Deconfounded, artifact: Artifact) -> bytes:
 
 
 def with_metadata(model: onnx.ModelProto, artifact: Artifact) -> onnx.ModelProto:
-    """The model with the artifact's description instead of the one it had, if any; checked."""
+    """Replace the model's description by the artifact's, check the model and return it."""
     onnx.helper.set_model_props(model, artifact.to_metadata())
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
 def _translate(network: Deconfounded, size: int) -> onnx.ModelProto:
-    # Of a batch of one the exporter would take the one for a constant.
+    # With a batch of 1 the exporter would take the 1 for a constant.
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks of the exporter about itself, for its developers
+        warnings.simplefilter("ignore")  # the exporter's warnings about itself, for its developers
         program = torch.onnx.export(
             network,
             (example,),
@@ -50,12 +50,12 @@ def _translate(network: Deconfounded, size: int) -> onnx.ModelProto:
             opset_version=OPSET,
             verbose=False,
         )
-    assert program is not None  # None stands for a file written, and none was asked for
+    assert program is not None  # the exporter returns None only after it has written a file itself
     return program.model_proto
 
 
 def _name_by_module(graph: onnx.GraphProto) -> None:
-    """Call each node, and what it writes, by its module and operation, and the tail's inputs `u` and `h`."""
+    """Name each node and its outputs after its module and operation, and the tail's inputs `u` and `h`."""
     modules = [_module(node) for node in graph.node]
     names: dict[str, str] = {}
     taken: dict[str, int] = {}
@@ -73,7 +73,7 @@ def _name_by_module(graph: onnx.GraphProto) -> None:
 
 
 def _module(node: onnx.NodeProto) -> str:
-    """Dotted name of the module that a node was exported from, empty for the network itself."""
+    """The dotted name of the module that a node was exported from. Empty for the network itself."""
     for entry in node.metadata_props:
         if entry.key == "pkg.torch.onnx.name_scopes":
             *modules, _operation = ast.literal_eval(entry.value)
@@ -82,7 +82,7 @@ def _module(node: onnx.NodeProto) -> str:
 
 
 def _entering_tail(graph: onnx.GraphProto, modules: list[str]) -> Iterator[str]:
-    """Values written before the tail and read inside it, in the order in which they were written."""
+    """The values that are written before the tail and read inside it, in the order of writing."""
     inside = [module.split(".")[0] == "tail" for module in modules]
     read = {name for node, tail in zip(graph.node, inside, strict=True) if tail for name in node.input}
     for node, tail in zip(graph.node, inside, strict=True):
@@ -91,13 +91,13 @@ def _entering_tail(graph: onnx.GraphProto, modules: list[str]) -> Iterator[str]:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Remove what the exporter noted for its developers: stack traces with this machine's paths, sources, shapes."""
+    """Remove the exporter's notes for its developers: stack traces with this machine's paths, sources, shapes."""
     graph = model.graph
-    # Shapes of inner values follow from the graph, and these still bear the names from before the renaming.
+    # The shapes of inner values follow from the graph, and these entries still have the old names.
     del graph.value_info[:]
     for proto in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         proto.ClearField("doc_string")
         proto.ClearField("metadata_props")
     graph.name = "iern"
     model.producer_name = "iern"
-    model.ClearField("producer_version")  # versions stand in the metadata
+    model.ClearField("producer_version")  # the metadata has the versions

@@ -1,4 +1,4 @@
-"""Weights for half precision: rounded, but so that every kernel keeps its sum."""
+"""Rounds convolution weights to half precision such that every kernel keeps its sum."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def round_kernels(network: nn.Module, dtype: torch.dtype) -> None:
-    """Give the convolutions of `network`, in place, kernels that `dtype` holds exactly; their own type stays."""
+    """Round the convolution kernels of `network` in place to values of `dtype`. Their own number type stays."""
     for part in network.modules():
         if isinstance(part, nn.Conv2d):
             part.weight.copy_(rounded(part.weight, dtype))
 
 
 def rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """(O, I, k, k) -> the same rounded to `dtype`, in the type given; the k x k weights of a kernel keep their sum.
+    """(O, I, k, k) -> the same rounded to `dtype`, in its own number type. Each k x k kernel keeps its sum.
 
-    Where the picture is smooth a kernel answers by its sum. In one that looks for edges that is a small difference of
-    large weights, and the errors of these, each rounded by itself, can outweigh it. So the smallest weight, whose
-    steps are the finest, takes what the others leave.
+    On a smooth part of an image, a kernel's output is proportional to its sum. In an edge detector the sum is a small
+    difference of large weights, and their rounding errors can exceed it. So the smallest weight, which has the finest
+    steps, takes up the rounding errors of the others.
     """
     found, exact = weight.to(dtype).to(weight.dtype).flatten(2), weight.flatten(2)
     if exact.shape[-1] > 1:

@@ -1,1 +1,1 @@
-"""The gates: the same faces through the network and through the exported file."""
+"""The parity gates: the same faces through the network and through the exported file."""

@@ -1,11 +1,11 @@
-"""Faces for the parity gates: as the runtime crops them or a data set holds them, drawn ones, and images at the edges
-of what may come.
-"""
+"""Faces for the parity gates: cropped by the runtime or from a data set, drawn ones, and extreme images."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,29 +19,51 @@ from iern.runtime.sources.open_source import open_source
 from iern.train.cartoons.data_set import plan, render_all
 
 FEW = 8
-"""Frames, or faces of a data set, for the gate that runs the network as published, stratum after stratum."""
+"""Frames, or faces of a data set, for the gate that runs the network as published, one stratum after another."""
 MANY = 1000
 """Faces for the gate of half precision."""
 PEOPLE = 48
-"""Drawn ones: seven expressions under three degradations each make MANY."""
+"""Drawn people: with seven expressions under three degradations each, they give MANY faces."""
 
 
-def parity_faces(spec: InputSpec, source: Path = DEMO_CLIP) -> NDArray[np.uint8]:
-    """(n, S, S, 3) uint8 BGR: a few of `faces_of`, then `edge_cases`; the same at every call."""
+class GateFaces:
+    """The faces of one source, as the gates of a command need them. Each set is read only once."""
+
+    def __init__(self, source: Path = DEMO_CLIP) -> None:
+        """`source` is a video, an image, a folder of images or a data set. It is opened at the first use."""
+        self.source = source
+        self._sets: dict[Any, NDArray[np.uint8]] = {}
+
+    def few(self, spec: InputSpec) -> NDArray[np.uint8]:
+        """(n, S, S, 3) uint8 BGR: `few_faces` of the source."""
+        return self._once(few_faces, spec)
+
+    def many(self, spec: InputSpec) -> NDArray[np.uint8]:
+        """(n, S, S, 3) uint8 BGR: `many_faces` of the source."""
+        return self._once(many_faces, spec)
+
+    def _once(self, read: Callable[[InputSpec, Path], NDArray[np.uint8]], spec: InputSpec) -> NDArray[np.uint8]:
+        if (read, spec) not in self._sets:
+            self._sets[read, spec] = read(spec, self.source)
+        return self._sets[read, spec]
+
+
+def few_faces(spec: InputSpec, source: Path = DEMO_CLIP) -> NDArray[np.uint8]:
+    """(n, S, S, 3) uint8 BGR: FEW of `faces_of`, then `edge_cases`. The same at every call."""
     return np.concatenate([faces_of(spec, source, FEW), edge_cases(spec.size)])
 
 
 def many_faces(spec: InputSpec, source: Path = DEMO_CLIP) -> NDArray[np.uint8]:
-    """(n, S, S, 3) uint8 BGR: MANY of `faces_of` or more, drawn ones where they are fewer, then `edge_cases`."""
+    """(n, S, S, 3) uint8 BGR: MANY of `faces_of` or more, drawn ones if they are fewer, then `edge_cases`."""
     found = faces_of(spec, source, MANY)
     return np.concatenate([found, drawn_faces(spec.size, max(0, MANY - len(found))), edge_cases(spec.size)])
 
 
 def faces_of(spec: InputSpec, source: Path, count: int) -> NDArray[np.uint8]:
-    """(n, S, S, 3) uint8 BGR, n >= 1: of a data set as training takes it about `count` faces, evenly spread; of a
-    video, an image or a folder of images every face in about `count` frames, as the runtime crops it.
+    """(n, S, S, 3) uint8 BGR, n >= 1. From a data set for training: about `count` faces, evenly spread. From a video,
+    an image or a folder of images: every face in about `count` frames, as the runtime crops it.
 
-    Raises SourceError where the source cannot be opened, DataError where no face is found in it.
+    Raises SourceError if the source cannot be opened, DataError if no face is found in it.
     """
     if crops := crops_of_data_set(source):
         return read_faces(crops[:: max(1, len(crops) // count)], spec)
@@ -49,7 +71,7 @@ def faces_of(spec: InputSpec, source: Path, count: int) -> NDArray[np.uint8]:
 
 
 def photographed_faces(spec: InputSpec, source: Path, count: int) -> NDArray[np.uint8]:
-    """Every face in at least `count` frames, where the source has them, and fewer than twice as many, evenly spread."""
+    """Every face in `count` to 2 `count` - 1 evenly spread frames, or in all frames if the source has fewer."""
     detect = FaceDetector()
     kept: list[NDArray[np.uint8]] = []
     step = 1
@@ -66,7 +88,7 @@ def photographed_faces(spec: InputSpec, source: Path, count: int) -> NDArray[np.
 
 
 def crops_of_data_set(root: Path) -> list[Path]:
-    """The images of `root/manifest.csv`, or of root/<confounder>/<expression>/; none where it is no data set."""
+    """The images of `root/manifest.csv`, or of root/<confounder>/<expression>/. Empty if `root` is no data set."""
     manifest = root / "manifest.csv"
     if manifest.is_file():
         with open(manifest, encoding="utf-8", newline="") as file:
@@ -75,7 +97,7 @@ def crops_of_data_set(root: Path) -> list[Path]:
 
 
 def drawn_faces(size: int, count: int) -> NDArray[np.uint8]:
-    """(count, size, size, 3): procedural people with every expression, under every degradation."""
+    """(count, size, size, 3): drawn people with every expression, under every degradation."""
     return render_all(plan(PEOPLE)[:count], size)
 
 
@@ -86,7 +108,7 @@ def edge_cases(size: int) -> NDArray[np.uint8]:
     stripes, ramp, dot = np.zeros((3, size, size, 3), np.uint8)
     stripes[::2] = 255
     ramp[:] = np.linspace(0, 255, size)[:, None]
-    dot[-1, -1] = 255  # in the corner, where padding matters most
+    dot[-1, -1] = 255  # in the corner, which padding affects most
     return np.stack(
         [
             *random.integers(0, 256, (2, size, size, 3), np.uint8),

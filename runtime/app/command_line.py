@@ -1,4 +1,4 @@
-"""The command line of the webcam loop. Imports no OpenCV, so that --help works where OpenCV does not."""
+"""The command line of the webcam loop. It imports no OpenCV, so that --help works without OpenCV."""
 
 from __future__ import annotations
 
@@ -13,62 +13,66 @@ from iern.runtime.faces.smoothing import HALF_LIFE
 from iern.runtime.outputs.broker import Broker, parse_broker
 from iern.runtime.serve.address import Address, parse_address
 from iern.runtime.sources.settings import LiveTimeouts, RawFormat, SourceSettings, parse_raw_format, parse_size
+from iern.runtime.system.append_only_file import STDOUT
 from iern.runtime.system.arguments import Parser, dated_path, fourcc, number, path_with, positive, token, value_of
 
-RECORDINGS = (".mp4", ".avi", ".webm")
+RECORDINGS = (".mp4", ".webm")
 STILLS = (".png", ".jpg", ".jpeg")
 
 EXAMPLES = """\
 examples:
-  webcam.py                                    camera 0 in a window; h shows its keys, q leaves
+  webcam.py                                    camera 0 in a window; h shows the keys, q quits
   webcam.py --source 1                         the second camera (Linux: also /dev/video2)
   webcam.py --source clip.mp4 --headless --record out.webm
                                                annotate a video on a machine without a display
-  webcam.py --source rtsp://user:password@camera/stream --jsonl answers.jsonl
-                                               a network camera, its answers as data
+  webcam.py --source rtsp://user:password@camera/stream --jsonl records.jsonl
+                                               write the results of a network camera as data
   webcam.py --source 0 --size 1280x720 --fps 30 --codec MJPG
-                                               what the camera shall send; what it really sends is said
-  ffmpeg -i film.ts -f rawvideo -pix_fmt bgr24 -s 640x480 - | webcam.py --source - --stdin-format 640x480:bgr24
+                                               request a camera mode; the real mode is printed
+  ffmpeg -i clip.ts -f rawvideo -pix_fmt bgr24 -s 640x480 - | webcam.py --source - --stdin-format 640x480:bgr24
                                                frames from another program
   webcam.py --source photo.jpg --headless --still annotated.png
-  webcam.py --source photos/ --headless        one line of answers an image
-  webcam.py --headless --jsonl answers-%Y%m%d-%H%M%S.jsonl
-                                               a file of its own for each start
-  webcam.py --provider cuda --strict           the GPU, or an error instead of the CPU
-  webcam.py --headless --serve 8080            live on http://127.0.0.1:8080/, on this machine alone
-  webcam.py --headless --serve 0.0.0.0:8080    for the network, at the address printed with its token
+                                               annotate one image
+  webcam.py --source photos/ --headless        print one line per image
+  webcam.py --headless --jsonl records-%Y%m%d-%H%M%S.jsonl
+                                               write a new file at each start
+  webcam.py --provider cuda --strict           run on the GPU, or end with an error
+  webcam.py --headless --serve 8080            show a live page on http://127.0.0.1:8080/, for this machine only
+  webcam.py --headless --serve 0.0.0.0:8080    show it to the network; the address is printed with its token
   webcam.py --model office.fp16.engine --rebuild
-                                               a TensorRT engine, built again where it does not fit
+                                               use a TensorRT engine, and rebuild it if it does not fit
 
-Files and folders give every frame. Cameras and streams give the latest frame only: what the loop
-cannot keep up with is dropped and counted, and the picture never lags behind. A camera or stream that is
-lost, silent, black or frozen is opened anew, again and again, until --give-up; one that is absent at the
-start is an error.
+Sources: a file or folder delivers every frame. A camera or stream delivers its latest frame; frames that
+arrive while the loop is busy are dropped and counted, so the picture is never late. A source that
+disconnects, stalls, goes black or freezes is reopened until it recovers, or until --give-up. A source that
+is absent at the start is an error.
 
-In the names of files that are written, %Y, %m, %d, %H, %M and %S become the time of the start: a file that is there is
-replaced.
+Output files: %Y, %m, %d, %H, %M and %S in a file name become the time of the start. An existing file is
+replaced, unless it is an input or another output: that is an error, and nothing is opened. With --jsonl -
+or --csv - the records go to the standard output, and everything else is printed on stderr.
 
-JSON lines: one object a frame with "schema", "start" (wall clock), "frame", "time" (seconds), "name",
-"segment", "faces" and "latency_ms". A face has "track" (a number that it keeps, or null), "box"
-[x, y, width, height] in pixels, "score" (the detector's),
-"expression", "probability", "probabilities" by expression, "uncertain", and "disagreement": how far
-the answers under the single contexts (strata) lie from their mean, 0 to 1; high means context decides.
+JSON records: one line per frame with "schema", "start" (wall clock), "frame", "time" (seconds), "name",
+"segment", "faces" and "latency_ms". A face has "track" (its number over time, or null), "box"
+[x, y, width, height] in pixels, clipped to the frame, "score" (of the detector), "expression",
+"probability", "probabilities" by expression, "uncertain" and "disagreement". Disagreement is 0 to 1: how
+far the predictions under the single contexts (strata) are from their mean. If it is high, the context
+decides.
 
-A face is "uncertain", and called so instead of by an expression, where its probability is below the
-threshold in the model's file; its likeliest expression still stands in the JSON lines. A model without
-a threshold names every face: train/calibrate.py finds one.
+A face is "uncertain" if its probability is below the threshold in the model's file. It is then labelled
+"uncertain"; the JSON records keep its most likely expression. A model without a threshold names every
+face; train/calibrate.py computes a threshold.
 
-Exit status: 0 at the end of the source, on q, Esc, Ctrl-C or SIGTERM (recordings are finished);
-1 with one line on stderr where something cannot be opened, read or written, also where the loop went
-on without it until its end; 2 for wrong usage.
+Exit status: 0 at the end of the source, and after q, Esc, Ctrl-C or SIGTERM, with all files finished;
+1 after one line on stderr, if something cannot be opened, read or written, even if the loop continued
+without it; 2 for wrong usage.
 
-python -m iern.runtime.doctor.__main__ says what is installed, what this will use, and how to mend what is broken.
+python -m iern.runtime.doctor prints what is installed, what the loop will use, and how to fix problems.
 """
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for; paths are None where nothing is to be written."""
+    """The command line's values. A path is None if that file is not to be written."""
 
     source: str = "0"
     model: Path = MODEL
@@ -86,12 +90,13 @@ class Options:
     max_frames: int | None = None
     half_life: float = HALF_LIFE
     detect_every: int = 1
+    detect_size: int | None = None
     demo: bool = False
     size: tuple[int, int] | None = None
     fps: float | None = None
     codec: str | None = None
     stdin_format: RawFormat | None = None
-    frozen_after: float = LiveTimeouts.same
+    frozen_after: float = LiveTimeouts.frozen
     give_up: float = LiveTimeouts.give_up
     list_cameras: bool = False
     serve: Address | None = None
@@ -99,86 +104,90 @@ class Options:
     allow_source: tuple[str, ...] = ()
 
     @property
+    def writes_to_stdout(self) -> bool:
+        """Return whether records go to the standard output. What the loop prints then goes to stderr."""
+        return STDOUT in (self.jsonl, self.csv)
+
+    @property
     def source_settings(self) -> SourceSettings:
-        """What is asked of the source besides its name."""
-        patience = LiveTimeouts(same=self.frozen_after or float("inf"), give_up=self.give_up)
-        return SourceSettings(self.size, self.fps, self.codec, self.stdin_format, patience)
+        """Return the requests to the source besides its name."""
+        timeouts = LiveTimeouts(frozen=self.frozen_after or float("inf"), give_up=self.give_up)
+        return SourceSettings(self.size, self.fps, self.codec, self.stdin_format, timeouts)
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
-    """Arguments (default: the process's own) -> options. Leaves with status 2 and a usage line where they are wrong."""
+    """Arguments (default: those of the process) -> options. Wrong ones exit with status 2 and a usage line."""
     parser = Parser(
         prog="webcam.py",
-        description="Find the faces of every frame and name their expressions, live.",
+        description="Find the faces in every frame and predict their expressions, live.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        fromfile_prefix_chars="@",
     )
-    add = parser.add_argument
+    for add_options in (_source, _outputs, _page, _model, _faces_over_time, _camera_modes):
+        add_options(parser)
+    arguments = vars(parser.parse_args(argv))
+    options = Options(**arguments | {"allow_source": tuple(arguments["allow_source"])})
+    if options.allow_source and not options.serve:
+        parser.error("--allow-source needs --serve: viewers switch sources on the page")
+    if options.jsonl == options.csv == STDOUT:
+        parser.error("--jsonl - and --csv -: only one of them can be the standard output")
+    if options.rebuild and options.model.suffix.lower() != ".engine":
+        parser.error(f"--rebuild needs a --model that ends in .engine, found {options.model}")
+    return options
+
+
+def _source(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("source").add_argument
     add(
         "--source",
-        default="0",
+        default=os.environ.get("IERN_SOURCE") or "0",
         metavar="S",
         help="camera number, /dev/video*, csi://0 (Jetson), video file, image, folder of images, RTSP/HTTP URL, or - "
-        "for raw frames from stdin (default: camera 0)",
-    )
-    add("--list-cameras", action="store_true", help="show the cameras of this machine with their formats, and leave")
-    add("--size", type=value_of(parse_size), metavar="WxH", help="picture size to ask of a camera, as 1280x720")
-    add("--fps", type=value_of(number), metavar="N", help="frames a second to ask of a camera, or those of stdin")
-    add("--codec", type=value_of(fourcc), metavar="C", help="codec to ask of a camera, as MJPG or YUYV")
-    add(
-        "--stdin-format",
-        type=value_of(parse_raw_format),
-        metavar="WxH:P",
-        help="what --source - reads, as 640x480:bgr24; P is bgr24, rgb24, bgra or gray",
+        "for raw frames from stdin (default: $IERN_SOURCE, or camera 0); --source @FILE reads S from a file, so that "
+        "the list of processes shows no password",
     )
     add(
-        "--frozen-after",
-        type=value_of(number),
-        default=LiveTimeouts.same,
-        metavar="S",
-        help="open a live source anew after S seconds of black or exactly equal frames, then after 2 S, 4 S, ... where "
-        "that does not help; 0 never (default: %(default)g)",
-    )
-    add(
-        "--give-up",
-        type=value_of(number),
-        default=LiveTimeouts.give_up,
-        metavar="S",
-        help="end with an error where a live source is lost for S seconds; 0 at its first loss (default: never)",
-    )
-    add(
-        "--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx or .engine (default: the bundled one)"
-    )
-    add(
-        "--provider",
-        choices=("auto", "cpu", "cuda", "tensorrt"),
-        default="auto",
-        help="where the model runs; auto takes CUDA where onnxruntime has it (default); tensorrt builds engines at "
-        "the first start, for minutes, and keeps them",
-    )
-    add("--strict", action="store_true", help="fail where the provider asked for is not there, instead of falling back")
-    add(
-        "--rebuild",
+        "--demo",
         action="store_true",
-        help="build an .engine that does not fit this machine again, from the .onnx beside it, which takes minutes",
+        help="play the bundled clip if the source cannot be opened; without a display, write "
+        "demo_output/annotated.webm and demo_output/still.png",
     )
+    add("--max-frames", type=positive, metavar="N", help="stop after N frames")
+    add("--list-cameras", action="store_true", help="print the cameras of this machine with their modes, and exit")
+
+
+def _outputs(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group(
+        "outputs", "If an output fails, the error is printed and the loop continues without it."
+    ).add_argument
     add("--headless", action="store_true", help="open no window; for machines without a display")
     add(
         "--record",
         type=path_with(RECORDINGS),
         metavar="FILE",
-        help="write the annotated video: .mp4 (Motion JPEG), .avi (the same, at a fixed rate) or .webm (VP8, plays in "
-        "browsers); it can be played at any moment, also after a crash",
+        help="write the annotated video, as .mp4 (Motion JPEG) or .webm (VP8, plays in browsers); the file can be "
+        "played at any time, even after a crash",
     )
     add(
         "--still",
         type=path_with(STILLS),
         metavar="FILE",
-        help="write the annotated frame with the most faces (the last such) as .png or .jpg",
+        help="write the annotated frame with the most faces (the last of them) as .png or .jpg",
     )
-    add("--jsonl", type=dated_path, metavar="FILE", help="write one JSON record a frame, see below")
-    add("--csv", type=dated_path, metavar="FILE", help="write one row a face as CSV; docs/records.md names the columns")
+    add(
+        "--jsonl",
+        type=_records_path,
+        metavar="FILE",
+        help="write one JSON record per frame, see below; - is the standard output",
+    )
+    add(
+        "--csv",
+        type=_records_path,
+        metavar="FILE",
+        help="write one CSV row per face; docs/records.md lists the columns; - is the standard output",
+    )
     add(
         "--mqtt",
         type=value_of(parse_broker),
@@ -189,55 +198,115 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         "--summary",
         type=path_with((".html", ".htm")),
         metavar="FILE",
-        help="write a page about the session at its end: time per expression and face, timeline, latency",
-    )
-    add("--blur-faces", action="store_true", help="make faces unrecognisable in all pictures: window, page, files")
-    add("--max-frames", type=positive, metavar="N", help="stop after N frames")
-    add(
-        "--half-life",
-        type=value_of(number),
-        default=HALF_LIFE,
-        metavar="S",
-        help=f"answers are smoothed over each face's track, and count half after S seconds (default: {HALF_LIFE:g}); "
-        "0: each frame by itself",
+        help="write an HTML page about the session at its end: time per expression and face, timeline, latency",
     )
     add(
-        "--detect-every",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="look for faces in every Nth frame and follow them between, which is faster (default: 1)",
+        "--blur-faces",
+        action="store_true",
+        help="make faces unrecognisable in every picture: window, page and files",
     )
+
+
+def _records_path(text: str) -> Path:
+    """An argparse type: a path as `dated_path`, or `-`."""
+    return STDOUT if text == "-" else dated_path(text)
+
+
+def _page(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("live page").add_argument
     add(
         "--serve",
         type=value_of(parse_address),
         metavar="[HOST:]PORT",
-        help="show the loop on a page: for this machine alone, or where HOST is one that others reach, with a token",
+        help="show the loop on a web page, for this machine only; if other machines can reach HOST, the page needs a "
+        "token",
     )
     add(
         "--token",
         type=token,
         default=os.environ.get("IERN_TOKEN") or None,
-        help="what the page asks for (default: $IERN_TOKEN; without either one is made up and printed where it is "
-        "needed)",
+        help="token of the page (default: $IERN_TOKEN; if a token is needed and none is given, a random one is "
+        "printed)",
     )
     add(
         "--allow-source",
         action="append",
         default=[],
         metavar="S",
-        help="another source that may be chosen on the page; repeat it for several",
+        help="repeat --allow-source S to let viewers switch between these sources and --source",
+    )
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("model").add_argument
+    add(
+        "--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx or .engine (default: the bundled one)"
     )
     add(
-        "--demo",
-        action="store_true",
-        help="show it: the source, or the bundled clip where it does not open; a window, or without a display "
-        "demo_output/annotated.webm and demo_output/still.png",
+        "--provider",
+        choices=("auto", "cpu", "cuda", "tensorrt"),
+        default="auto",
+        help="where the model runs (default: auto, which is CUDA if onnxruntime has it, otherwise the CPU); a provider "
+        "must run the whole model, otherwise the next one is used and the reason is printed; tensorrt builds its "
+        "engines at the first start, which takes minutes, and keeps them",
     )
-    arguments = vars(parser.parse_args(argv))
-    options = Options(**arguments | {"allow_source": tuple(arguments["allow_source"])})
-    if options.allow_source and not options.serve:
-        parser.error("--allow-source is for the page: give --serve too")
-    if options.rebuild and options.model.suffix.lower() != ".engine":
-        parser.error(f"--rebuild is for a --model that ends in .engine, found {options.model}")
-    return options
+    add("--strict", action="store_true", help="end with an error if the provider cannot run the whole model")
+    add(
+        "--rebuild",
+        action="store_true",
+        help="if an .engine does not fit this machine, build it again from its .onnx, which takes minutes",
+    )
+
+
+def _faces_over_time(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("faces over time").add_argument
+    add(
+        "--half-life",
+        type=value_of(number),
+        default=HALF_LIFE,
+        metavar="S",
+        help="average each face's predictions over time; a prediction counts half after S seconds, 0 means no average "
+        f"(default: {HALF_LIFE:g})",
+    )
+    add(
+        "--detect-every",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="detect faces in every Nth frame and follow them in between, which is faster (default: 1)",
+    )
+    add(
+        "--detect-size",
+        type=positive,
+        metavar="PIXELS",
+        help="detect faces in a copy of the frame whose longer side has at most PIXELS; larger copies show smaller "
+        "faces, and take longer (default: 640, or what a photograph needs if the source is an image or a folder)",
+    )
+
+
+def _camera_modes(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("cameras, streams and raw frames").add_argument
+    add("--size", type=value_of(parse_size), metavar="WxH", help="frame size to request from a camera, as 1280x720")
+    add("--fps", type=value_of(number), metavar="N", help="frames per second to request, or those of raw frames")
+    add("--codec", type=value_of(fourcc), metavar="C", help="codec to request from a camera, as MJPG or YUYV")
+    add(
+        "--stdin-format",
+        type=value_of(parse_raw_format),
+        metavar="WxH:P",
+        help="format of the raw frames of --source -, as 640x480:bgr24; P is bgr24, rgb24, bgra or gray",
+    )
+    add(
+        "--frozen-after",
+        type=value_of(number),
+        default=LiveTimeouts.frozen,
+        metavar="S",
+        help="reopen a live source after S seconds of black or exactly equal frames, then after 2 S, 4 S, ... if that "
+        "does not help; 0 means never (default: %(default)g)",
+    )
+    add(
+        "--give-up",
+        type=value_of(number),
+        default=LiveTimeouts.give_up,
+        metavar="S",
+        help="end with an error if a live source stays lost for S seconds; 0 means at its first loss (default: never)",
+    )

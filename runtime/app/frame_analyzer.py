@@ -1,4 +1,4 @@
-"""What stands between a frame and its faces over time, and what happens where that fails."""
+"""Analyzes frames: each frame's faces over time, and what happens if the analysis of a frame fails."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from iern.runtime.session import Session
 from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency, LoopStats, counted
 
-STUCK = 30.0
-"""Seconds: no frame takes so long, a GPU that never answers does."""
+STUCK_AFTER = 30.0
+"""Seconds in one frame after which the analyzer counts as stuck. Only a GPU that never returns takes so long."""
 
-IN_A_ROW = 30
-"""So many frames without an answer, one after another, are no accident: about a second of a camera."""
+MAX_FAILURES_IN_A_ROW = 30
+"""Failed frames in a row that end the loop: about a second of a camera."""
 
 
 @dataclass(frozen=True)
 class FrameAnalysis:
-    """One frame and what was found in it."""
+    """One frame, the faces that were found in it, and how long that took."""
 
     frame: Frame
     faces: Sequence[Face]
@@ -35,97 +35,98 @@ class FrameAnalysis:
 
 
 class FrameAnalyzer:
-    """`judge(frame)` -> its faces with their expressions. One source each, one thread each, as the detector."""
+    """`analyzer(frame)` -> FrameAnalysis. Use one analyzer per source and thread."""
 
     def __init__(
         self, detector: FaceDetector, session: Session, *, detect_every: int = 1, half_life: float = HALF_LIFE
     ) -> None:
         """`detect_every` and `half_life`: see `FacePipeline`."""
         self._detector, self._session = detector, session
-        self._perceive = FacePipeline(detector, session, detect_every=detect_every, half_life=half_life)
+        self._pipeline = FacePipeline(detector, session, detect_every=detect_every, half_life=half_life)
         self._segment = 0
-        self._since = math.inf
+        self._started = math.inf
         self.provider = session.provider
         """Where the model runs."""
 
     def warm_up(self) -> None:
-        """The first call of each allocates and optimises: not on the first frame's account."""
+        """Run the detector and the model once. Their first calls allocate and optimise, which takes long."""
         self._detector(np.zeros((480, 640, 3), np.uint8))
         self._session(np.zeros((1, *self._session.artifact.input.shape), np.uint8))
 
     def __call__(self, frame: Frame) -> FrameAnalysis:
-        """Raises what the detector and the session raise."""
-        self._since = time.monotonic()
+        """Find the frame's faces and predict their expressions. Raises what the detector and the session raise."""
+        self._started = time.monotonic()
         try:
-            return self._judged(frame)
+            return self._analyze(frame)
         finally:
-            self._since = math.inf
+            self._started = math.inf
 
     @property
     def stuck(self) -> bool:
-        """Whether a call under way, in whatever thread, seems never to end."""
-        return time.monotonic() - self._since > STUCK
+        """Whether the current call has taken so long that it will probably never return. Any thread may ask."""
+        return time.monotonic() - self._started > STUCK_AFTER
 
-    def _judged(self, frame: Frame) -> FrameAnalysis:
+    def _analyze(self, frame: Frame) -> FrameAnalysis:
         if frame.segment != self._segment:
             self._segment = frame.segment
-            self._perceive.new_scene()
-        seen = self._perceive(frame.image, frame.time)
+            self._pipeline.reset()
+        result = self._pipeline(frame.image, frame.time, frame.photograph)
         age = 1000 * (time.monotonic() - frame.captured)
-        return FrameAnalysis(frame, seen.faces, Latency(seen.detect, seen.preprocess, seen.infer, age))
+        return FrameAnalysis(frame, result.faces, Latency(result.detect, result.preprocess, result.infer, age))
 
 
 class AnalysisFailures:
-    """Counts the frames that got no answer, and says of each kind of failure once that it was met."""
+    """Counts the frames whose analysis failed. The first failure of each kind is printed."""
 
-    def __init__(self, tally: LoopStats) -> None:
-        self._tally = tally
+    def __init__(self, stats: LoopStats) -> None:
+        self._stats = stats
         self._in_a_row = 0
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
 
-    def passed(self) -> None:
-        """A frame got its answer."""
+    def end_row(self) -> None:
+        """Count from 0 again, because a frame was analyzed."""
         self._in_a_row = 0
 
     def add(self, frame: Frame, error: Exception) -> None:
-        """A frame got none. Raises SessionError with the cause where that has become the rule."""
-        self._tally.failed += 1
+        """Count a failed frame. Raises SessionError with the cause after MAX_FAILURES_IN_A_ROW."""
+        self._stats.failed += 1
         self._in_a_row += 1
-        if self._in_a_row >= IN_A_ROW:
+        if self._in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise self.too_many(error) from error
-        if type(error).__name__ not in self._said:
-            self._said.add(type(error).__name__)
-            print(f"note: frame {frame.index} of {frame.name} got no answer: {_cause(error)}", flush=True)
+        kind = type(error).__name__
+        if kind not in self._printed:
+            self._printed.add(kind)
+            print(f"note: frame {frame.index} of {frame.name} failed: {_cause(error)}", flush=True)
 
     def too_many(self, error: Exception) -> SessionError:
-        """What to raise where no further frame is likely to get an answer."""
+        """Return the error to raise if no later frame is likely to succeed."""
         frames = counted(self._in_a_row, "frame")
         return SessionError(
-            f"{frames} in a row got no answer, the last: {_cause(error)}; "
-            "python -m iern.runtime.doctor.__main__ says whether detector and model run here"
+            f"{frames} in a row failed; the last error: {_cause(error)}; "
+            "python -m iern.runtime.doctor checks whether the detector and the model run here"
         )
 
 
 def analyzed_frames(
-    frames: Iterable[Frame], judge: Callable[[Frame], FrameAnalysis], failures: AnalysisFailures
+    frames: Iterable[Frame], analyze: Callable[[Frame], FrameAnalysis], failures: AnalysisFailures
 ) -> Iterator[FrameAnalysis]:
-    """The frames' answers, in order, without those that failed.
+    """Analyze the frames in order, and leave out those that fail.
 
-    Raises SessionError where IN_A_ROW frames in a row fail, or every frame there was.
+    Raises SessionError if MAX_FAILURES_IN_A_ROW frames in a row fail, or if every frame fails.
     """
-    answered, last = False, None
+    any_succeeded, last_error = False, None
     for frame in frames:
         try:
-            found = judge(frame)
-        except Exception as error:  # whatever it is, the next frame may do
-            last = error
+            analysis = analyze(frame)
+        except Exception as error:  # whatever it is, the next frame may succeed
+            last_error = error
             failures.add(frame, error)
             continue
-        failures.passed()
-        answered = True
-        yield found
-    if last is not None and not answered:
-        raise failures.too_many(last) from last
+        failures.end_row()
+        any_succeeded = True
+        yield analysis
+    if last_error is not None and not any_succeeded:
+        raise failures.too_many(last_error) from last_error
 
 
 def _cause(error: Exception) -> str:

@@ -1,21 +1,20 @@
-"""The loop: frames come in, their faces are found and judged in one batch, and the answers go out."""
+"""The loop: read a frame, find its faces, predict their expressions in one batch, and pass the result on."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 
 from iern.runtime.app.command_line import Options
 from iern.runtime.app.frame_analyzer import AnalysisFailures, FrameAnalysis, FrameAnalyzer, analyzed_frames
+from iern.runtime.app.output_checks import check_outputs
 from iern.runtime.app.systemd import READY, STOPPING, heartbeat, notify
 from iern.runtime.app.window import window_problem
-from iern.runtime.app.wiring import _open_outputs, _Outputs
+from iern.runtime.app.wiring import Outputs, open_outputs
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.backends.trt.rebuild import open_or_rebuild
 from iern.runtime.bundled import DEMO_CLIP
@@ -26,127 +25,129 @@ from iern.runtime.session import Session
 from iern.runtime.sources.base import Source
 from iern.runtime.sources.open_source import open_source
 from iern.runtime.sources.switchable import SwitchableSource
+from iern.runtime.system.append_only_file import STDOUT
 from iern.runtime.system.latency import LoopStats, counted
 from iern.runtime.system.opencv import limit_opencv, silence_opencv
 from iern.runtime.system.queues import produce_in_thread
+from iern.runtime.system.signals import on_signals
 
 DEMO_FOLDER = Path("demo_output")
 DEMO_FRAMES = 150
-"""A demo that shows a camera to nobody ends after so many frames, about ten seconds."""
+"""Frames after which the demo of a live source ends if there is no window: about ten seconds."""
 
-GLANCE = 0.02
-"""Longest wait for an answer, seconds: the window's keys and Ctrl-C are heard between two."""
+POLL_SECONDS = 0.02
+"""Longest wait for the next frame. The window's keys and Ctrl-C are handled between two waits."""
 
 
 def run(options: Options) -> None:
-    """Open model and source, watch until the end, and say what came of it and where it is.
+    """Open the model and the source, run the loop to its end, and print what was counted and written.
 
-    Raises IernError where something cannot be opened or written. What ends the loop against its will, a lost source
-    or an error in any of its threads, is raised once the outputs are finished; so is the failure of an output, without
-    which the loop went on.
+    Raises IernError if something cannot be opened or written. An error that ends the loop, such as a lost source, is
+    raised after the outputs are finished. So is the failure of an output, without which the loop continued.
     """
+    check_outputs(options)
     silence_opencv()
     limit_opencv()
-    problem = "" if options.headless else window_problem()
-    if problem and not options.demo:
-        raise OutputError(f"{problem}; use --headless, with --serve to watch or --jsonl to keep the answers")
-    tally = LoopStats()
-    lost: Exception | None = None
-    if options.provider == "tensorrt" and options.model.suffix.lower() == ".onnx":
-        print("TensorRT builds its engines at the first start of a model, for minutes, and keeps them", flush=True)
+    no_window = "--headless" if options.headless else window_problem()
+    if no_window and not (options.headless or options.demo):
+        raise OutputError(f"{no_window}; use --headless, with --serve to watch or --jsonl to write the results")
+    stats = LoopStats()
+    loop_error: Exception | None = None
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(_open_model(options))
-        source = stack.enter_context(_open(options))
-        if options.demo and (problem or options.headless):
-            options = _staged(options, source)
-            print(f"no window: {problem or '--headless'}; writing to {DEMO_FOLDER}/")
-        if session.note:
-            print(f"note: runs on {session.provider}: {session.note}")
-        if source.details:
-            print(f"{source.name}: {source.details}")
-        print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
-        stack.enter_context(_stopped_by_signals(source))
-        outputs = _open_outputs(options, source, session, stack)
-        judge = FrameAnalyzer(FaceDetector(), session, detect_every=options.detect_every, half_life=options.half_life)
+        source = stack.enter_context(_open_source(options))
+        if options.demo and no_window:
+            options = _demo_into_files(options, source)
+            check_outputs(options)
+            print(f"no window: {no_window}; writing to {DEMO_FOLDER}/")
+        _print_start(options, source, session)
+        interrupted = stack.enter_context(_stopped_by_signals(source))
+        outputs = stack.enter_context(open_outputs(options, source, session.artifact.expressions, interrupted))
+        analyzer = FrameAnalyzer(
+            FaceDetector(longest_side=options.detect_size),
+            session,
+            detect_every=options.detect_every,
+            half_life=options.half_life,
+        )
+        on_each_iteration = [_watchdog(analyzer), *outputs.on_each_iteration]
         notify(READY)
         try:
-            watch(source, judge, outputs.sinks, tally, options.max_frames, [_alive(judge), *outputs.turns])
-        except Exception as error:  # whatever ended it, what was written until now is whole: let it be finished
-            lost = error
+            run_loop(source, analyzer, outputs.sinks, stats, options.max_frames, on_each_iteration)
+        except Exception as error:  # whatever it is, the outputs are finished before it is raised
+            loop_error = error
         notify(STOPPING)
-    _report(options, source, session, tally)
-    for path in _written(options, tally, outputs):
-        print(f"wrote {path}")
-    if lost:
-        raise lost
+    _print_end(options, source, session, stats, outputs)
+    if loop_error:
+        raise loop_error
     if outputs.failures:
         raise OutputError("; ".join(outputs.failures.values()))
 
 
-def watch(
+def run_loop(
     source: Source,
-    judge: FrameAnalyzer,
+    analyzer: FrameAnalyzer,
     sinks: Sequence[Sink],
-    tally: LoopStats,
+    stats: LoopStats,
     max_frames: int | None = None,
-    turns: Sequence[Callable[[], None]] = (),
+    on_each_iteration: Sequence[Callable[[], None]] = (),
 ) -> None:
-    """Judge the source's frames and hand them to the sinks; `tally` counts along.
+    """Analyze the source's frames, call the sinks with each result, and count in `stats`.
 
-    Reading and judging have a thread each; the sinks are called in this one, and `turns` many times a second, whether
-    there is something for the sinks or not. Of a live source each thread takes the latest: however slow one is, no
-    picture grows old. Of files every frame goes all the way, in order. What ends a thread is raised here.
+    One thread reads and one analyzes. This thread calls the sinks, and `on_each_iteration` many times a second, with or
+    without a result. With a live source each thread takes the latest frame, so that no picture grows old even if a
+    thread is slow. With files every frame arrives, in order. An error that ends a thread is raised here.
     """
-    judge.warm_up()
+    analyzer.warm_up()
     with contextlib.ExitStack() as stack:
-        # A live source reads in a thread of its own already, and keeps the latest frame.
+        # A live source already reads in a thread of its own, and keeps the latest frame.
         frames = source if source.live else stack.enter_context(produce_in_thread(source, latest=False, name="capture"))
-        answers = analyzed_frames(frames, judge, AnalysisFailures(tally))
-        ready = stack.enter_context(produce_in_thread(answers, latest=source.live, name="inference"))
-        stack.callback(source.stop)  # first of all at the end: it lets the threads go
-        while not (source.stopped or ready.ended):
-            for turn in turns:
-                turn()
-            answer = ready.take(GLANCE)
-            if answer is None:
+        analyses = analyzed_frames(frames, analyzer, AnalysisFailures(stats))
+        queue = stack.enter_context(produce_in_thread(analyses, latest=source.live, name="inference"))
+        stack.callback(source.stop)  # runs first at the end, so that the threads can end
+        while not (source.stopped or queue.ended):
+            for call in on_each_iteration:
+                call()
+            analysis = queue.take(POLL_SECONDS)
+            if analysis is None:
                 continue
-            tally.add(answer.latency, len(answer.faces))
-            tally.dropped = source.dropped + ready.dropped
-            status = _status(tally, answer, judge.provider, source.live)
-            view = FrameResult(answer.frame, answer.faces, answer.latency, status, tally.dropped)
+            stats.add(analysis.latency, len(analysis.faces))
+            stats.dropped = source.dropped + queue.dropped
+            status = _status(stats, analysis, analyzer.provider, source.live)
+            result = FrameResult(analysis.frame, analysis.faces, analysis.latency, status, stats.dropped)
             for sink in sinks:
-                sink(view)
-            tally.shown(1000 * (time.monotonic() - answer.frame.captured))
-            if tally.frames == max_frames:
+                sink(result)
+            stats.add_age(1000 * (time.monotonic() - analysis.frame.captured))
+            if stats.frames == max_frames:
                 source.stop()
 
 
-def _alive(judge: FrameAnalyzer) -> Callable[[], None]:
-    """For each turn of the loop: systemd's watchdog hears of it, unless the model has not come back from a frame."""
+def _watchdog(analyzer: FrameAnalyzer) -> Callable[[], None]:
+    """A function for each iteration: it reports to systemd's watchdog, unless the analyzer is stuck."""
     beat = heartbeat()
-    return lambda: None if judge.stuck else beat()
+    return lambda: None if analyzer.stuck else beat()
 
 
-def _status(tally: LoopStats, answer: FrameAnalysis, provider: str, live: bool) -> str:
-    parts = [f"{tally.rate:.1f} fps", f"{answer.latency.total:.0f} ms"]
+def _status(stats: LoopStats, analysis: FrameAnalysis, provider: str, live: bool) -> str:
+    parts = [f"{stats.rate:.1f} fps", f"{analysis.latency.total:.0f} ms"]
     if live:
-        parts += [f"age {tally.age:.0f} ms", f"{tally.dropped} dropped"]
-    if tally.failed:
-        parts.append(f"{tally.failed} failed")
-    return "   ".join([*parts, counted(len(answer.faces), "face"), provider])
+        parts += [f"age {stats.age:.0f} ms", f"{stats.dropped} dropped"]
+    if stats.failed:
+        parts.append(f"{stats.failed} failed")
+    return "   ".join([*parts, counted(len(analysis.faces), "face"), provider])
 
 
 def _open_model(options: Options) -> Session:
-    def opened() -> Session:
+    def open_file() -> Session:
         return open_session(options.model, provider=options.provider, strict=options.strict)
 
-    if options.model.suffix.lower() == ".engine":
-        return open_or_rebuild(options.model, opened, options.rebuild)
-    return opened()
+    suffix = options.model.suffix.lower()
+    if options.provider == "tensorrt" and suffix == ".onnx":
+        print("TensorRT builds its engines at a model's first start, which takes minutes, and keeps them", flush=True)
+    return open_or_rebuild(options.model, open_file, options.rebuild) if suffix == ".engine" else open_file()
 
 
-def _open(options: Options) -> Source:
-    """The source asked for; for the demo the bundled clip where that one does not open."""
+def _open_source(options: Options) -> Source:
+    """Open the requested source; for the demo the bundled clip if that fails."""
     try:
         spec, source = options.source, open_source(options.source, options.source_settings)
     except SourceError as error:
@@ -159,8 +160,8 @@ def _open(options: Options) -> Source:
     return SwitchableSource(source, spec, options.allow_source, options.source_settings)
 
 
-def _staged(options: Options, source: Source) -> Options:
-    """The demo without a window: everything goes into files, and a camera is watched for a while only."""
+def _demo_into_files(options: Options, source: Source) -> Options:
+    """The options of a demo without a window: it writes files, and ends early if its source is live."""
     return dataclasses.replace(
         options,
         headless=True,
@@ -171,36 +172,40 @@ def _staged(options: Options, source: Source) -> Options:
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(source: Source) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the source, so that everything is finished; a second Ctrl-C does not wait for that."""
+def _stopped_by_signals(source: Source) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM stop the source, and the outputs are finished. A second Ctrl-C ends the command at once.
 
-    def stop(number: int, _: FrameType | None) -> None:
+    Yields a function that returns whether a signal came.
+    """
+    signals: list[int] = []
+
+    def stop(number: int) -> None:
         if source.stopped and number == signal.SIGINT:
             raise KeyboardInterrupt
+        signals.append(number)
         source.stop()
 
-    if threading.current_thread() is not threading.main_thread():  # Python hands signals to the main thread only
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with on_signals(stop):
+        yield lambda: bool(signals)
 
 
-def _report(options: Options, source: Source, session: Session, tally: LoopStats) -> None:
-    print("\n".join(tally.summary(session.provider, source.live)))
-    if tally.dropped:
-        print(f"note: {tally.dropped} frames came while the loop was busy and were dropped")
-    if tally.failed:
-        print(f"note: {counted(tally.failed, 'frame')} got no answer")
+def _print_start(options: Options, source: Source, session: Session) -> None:
+    if session.note:
+        print(f"note: runs on {session.provider}: {session.note}")
+    if source.details:
+        print(f"{source.name}: {source.details}")
+    print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
+
+
+def _print_end(options: Options, source: Source, session: Session, stats: LoopStats, outputs: Outputs) -> None:
+    """Print the counts, the latencies and the written files. `RecordingSwitch` prints the recordings itself."""
+    print("\n".join(stats.summary(session.provider, source.live)))
+    if stats.dropped:
+        print(f"note: dropped {counted(stats.dropped, 'frame')} that came while the loop was busy")
+    if stats.failed:
+        print(f"note: {counted(stats.failed, 'frame')} failed and got no result")
     if source.note:
         print(f"note: {source.note}")
-
-
-def _written(options: Options, tally: LoopStats, outputs: _Outputs) -> list[Path]:
-    """The files that hold what was asked of them; of recordings, `RecordSwitch` tells."""
-    asked = (options.still, options.jsonl, options.csv, options.summary)
-    return [path for path in asked if path and tally.frames and str(path) not in outputs.failures]
+    for path in (options.still, options.jsonl, options.csv, options.summary):
+        if path and path != STDOUT and stats.frames and str(path) not in outputs.failures:
+            print(f"wrote {path}")

@@ -1,6 +1,6 @@
-"""What systemd wants to know of a service: that it is ready, that it is alive, and that it ends.
+"""Reports to systemd that the service is ready, alive or stopping.
 
-See sd_notify(3): a datagram to the socket that NOTIFY_SOCKET names. Where there is none, nothing happens.
+A report is a datagram to the socket in NOTIFY_SOCKET, see sd_notify(3). Without that variable nothing is sent.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ ALIVE = "WATCHDOG=1"
 
 
 def notify(state: str) -> None:
-    """Tell systemd, where it listens; a service must not fail for want of somebody who does."""
+    """Send the state to systemd. If nothing listens, nothing happens: the service must not fail for that."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return
     address = "\0" + path[1:] if path.startswith("@") else path
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
-        line.setblocking(False)
-        line.sendto(state.encode(), address)
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        sender.sendto(state.encode(), address)
 
 
 def heartbeat() -> Callable[[], None]:
-    """A function for every turn of the loop: it tells systemd's watchdog, if there is one, at a third of its patience.
+    """Return a function that reports to systemd's watchdog, if there is one, at a third of its timeout.
 
-    To be called in the thread whose life matters, while it waits for a lost source too: systemd kills a service that
-    has gone silent, and starts it anew.
+    The main thread calls it in every iteration of the loop, also while it waits for a lost source. Without reports
+    systemd kills the service and starts it again.
     """
-    patience = _patience()
+    timeout = _watchdog_timeout()
     due = 0.0
 
     def beat() -> None:
         nonlocal due
-        if patience and time.monotonic() >= due:
-            due = time.monotonic() + patience / 3
+        if timeout and time.monotonic() >= due:
+            due = time.monotonic() + timeout / 3
             notify(ALIVE)
 
     return beat
 
 
-def _patience() -> float:
-    """Seconds of the watchdog for this process; 0 where there is none."""
+def _watchdog_timeout() -> float:
+    """Seconds after which the watchdog of this process kills it. 0 without a watchdog."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
     microseconds = os.environ.get("WATCHDOG_USEC", "")

@@ -1,4 +1,4 @@
-"""The window on the desktop: shows the frames in the source's own time, and does what its keys say."""
+"""The window on the desktop: shows the frames at the source's own pace, and handles its keys."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from pathlib import Path
 
 import cv2
 
-from iern.runtime.drawing.lettering import panel
+from iern.runtime.drawing.lettering import draw_panel
+from iern.runtime.errors import OutputError
 from iern.runtime.imaging.images import Image
 from iern.runtime.outputs.frame_result import FrameResult
-from iern.runtime.outputs.video.recording_switch import RecordingSwitch, stamped
+from iern.runtime.outputs.video.recording_switch import RecordingSwitch, timestamped_path
 from iern.runtime.sources.base import Source
 from iern.runtime.system.files import atomic_path
 
 TITLE = "IERN"
 LARGEST = (1280, 720)
-"""A larger frame is shown smaller, so that the window fits a screen."""
-GLANCE_MS = 50
-"""Longest wait in one call of OpenCV: Ctrl-C is noticed only between calls."""
-NOTICE_S = 2.0
-"""How long the window says what a key did."""
+"""Pixels. A larger frame is shown smaller, so that the window fits a screen."""
+POLL_MS = 50
+"""Longest wait in one call of OpenCV. Ctrl-C is noticed only between calls."""
+NOTICE_SECONDS = 2.0
+"""How long the window shows the effect of a key in words."""
 
 KEY_BITS = 0xFFFF
-"""Of a key's code; above are Shift and its like. The low byte alone would take an arrow for Q."""
+"""The bits of a key. The bits above are Shift and the like; by the low byte alone an arrow would be Q."""
 ESCAPE = "\x1b"
 
 KEYS = (
     "h  these keys",
-    "p  pause; a camera is watched on behind the picture",
-    "s  snapshot of what is shown, as PNG",
-    "r  record, and stop",
-    "o  overlay off, and on",
-    "c  bars: the mean answer, and that under each context",
-    "q, Esc  leave",
+    "p  pause or continue; a camera runs on meanwhile",
+    "s  save what is shown as PNG",
+    "r  start or stop a recording",
+    "o  overlay on or off",
+    "c  predictions under each context on or off",
+    "q, Esc  quit",
 )
 
 
 def window_problem() -> str:
-    """Why no window can be shown, with the remedy; empty where one can.
+    """Why no window can be shown, with the remedy. Empty if one can.
 
-    Asked before the first window, because Qt does not report a missing display: it aborts the process. A display may
-    also be named and not be there, which only trying tells, so another process tries.
+    The loop calls this before the first window, because without a display Qt aborts the process. A named display may
+    not exist, so a window is tried in another process.
     """
     if not cv2.currentUIFramework():
         return "this OpenCV is built without windows (pip install opencv-python in place of opencv-python-headless)"
@@ -65,8 +66,8 @@ def window_problem() -> str:
 
 @contextlib.contextmanager
 def window(source: Source, one_by_one: bool, recorder: RecordingSwitch, folder: Path) -> Iterator[Window]:
-    """An open window; snapshots go to `folder`. Belongs to the main thread, as Qt asks."""
-    os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")  # Qt misses fonts that nothing here uses
+    """An open window, for the main thread only, as Qt requires. Snapshots are written to `folder`."""
+    os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")  # Qt warns about fonts that nothing here uses
     cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
     try:
         yield Window(source, one_by_one, recorder, folder)
@@ -75,59 +76,59 @@ def window(source: Source, one_by_one: bool, recorder: RecordingSwitch, folder: 
 
 
 class Window:
-    """A sink that shows each view, and what the loop calls at each turn, so that keys are heard while there is none.
+    """A sink that shows each result. The loop also calls `handle_key` in each iteration, so keys work between frames.
 
-    `one_by_one` waits for a key at each view; otherwise files play at their own speed.
+    `one_by_one` waits for a key at each result; otherwise files play at their own speed.
     """
 
     def __init__(self, source: Source, one_by_one: bool, recorder: RecordingSwitch, folder: Path) -> None:
         self._source, self._one_by_one, self._recorder, self._folder = source, one_by_one, recorder, folder
-        self._view: FrameResult | None = None
+        self._result: FrameResult | None = None
         self._start: float | None = None
         self._size = (0, 0)
         self._paused = self._plain = self._strata = self._help = self._next = False
-        self._notice, self._notice_until = "press h for the keys", time.monotonic() + NOTICE_S
+        self._notice, self._notice_until = "press h for the keys", time.monotonic() + NOTICE_SECONDS
         self._shown: tuple[FrameResult | None, object] = None, None
 
-    def __call__(self, view: FrameResult) -> None:
-        """Show it, until its time has come or a key asks for the next."""
+    def __call__(self, result: FrameResult) -> None:
+        """Show the result until its time has passed, or until a key asks for the next."""
         if self._paused and self._source.live:
-            self.hear()
+            self.handle_key()
             return
-        self._view, self._next = view, False
+        self._result, self._next = result, False
         now = time.monotonic()
         if self._start is None:
-            self._start = now - view.frame.time
+            self._start = now - result.frame.time
         while not self._source.stopped:
             before = time.monotonic()
-            left = 0.0 if self._source.live else self._start + view.frame.time - before
-            self._listen(GLANCE_MS / 1000 if self._waits else left)
-            if self._waits:
-                self._start += time.monotonic() - before  # a film goes on where it was
-            elif left <= GLANCE_MS / 1000 or self._one_by_one:
+            left = 0.0 if self._source.live else self._start + result.frame.time - before
+            self._draw_and_handle_key(POLL_MS / 1000 if self._waits_for_key else left)
+            if self._waits_for_key:
+                self._start += time.monotonic() - before  # a video continues where it was
+            elif left <= POLL_MS / 1000 or self._one_by_one:
                 return
 
     @property
-    def _waits(self) -> bool:
+    def _waits_for_key(self) -> bool:
         """Whether the picture stays until a key is pressed."""
         return not self._source.live and not self._next and (self._paused or self._one_by_one)
 
-    def hear(self) -> None:
-        """Take a key, whether there is something new to show or not."""
-        self._listen(0)
+    def handle_key(self) -> None:
+        """Handle a key if one was pressed, and draw if something changed."""
+        self._draw_and_handle_key(0)
 
-    def _listen(self, seconds: float) -> None:
-        """Let the window draw and take a key, for so long and at most a glance."""
+    def _draw_and_handle_key(self, seconds: float) -> None:
+        """Draw, and wait for a key for `seconds`, but at most POLL_MS."""
         self._refresh()
-        key = cv2.waitKeyEx(int(max(1, min(1000 * seconds, GLANCE_MS))))
+        key = cv2.waitKeyEx(int(max(1, min(1000 * seconds, POLL_MS))))
         if key != -1:
             self._press(key & KEY_BITS)
             self._refresh()
-        if self._view and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:  # its own button
+        if self._result and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:  # closed by its own button
             self._source.stop()
 
     def _press(self, key: int) -> None:
-        """Do what the key says; any other asks for the next image."""
+        """Do what KEYS lists. Any other key shows the next image."""
         letter = chr(key).lower()
         if letter in ("q", ESCAPE):
             self._source.stop()
@@ -140,50 +141,51 @@ class Window:
         elif letter == "c":
             self._strata = not self._strata
         elif letter == "s":
-            self._say(self._snapshot())
+            self._notify(self._snapshot())
         elif letter == "r":
             self._recorder.wanted = not self._recorder.wanted
-            self._say("recording" if self._recorder.wanted else "recording ends")
+            self._notify("recording" if self._recorder.wanted else "recording stops")
         else:
             self._next = True
 
-    def _say(self, text: str) -> None:
-        self._notice, self._notice_until = text, time.monotonic() + NOTICE_S
+    def _notify(self, text: str) -> None:
+        self._notice, self._notice_until = text, time.monotonic() + NOTICE_SECONDS
 
     def _snapshot(self) -> str:
-        if self._view is None:
+        if self._result is None:
             return "no picture yet"
-        path = stamped(self._folder, ".png")
+        path = timestamped_path(self._folder, ".png")
         try:
             with atomic_path(path) as temporary:
-                temporary.write_bytes(cv2.imencode(".png", self._picture(self._view))[1].tobytes())
-        except OSError as error:
-            return f"no snapshot: {error.strerror or error}"
+                temporary.write_bytes(cv2.imencode(".png", self._picture(self._result))[1].tobytes())
+        except OutputError as error:
+            print(f"warning: no snapshot: {error}", file=sys.stderr, flush=True)
+            return "no snapshot: it cannot be written"
         print(f"wrote {path}", flush=True)
         return f"wrote {path.name}"
 
-    def _picture(self, view: FrameResult) -> Image:
-        """The frame, drawn on as the keys have it."""
+    def _picture(self, result: FrameResult) -> Image:
+        """The frame with the overlay that the keys have selected."""
         if self._plain:
-            return view.frame.image
-        return view.drawn(strata=True) if self._strata else view.annotated
+            return result.frame.image
+        return result.drawn(strata=True) if self._strata else result.annotated
 
     def _refresh(self) -> None:
-        """Show what is to be seen now, where that is something else than before."""
+        """Draw the picture if it or its overlay has changed."""
         lines = self._lines()
-        look = self._plain, self._strata, lines
-        if self._view is None or (self._view is self._shown[0] and look == self._shown[1]):
+        overlay = self._plain, self._strata, lines
+        if self._result is None or (self._result is self._shown[0] and overlay == self._shown[1]):
             return
-        self._shown = self._view, look
-        picture = self._picture(self._view)
+        self._shown = self._result, overlay
+        picture = self._picture(self._result)
         if lines:
             picture = picture.copy()
-            panel(picture, lines)
+            draw_panel(picture, lines)
         self._fit(picture)
         cv2.imshow(TITLE, picture)
 
     def _lines(self) -> list[str]:
-        """What stands over the picture."""
+        """The lines of text over the picture."""
         lines = list(KEYS) if self._help else []
         if time.monotonic() < self._notice_until:
             lines.append(self._notice)
@@ -191,11 +193,11 @@ class Window:
             lines.append("paused")
         state = self._source.state
         if state not in ("live", "ended"):
-            lines.append(f"{self._source.name}: {self._source.trouble or state}")
+            lines.append(f"{self._source.name}: {self._source.problem or state}")
         return lines
 
     def _fit(self, picture: Image) -> None:
-        """Give the window the picture's size, where the picture has another than before."""
+        """Resize the window if the size of the picture has changed."""
         size = picture.shape[1], picture.shape[0]
         if size != self._size:
             self._size = size

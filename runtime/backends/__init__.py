@@ -1,1 +1,1 @@
-"""What runs an exported model: onnxruntime here, TensorRT in `trt`."""
+"""Backends that run an exported model: onnxruntime here, TensorRT in `trt`."""

@@ -1,4 +1,4 @@
-"""A graph for a fixed number of faces whose tensors stay at their addresses, which is what a CUDA graph replays."""
+"""onnxruntime graphs for a fixed number of faces. Their tensors keep their addresses, as a CUDA graph requires."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact
-from iern.runtime.backends.providers import PROVIDERS, Model, cannot, load_on_gpu, ort_message
+from iern.runtime.backends.providers import PROVIDERS, Model, failure_message, load_on_gpu, ort_message
 from iern.runtime.errors import SessionError
 from iern.runtime.session import batch_sizes
 
@@ -24,9 +24,9 @@ BatchRunner = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
 def fixed_batches(
     ort: ModuleType, model: Model, artifact: Artifact, key: str, threads: int, largest: int
 ) -> BatchRunner:
-    """The model on the provider of that key, for 1 to `largest` faces, ready to replay.
+    """Open the model on the provider of that key -> a function that runs it on 1 to `largest` faces.
 
-    Raises SessionError where the provider cannot run all of it.
+    Raises SessionError if the provider cannot run the whole model.
     """
     provider = PROVIDERS[key]
     try:
@@ -37,29 +37,31 @@ def fixed_batches(
     except SessionError:
         raise
     except Exception as error:  # onnxruntime's own exceptions share no other base
-        raise SessionError(cannot(provider, ort_message(error))) from error
+        raise SessionError(failure_message(provider, ort_message(error))) from error
 
-    def judge(faces: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def run(faces: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         return next(batch for batch in batches if len(faces) <= batch.size)(faces)
 
-    return judge
+    return run
 
 
 class FixedBatch:
-    """`batch(faces)` -> the graph's outputs for them, as arrays of the caller's own. It belongs to one thread."""
+    """`batch(faces)` -> the graph's outputs, as new arrays. Use it from one thread."""
 
     def __init__(
         self, ort: ModuleType, graph: onnxruntime.InferenceSession, artifact: Artifact, size: int, device: str
     ) -> None:
-        """`graph` takes exactly `size` faces on `device`. It is run once here: the first run allocates and is
-        captured, and some failures of a GPU show only then. Raises whatever onnxruntime raises.
+        """`graph` takes exactly `size` faces on `device`.
+
+        It runs once here: the first run allocates and is captured, and some failures of a GPU show only then.
+        Raises whatever onnxruntime raises.
         """
         expressions, strata = len(artifact.expressions), len(artifact.strata)
         shapes = ((size, expressions), (size, expressions), (size, strata, expressions))
         self.size = size
         self._graph = graph
         self._faces = np.zeros((size, *artifact.input.shape), np.uint8)
-        # On the CPU onnxruntime works in the memory that it is given, so it gets its own.
+        # On the CPU, onnxruntime works in the memory that it is given. It therefore gets a copy.
         self._input = ort.OrtValue.ortvalue_from_numpy(self._faces.copy(), device, 0)
         self._outputs = [ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32), device, 0) for shape in shapes]
         self._binding = graph.io_binding()
@@ -70,7 +72,7 @@ class FixedBatch:
 
     def __call__(self, faces: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """(b, S, S, 3) uint8, 1 <= b <= size -> probabilities (b, E), logits (b, E), stratum logits (b, N, E)."""
-        self._faces[: len(faces)] = faces  # the rows behind keep old faces, whose answers nobody sees
+        self._faces[: len(faces)] = faces  # the other rows keep old faces, and their outputs are dropped
         self._input.update_inplace(self._faces)
         self._binding.synchronize_inputs()
         self._graph.run_with_iobinding(self._binding)

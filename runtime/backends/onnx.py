@@ -1,10 +1,11 @@
-"""An exported model, ready to judge faces: one way to call it, one class for each backend.
+"""An exported model in onnxruntime, and `open_session`, which opens a model on the backend for its file type.
 
-`with open_session("model.onnx") as session: answer = session(faces)`
+`with open_session("model.onnx") as session: predictions = session(faces)`
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact
 from iern.runtime.backends.batches import BatchRunner, fixed_batches
 from iern.runtime.backends.providers import Model, import_onnxruntime, load_on_cpu, ort_message, provider_order
+from iern.runtime.backends.trt.session import TensorRtSession
+from iern.runtime.checksum import check_content
 from iern.runtime.errors import ArtifactError, SessionError
 from iern.runtime.session import MAX_BATCH, Predictions, Session
 from iern.runtime.system.cpu_budget import cpu_budget
@@ -25,8 +28,11 @@ if TYPE_CHECKING:
 
 EXPORT_AGAIN = "export the checkpoint again: python export/to_trt.py ckpt.pt"
 
+LONGEST_PATH = 4096
+"""Bytes. A shorter model in memory may be a path by mistake."""
+
 _Tensor = tuple[str, tuple[int, ...]]
-"""Onnxruntime's type, and the shape behind the batch."""
+"""onnxruntime's name of the number type, and the shape after the batch axis."""
 
 
 class OnnxSession(Session):
@@ -40,42 +46,42 @@ class OnnxSession(Session):
         max_batch: int = MAX_BATCH,
         threads: int | None = None,
     ) -> None:
-        """`model` is an exported file or its content; `threads` are by default all that this process may use.
+        """`model` is an exported file or its content. `threads` are by default all that this process may use.
 
-        `auto` takes CUDA where onnxruntime was built for it. What a provider cannot run as a whole runs on the next
-        one, at last on the CPU: `provider` says where, and `note` why. With `strict` that is refused.
-        Raises ArtifactError for a file that is none of ours, SessionError where the backend cannot run as asked.
+        `auto` takes CUDA if onnxruntime was built for it, and otherwise the CPU. A provider must run the whole model.
+        Otherwise the next one is used, at last the CPU; `self.provider` is the one in use, and `self.note` the reason.
+        With `strict` that is an error.
+        Raises ArtifactError if the file is not an iern model, SessionError if the provider cannot run it.
         """
         name = "the model in memory" if isinstance(model, bytes) else str(model)
         _check_file(model, name)
+        check_content(model if isinstance(model, bytes) else Path(model).read_bytes(), name)
         ort = import_onnxruntime()
         keys = provider_order(provider, ort.get_available_providers())
         threads = threads or cpu_budget()
-        # Always on the CPU first: what fails there is the file's fault, and not the GPU's.
+        # Always on the CPU first: an error here comes from the file, not from the GPU.
         graph = _load(ort, model, name, threads)
         artifact = Artifact.from_metadata(graph.get_modelmeta().custom_metadata_map, name)
         _check_contract(graph, artifact, name)
 
-        def judge_on(key: str) -> BatchRunner:
+        def runner_on(key: str) -> BatchRunner:
             if key == "cpu":
                 return lambda faces: graph.run(OUTPUT_NAMES, {INPUT_NAME: faces})
             return fixed_batches(ort, model, artifact, key, threads, max_batch)
 
         try:
-            key, judge, note = _first_that_runs(keys[:1] if strict else keys, judge_on)
+            key, runner, note = _open_first(keys[:1] if strict else keys, runner_on)
         except SessionError as error:
-            raise SessionError(f"{name}: {error}; or leave --strict out") from error
+            raise SessionError(f"{name}: {error}; or leave out --strict") from error
         super().__init__(artifact, key, max_batch, note)
-        self._judge: BatchRunner | None = judge
+        self._runner = runner
 
-    def close(self) -> None:
-        self._judge = None
+    def _free(self) -> None:
+        del self._runner
 
     def _run(self, faces: NDArray[np.uint8]) -> Predictions:
-        if self._judge is None:
-            raise SessionError("the session is closed; open the model again")
         try:
-            return Predictions(*self._judge(faces))
+            return Predictions(*self._runner(faces))
         except Exception as error:  # onnxruntime's own exceptions share no other base
             raise SessionError(f"{len(faces)} faces on {self.provider}: {ort_message(error)}") from error
 
@@ -87,20 +93,18 @@ def open_session(
     max_batch: int = MAX_BATCH,
     threads: int | None = None,
 ) -> Session:
-    """Open an exported model, or an engine, on the backend that its suffix names.
+    """Open an exported model (.onnx) in onnxruntime, or an engine (.engine) in TensorRT.
 
-    The arguments are those of `OnnxSession`; an engine goes its own way, with `provider` auto, and falls back on none.
-    Raises ArtifactError for a file that no backend reads, and what the backend's session raises.
+    The arguments are those of `OnnxSession`. An engine needs `provider` auto, and there is no other provider for it.
+    Raises ArtifactError if no backend reads the file, and what the backend's session raises.
     """
     if isinstance(model, bytes) or Path(model).suffix.lower() == ".onnx":
         return OnnxSession(model, provider, strict, max_batch, threads)
     if Path(model).suffix.lower() == ".engine":
         if provider != "auto":
             raise SessionError(
-                f"{model}: is an engine of TensorRT's, which no other provider runs; leave {provider} out"
+                f"{model}: is a TensorRT engine, which no other provider runs; leave out the provider {provider}"
             )
-        from iern.runtime.backends.trt.session import TensorRtSession  # late: it is made from this module's Session
-
         return TensorRtSession(model, max_batch)
     if Path(model).suffix.lower() in (".pt", ".pth", ".ckpt"):
         raise ArtifactError(f"{model}: a checkpoint must be exported first: python export/to_trt.py {model}")
@@ -110,6 +114,11 @@ def open_session(
 def _check_file(model: Model, name: str) -> None:
     if isinstance(model, bytes):
         size = len(model)
+        if 0 < size < LONGEST_PATH and os.path.exists(model):
+            raise ArtifactError(
+                f"{name}: is the path {os.fsdecode(model)!r} as bytes, expected the content of an exported file; "
+                "pass a path as str or Path, as os.fsdecode returns it"
+            )
     elif not Path(model).is_file():
         raise ArtifactError(f"{name}: no such file; check the path, or {EXPORT_AGAIN}")
     else:
@@ -128,10 +137,10 @@ def _load(ort: ModuleType, model: Model, name: str, threads: int) -> onnxruntime
         ) from error
 
 
-def _first_that_runs(keys: list[str], open_on: Callable[[str], BatchRunner]) -> tuple[str, BatchRunner, str]:
-    """The first provider that opens, what it opens, and why those before it did not.
+def _open_first(keys: list[str], open_on: Callable[[str], BatchRunner]) -> tuple[str, BatchRunner, str]:
+    """Open the first provider that works -> its key, its runner, and the reasons why those before it failed.
 
-    Raises SessionError with all the reasons where none does.
+    Raises SessionError with all the reasons if none works.
     """
     reasons: list[str] = []
     for key in keys:
@@ -143,7 +152,7 @@ def _first_that_runs(keys: list[str], open_on: Callable[[str], BatchRunner]) -> 
 
 
 def _check_contract(graph: onnxruntime.InferenceSession, artifact: Artifact, name: str) -> None:
-    """Refuse a graph whose inputs and outputs are not those that its metadata promises."""
+    """Raise ArtifactError if the graph's inputs and outputs are not those in its metadata."""
     expressions = len(artifact.expressions)
     shapes = ((expressions,), (expressions,), (len(artifact.strata), expressions))
     expected: dict[str, _Tensor] = {INPUT_NAME: ("tensor(uint8)", artifact.input.shape)}
@@ -151,14 +160,18 @@ def _check_contract(graph: onnxruntime.InferenceSession, artifact: Artifact, nam
     tensors = (*graph.get_inputs(), *graph.get_outputs())
     found: dict[str, _Tensor] = {tensor.name: (tensor.type, tuple(tensor.shape[1:])) for tensor in tensors}
     if found != expected:
-        raise ArtifactError(f"{name}: has {_listed(found)}; its metadata promises {_listed(expected)}; {EXPORT_AGAIN}")
+        raise ArtifactError(
+            f"{name}: has {_list_tensors(found)}; its metadata promises {_list_tensors(expected)}; {EXPORT_AGAIN}"
+        )
     for tensor in tensors:
         if isinstance(tensor.shape[0], int):
-            raise ArtifactError(f"{name}: takes {tensor.shape[0]} faces, no more and no fewer; {EXPORT_AGAIN}")
+            raise ArtifactError(
+                f"{name}: takes exactly {tensor.shape[0]} faces per call, expected any number; {EXPORT_AGAIN}"
+            )
 
 
-def _listed(tensors: dict[str, _Tensor]) -> str:
-    """`image (batch, 112, 112, 3) uint8, probabilities …` for a message."""
+def _list_tensors(tensors: dict[str, _Tensor]) -> str:
+    """Return the tensors as text for a message: `image (batch, 112, 112, 3) uint8, probabilities …`."""
     return ", ".join(
         f"{name} ({', '.join(map(str, ('batch', *shape)))}) {kind.removeprefix('tensor(').removesuffix(')')}"
         for name, (kind, shape) in tensors.items()

@@ -1,4 +1,4 @@
-"""Command: say what is installed, what the webcam loop will use and why, and how to mend what stops it."""
+"""Command: print what is installed, what the webcam loop will use and why, and how to fix what stops it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,35 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-if sys.version_info < (3, 10):  # noqa: UP036 (pip refuses such a Python, a copied folder does not)
+if sys.version_info < (3, 10):  # noqa: UP036 (pip refuses such a Python, but a copied folder does not)
     sys.exit(f"problem: Python {sys.version.split()[0]} is too old; install 3.10 or newer, and iern into it")
 try:
     from iern.runtime.bundled import MODEL
     from iern.runtime.doctor.findings import Finding
     from iern.runtime.doctor.report import examine
+    from iern.runtime.system.command import command
 except ModuleNotFoundError as error:
     if not str(error.name).startswith("iern"):
         raise
     sys.exit("problem: iern is not installed in this Python; in the repository: pip install -e '.[cpu]'")
 
-EXAMPLES = """\
-ok: as it should be. note: worth knowing, the loop runs without it. problem: the loop cannot run; do what
-the line below it says. What may crash or hang is tried in a process of its own.
+EPILOG = """\
+Each line of the report has a state. "ok": it works. "note": worth knowing, but the loop runs without it.
+"problem": the loop cannot run; the line below it is the remedy. Libraries that may crash or hang are checked
+in processes of their own.
 
-Exit status: 0 where the webcam loop can run (on files and streams where there is no camera); 1 where a
-problem stops it; 2 for wrong usage.
+Exit status: 0 if the webcam loop can run (on files and streams if there is no camera); 1 if a problem stops
+it; 2 for wrong usage.
 """
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
+    """Run the command. The status is 0 if the loop can run, and 1 if it cannot."""
     parser = argparse.ArgumentParser(
         prog="python -m iern.runtime.doctor",
-        description="Say what is installed, what the webcam loop will use, and how to mend what stops it.",
-        epilog=EXAMPLES,
+        description="Print what is installed, what the webcam loop will use, and how to fix what stops it.",
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         default=MODEL,
         metavar="FILE",
-        help="exported .onnx or .engine to try (default: the bundled)",
+        help="exported .onnx or .engine to check (default: the bundled one)",
     )
     options = parser.parse_args(argv)
     findings: list[Finding] = []
@@ -52,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         findings.append(finding)
         if not options.json:
             print(_line(finding), flush=True)
-    stopped = [finding.name for finding in findings if finding.state == "problem"]
+    problems = [finding.name for finding in findings if finding.state == "problem"]
     if options.json:
         listed = [dataclasses.asdict(finding) for finding in findings]
-        print(json.dumps({"schema": 1, "ok": not stopped, "findings": listed}, indent=1))
+        print(json.dumps({"schema": 1, "ok": not problems, "findings": listed}, indent=1))
     else:
-        print(f"\nthe webcam loop cannot run: {', '.join(stopped)}" if stopped else "\nthe webcam loop can run")
-    return 1 if stopped else 0
+        print(f"\nthe webcam loop cannot run: {', '.join(problems)}" if problems else "\nthe webcam loop can run")
+    return 1 if problems else 0
 
 
 def _line(finding: Finding) -> str:

@@ -1,4 +1,4 @@
-"""What the doctor says about each part: as it should be, worth knowing, or a problem, and how to mend it."""
+"""The doctor's finding about each part: that it works, a note, or a problem with its remedy."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iern.cpp_ext.kernel_binaries import BINARIES, BinariesError, in_order, read_binary, read_manifest
-from iern.runtime.backends.providers import GPU_BUILD, PROVIDERS
-from iern.runtime.doctor.probes import ProbeResult, ask
+from iern.runtime.backends.providers import GPU_BUILD_REMEDY, PROVIDERS
+from iern.runtime.doctor.probes import ProbeResult, run_probe
+from iern.runtime.sources.v4l2 import cameras
 from iern.runtime.system.cpu_budget import cpu_budget
-from iern.runtime.system.machine import cameras, has_nvidia, jetson, nvcc
+from iern.runtime.system.machine import has_nvidia, jetson, nvcc
 from iern.runtime.system.opencv import OPENCV_REMEDY
 
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "ort-nightly")
-"""The wheels that bring the folder `onnxruntime`, each overwriting the others."""
+"""The wheels that install the folder `onnxruntime`. Each overwrites the others."""
 VIDEO = {"FFMPEG": "FFmpeg", "GStreamer": "GStreamer", "v4l/v4l2": "V4L2"}
-"""Ways to read video, by their names in OpenCV's build information."""
+"""The name of a video library in OpenCV's build information -> its name in the report."""
 CUDA_REMEDIES = {
-    0: "see what nvidia-smi says; restart the machine, or install the driver again",
-    100: "check CUDA_VISIBLE_DEVICES and nvidia-smi; start a container with --gpus all (a Jetson's: --runtime nvidia)",
-    803: "the driver was updated under the running system: restart the machine",
+    0: "check nvidia-smi; restart the machine, or install the driver again",
+    100: "check CUDA_VISIBLE_DEVICES and nvidia-smi; start a container with --gpus all (Jetson: --runtime nvidia)",
+    803: "the driver was updated while the system was running: restart the machine",
 }
-"""By CUDA's error code; 0 stands for the others."""
+"""CUDA's error code -> remedy. 0 stands for the other codes."""
 TENSORRTS = {
     "TensorRT": ("tensorrt", "tensorrt_bindings"),
     "TensorRT for RTX": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
 }
-"""Flavour -> its module, and the one under which its bindings come alone."""
+"""Flavour -> its module, and the module of its bindings, which can be installed alone."""
 
 State = Literal["ok", "note", "problem"]
 
@@ -49,13 +50,13 @@ class Finding:
     state: State
     text: str
     remedy: str = ""
-    """What to do, always said of a problem."""
+    """What to do. A problem always has one."""
     data: dict[str, Any] = field(default_factory=dict)
-    """The same in figures, for programs."""
+    """The details, for programs."""
 
 
 def python() -> Finding:
-    """Which one; a Python that is too old does not come so far."""
+    """The version of Python. `__main__` has already refused one that is too old."""
     text = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
     return Finding("python", "ok", text, data={"version": platform.python_version(), "path": sys.executable})
 
@@ -69,13 +70,13 @@ def numpy(found: ProbeResult) -> Finding:
 def opencv(found: ProbeResult, numpy: ProbeResult) -> Finding:
     wheels = installed(OPENCVS)
     data = {**_data(found), "wheels": wheels}
-    one = "opencv-python, or opencv-python-headless where there is no desktop"
+    one = "opencv-python, or opencv-python-headless if there is no desktop"
     if found.get("missing"):
         return Finding("opencv", "problem", "is not installed", f"pip install {one}", data)
     if "error" in found:
         remedy = f"pip uninstall {' '.join(wheels) or 'opencv-python'}, then pip install {one}"
         if "error" in numpy:
-            remedy = "first mend numpy above"
+            remedy = "first fix numpy above"
         elif "cannot open shared object" in found["error"]:
             remedy = OPENCV_REMEDY
         return Finding("opencv", "problem", f"{_listed(wheels)} {found['error']}", remedy, data)
@@ -99,7 +100,7 @@ def onnxruntime(found: ProbeResult, numpy: ProbeResult) -> Finding:
     if found.get("missing"):
         return Finding("onnxruntime", "problem", "is not installed", f"pip install {one}", data)
     if "error" in found:
-        remedy = "first mend numpy above" if "error" in numpy else again
+        remedy = "first fix numpy above" if "error" in numpy else again
         return Finding("onnxruntime", "problem", f"{_listed(wheels)} {found['error']}", remedy, data)
     titles = {provider.name: provider.title for provider in PROVIDERS.values()}
     built = ", ".join(titles[name] for name in found["providers"] if name in titles)
@@ -112,7 +113,7 @@ def gpu(found: ProbeResult, root: Path = Path("/")) -> Finding:
     if found.get("missing"):
         if has_nvidia(root):
             remedy = "install its driver (Ubuntu: sudo ubuntu-drivers install); start a container with --gpus all"
-            return Finding("gpu", "note", f"an NVIDIA card is there, but {found['error']}", remedy, data)
+            return Finding("gpu", "note", f"there is an NVIDIA card, but {found['error']}", remedy, data)
         return Finding("gpu", "note", f"none: {found['error']}", data=data)
     if "error" in found:
         remedy = CUDA_REMEDIES.get(found.get("code", 0), CUDA_REMEDIES[0])
@@ -120,39 +121,39 @@ def gpu(found: ProbeResult, root: Path = Path("/")) -> Finding:
     if not found["gpus"]:
         return Finding("gpu", "note", "none: the NVIDIA driver sees no GPU", CUDA_REMEDIES[100], data)
     gpus = "; ".join(f"{card['name']}, SM {card['sm']}, {card['memory_gib']} GiB" for card in found["gpus"])
-    return Finding("gpu", "ok", f"{gpus}; the driver serves CUDA {found['version']}", data=data)
+    return Finding("gpu", "ok", f"{gpus}; the driver supports CUDA {found['version']}", data=data)
 
 
-def model(path: Path, opencv: ProbeResult, engine: ProbeResult, driver: ProbeResult) -> Finding:
-    """Where the model runs, why there, and how fast it and the detector answer."""
-    broken = [name for name, found in (("opencv", opencv), ("onnxruntime", engine)) if "error" in found]
+def model(path: Path, opencv: ProbeResult, onnxruntime: ProbeResult, driver: ProbeResult) -> Finding:
+    """Where the model runs and why, and how fast it and the detector are."""
+    broken = [name for name, found in (("opencv", opencv), ("onnxruntime", onnxruntime)) if "error" in found]
     if broken:
-        return Finding("model", "problem", "not tried", f"first mend {' and '.join(broken)} above")
-    found = ask("model", str(path), timeout=300)
+        return Finding("model", "problem", "not checked", f"first fix {' and '.join(broken)} above")
+    found = run_probe("model", str(path), timeout=300)
     data = {**_data(found), "path": str(path)}
     if "error" in found:
         text, _, remedy = found["error"].rpartition("; ") if found.get("ours") else (found["error"], "", "")
-        remedy = remedy or "install onnxruntime and iern again; where CUDA is at fault, --provider cpu still runs"
+        remedy = remedy or "install onnxruntime and iern again; if CUDA is the cause, --provider cpu still works"
         return Finding("model", "problem", text, remedy, data)
-    where, remedy = _where(found, driver)
-    text = f"{path.name}: {found['infer_ms']} ms a face, {found['detect_ms']} ms to look for faces; on {where}"
+    where, remedy = _where_it_runs(found, driver)
+    text = f"{path.name}: {found['infer_ms']} ms per face, {found['detect_ms']} ms to detect faces; on {where}"
     return Finding("model", "note" if remedy else "ok", text, remedy, data)
 
 
-def _where(found: ProbeResult, driver: ProbeResult) -> tuple[str, str]:
-    """Where the model runs and why, and what to do where it could run on a GPU."""
+def _where_it_runs(found: ProbeResult, driver: ProbeResult) -> tuple[str, str]:
+    """Where the model runs and why, and the remedy if it could run on a GPU."""
     if found["provider"] not in PROVIDERS:  # an engine
         return ", ".join(filter(None, (found["provider"], found["note"]))), ""
     title = PROVIDERS[found["provider"]].title
     if found["provider"] != "cpu":
-        return f"{title}, which runs all of it", ""
+        return f"{title}, which runs the whole model", ""
     if not found["note"]:
         if driver.get("gpus"):
-            return f"{title}: this onnxruntime cannot use the GPU", GPU_BUILD
+            return f"{title}: this onnxruntime cannot use the GPU", GPU_BUILD_REMEDY
         return f"{title}, the only provider of this onnxruntime", ""
     if not driver.get("gpus"):
-        remedy = "mend the GPU above, or where there is none: pip uninstall onnxruntime-gpu, pip install 'iern[cpu]'"
-        return f"{title}: this onnxruntime is for NVIDIA GPUs, and none answers", remedy
+        remedy = "fix the GPU above, or without a GPU: pip uninstall onnxruntime-gpu, pip install 'iern[cpu]'"
+        return f"{title}: this onnxruntime is for NVIDIA GPUs, but no GPU works", remedy
     if missing := sorted(set(re.findall(r"(lib[\w.+-]+): cannot open shared object", found["log"]))):
         remedy = "pip install 'onnxruntime-gpu[cuda,cudnn]', or install CUDA and cuDNN of these versions"
         return f"{title}: CUDA does not load without {', '.join(missing)}", remedy
@@ -161,11 +162,11 @@ def _where(found: ProbeResult, driver: ProbeResult) -> tuple[str, str]:
 
 
 def tensorrt() -> Finding:
-    """Which flavours can be imported."""
+    """The flavours of TensorRT that can be imported."""
     wheels = {name: version for name, version in installed().items() if name.startswith("tensorrt")}
     texts, broken, data = [], [], {"wheels": wheels}
     for title, modules in TENSORRTS.items():
-        found = next((answer for name in modules if not (answer := _import(name)).get("missing")), None)
+        found = next((result for name in modules if not (result := _import(name)).get("missing")), None)
         if found is None:
             continue
         data[title] = _data(found)
@@ -177,9 +178,11 @@ def tensorrt() -> Finding:
         remedy = "install the TensorRT that fits the driver and CUDA, or uninstall it"
         return Finding("tensorrt", "note", "; ".join(texts + broken), remedy, data)
     if wheels and not texts:
-        remedy = "pip install tensorrt, or on a Jetson make the environment with --system-site-packages"
-        return Finding("tensorrt", "note", f"{_listed(wheels)}, but no module to import", remedy, data)
-    return Finding("tensorrt", "ok" if texts else "note", "; ".join(texts) or "none; only engines need it", "", data)
+        remedy = "pip install tensorrt, or on a Jetson create the environment with --system-site-packages"
+        return Finding("tensorrt", "note", f"{_listed(wheels)}, but there is no module to import", remedy, data)
+    if not texts:
+        return Finding("tensorrt", "note", "not installed; only engines need it", data=data)
+    return Finding("tensorrt", "ok", "; ".join(texts), data=data)
 
 
 def pycuda() -> Finding:
@@ -187,17 +190,17 @@ def pycuda() -> Finding:
     version = installed(("pycuda",)).get("pycuda", "")
     data = {**_data(found), "version": version}
     if found.get("missing"):
-        return Finding("pycuda", "note", "none; only engines need it", data=data)
+        return Finding("pycuda", "note", "not installed; only engines need it", data=data)
     if "error" in found:
         remedy = (
-            "install the NVIDIA driver; after a change of CUDA: pip install --force-reinstall --no-cache-dir pycuda"
+            "install the NVIDIA driver; after an update of CUDA: pip install --force-reinstall --no-cache-dir pycuda"
         )
         return Finding("pycuda", "note", f"{version or 'not from a wheel'}: {found['error']}", remedy, data)
     return Finding("pycuda", "ok", version or "of unknown version", data=data)
 
 
 def kernel(driver: ProbeResult, folder: Path = BINARIES) -> Finding:
-    """Which of the averaging kernel's binaries are there, whole, and which a GPU gets."""
+    """Whether the averaging kernel's binaries are complete, and which of them each GPU uses."""
     try:
         manifest = read_manifest(folder)
         for binary in manifest.binaries:
@@ -206,47 +209,47 @@ def kernel(driver: ProbeResult, folder: Path = BINARIES) -> Finding:
         text, _, remedy = str(error).rpartition("; ")
         return Finding("kernel", "note", f"{text}; only engines with head kernel need it", remedy)
     gpus = {card["name"]: f"sm_{card['sm'].replace('.', '')}" for card in driver.get("gpus", [])}
-    chosen = {gpu: [binary.name for binary in in_order(sm, manifest)] for gpu, sm in gpus.items()}
-    data = {"binaries": {binary.name: dataclasses.asdict(binary) for binary in manifest.binaries}, "chosen": chosen}
+    by_gpu = {gpu: [binary.name for binary in in_order(sm, manifest)] for gpu, sm in gpus.items()}
+    data = {"binaries": {binary.name: dataclasses.asdict(binary) for binary in manifest.binaries}, "chosen": by_gpu}
     text = f"compiled for {', '.join(b.architecture for b in manifest.binaries if b.is_cubin)}, and as PTX"
     if not gpus:
-        return Finding("kernel", "note", f"{text}; no GPU to load it", data=data)
-    told = "; ".join(f"{gpu} gets {' or else '.join(names) or 'none of them'}" for gpu, names in chosen.items())
-    return Finding("kernel", "ok" if all(chosen.values()) else "note", f"{text}; {told}", data=data)
+        return Finding("kernel", "note", f"{text}; there is no GPU to use it", data=data)
+    uses = "; ".join(f"{gpu} uses {' or else '.join(names) or 'none of them'}" for gpu, names in by_gpu.items())
+    return Finding("kernel", "ok" if all(by_gpu.values()) else "note", f"{text}; {uses}", data=data)
 
 
 def cuda_compiler(root: Path = Path("/")) -> Finding:
     found = nvcc(root)
     if found is None:
-        return Finding("nvcc", "note", "none; only building the kernel for PyTorch needs it")
+        return Finding("nvcc", "note", "not found; it is needed only to build the kernel for PyTorch")
     path, version = found
     return Finding("nvcc", "ok", f"{version or 'of unknown version'}, {path}", data={"path": path, "version": version})
 
 
 def camera(root: Path = Path("/")) -> Finding:
     if sys.platform != "linux":
-        return Finding("camera", "note", "cameras are listed on Linux only; try the loop with --source 0")
+        return Finding("camera", "note", "cameras are listed on Linux only; try --source 0")
     found = cameras(root)
     data = {"cameras": [dataclasses.asdict(camera) for camera in found]}
     text = "; ".join(f"{camera.device} {camera.name}".strip() for camera in found)
     if not found:
-        remedy = "connect one (a container: --device /dev/video0), or use --source with a file or URL"
-        return Finding("camera", "note", "none; the demo plays its clip", remedy, data)
+        remedy = "connect one (in a container: --device /dev/video0), or use --source with a file or URL"
+        return Finding("camera", "note", "none; --demo plays the bundled clip", remedy, data)
     if absent := [camera.device for camera in found if not camera.present]:
         remedy = f"start the container with {' '.join(f'--device {device}' for device in absent)}"
         return Finding("camera", "note", f"{text}; not in /dev: {', '.join(absent)}", remedy, data)
-    if barred := [camera.device for camera in found if not camera.allowed]:
-        remedy = "sudo usermod -aG video $USER, then log in again (a container: --group-add video)"
-        return Finding("camera", "note", f"{text}; this user may not open {', '.join(barred)}", remedy, data)
+    if forbidden := [camera.device for camera in found if not camera.allowed]:
+        remedy = "sudo usermod -aG video $USER, then log in again (in a container: --group-add video)"
+        return Finding("camera", "note", f"{text}; this user may not open {', '.join(forbidden)}", remedy, data)
     return Finding("camera", "ok", text, data=data)
 
 
 def display(opencv: ProbeResult) -> Finding:
     if "error" in opencv:
-        return Finding("display", "note", "not tried: OpenCV opens the window", "first mend opencv above")
-    found = ask("window")
+        return Finding("display", "note", "not checked, because OpenCV opens the window", "first fix opencv above")
+    found = run_probe("window")
     if problem := found.get("problem") or found.get("error"):
-        remedy = "use --headless with --record, --still or --jsonl; over ssh, log in with -X or at the desktop"
+        remedy = "use --headless with --record, --still or --jsonl; over ssh, connect with -X, or log in at the desktop"
         return Finding("display", "note", f"no window: {problem}", remedy, {"problem": problem})
     name = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or ""
     return Finding("display", "ok", f"a window opens {f'on {name}' if name else ''}".strip(), data={"problem": ""})
@@ -254,7 +257,7 @@ def display(opencv: ProbeResult) -> Finding:
 
 def cpu() -> Finding:
     budget, cores = cpu_budget(), os.cpu_count() or 1
-    text = f"{budget} of {cores} cores are this process's, by its affinity and cgroup"
+    text = f"this process may use {budget} of {cores} cores (by affinity and cgroup)"
     return Finding("cpu", "ok", text, data={"budget": budget, "cores": cores})
 
 
@@ -270,14 +273,14 @@ def jetson_board(root: Path = Path("/")) -> Finding | None:
 
 
 def _import(module: str) -> ProbeResult:
-    """What comes of importing a module, for which no process is needed where there is none."""
+    """The result of importing a module, without a new process if the module is missing."""
     if importlib.util.find_spec(module.partition(".")[0]) is None:
         return {"error": f"there is no {module}", "missing": True}
-    return ask("module", module)
+    return run_probe("module", module)
 
 
 def installed(names: Sequence[str] | None = None) -> dict[str, str]:
-    """Distribution -> version, of these names or of all; names as pip spells them, in alphabetical order."""
+    """Distribution -> version, of these names or of all. Names are as pip spells them, in alphabetical order."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         try:

@@ -1,5 +1,5 @@
-"""Questions about libraries of others, each asked in a process of its own: such a library may be missing, hang, print
-what it likes, or take the process with it, and the answer is then how it failed.
+"""Probes of other libraries. Each runs in a process of its own, because a library may be missing, hang, print text of
+its own, or crash. The result of the probe is then how the library failed.
 """
 
 from __future__ import annotations
@@ -20,52 +20,53 @@ from typing import Any
 from iern.runtime.errors import IernError, one_line
 
 ProbeResult = dict[str, Any]
-"""JSON; under `error` what failed, in words, under `missing` whether there is nothing to import, under `ours` whether
-the words are of an IernError, and under `log` the end of what went to stderr."""
+"""JSON. `error`: what failed, in words. `missing`: whether there is nothing to import. `ours`: whether the words are
+those of an IernError. `log`: the end of stderr."""
 
-MARK = "answer of the probe: "
-"""Begins the line with the answer: the library asked may print lines of its own."""
+MARK = "probe result: "
+"""Begins the line with the result, because the library may print other lines."""
 
 CALLS = 5
-"""Calls over which the model's time is taken."""
+"""Calls of which the median time is taken."""
 
 
-def ask(question: str, *words: str, timeout: float = 60) -> ProbeResult:
-    """The answer of the function of that name below, from a new process. Never raises for what happens there."""
-    command = [sys.executable, "-c", "from iern.runtime.doctor.probes import answer; answer()", question, *words]
+def run_probe(name: str, *arguments: str, timeout: float = 60) -> ProbeResult:
+    """Run the probe of that name (see PROBES) in a new process. Never raises for what happens there."""
+    program = "from iern.runtime.doctor.probes import print_result; print_result()"
+    command = [sys.executable, "-c", program, name, *arguments]
     try:
         done = subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout, check=False
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"gave no answer within {timeout:g} s"}
+        return {"error": f"did not finish within {timeout:g} s"}
     except OSError as error:
-        return {"error": f"no process could be started ({error})"}
+        return {"error": f"could not be checked: no process starts ({error})"}
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
-            found: ProbeResult = json.loads(line.removeprefix(MARK))
-            return {**found, "log": done.stderr[-2000:]}
+            result: ProbeResult = json.loads(line.removeprefix(MARK))
+            return {**result, "log": done.stderr[-2000:]}
     return {"error": _end(done.returncode, done.stderr)}
 
 
-def answer() -> None:
-    """In the new process: call the function that the command line names, and print what it returns."""
-    question, *words = sys.argv[1:]
-    package = (words[0] if question == "module" else question).partition(".")[0]
+def print_result() -> None:
+    """In the new process: run the probe that the command line names, and print its result."""
+    name, *arguments = sys.argv[1:]
+    package = (arguments[0] if name == "module" else name).partition(".")[0]
     try:
-        found = QUESTIONS[question](*words)
+        result = PROBES[name](*arguments)
     except ModuleNotFoundError as error:
-        found = {"error": f"cannot be imported ({one_line(error)})", "missing": error.name == package}
+        result = {"error": f"cannot be imported ({one_line(error)})", "missing": error.name == package}
     except IernError as error:
-        found = {"error": str(error), "ours": True}
-    except Exception as error:  # whatever a library of others raises is the answer
-        found = {"error": f"{type(error).__name__}: {one_line(error)}"}
-    print(f"\n{MARK}{json.dumps(found)}", flush=True)
+        result = {"error": str(error), "ours": True}
+    except Exception as error:  # any exception of another library is a result
+        result = {"error": f"{type(error).__name__}: {one_line(error)}"}
+    print(f"\n{MARK}{json.dumps(result)}", flush=True)
     os._exit(0)  # some libraries crash when the process ends
 
 
 def cv2() -> ProbeResult:
-    """OpenCV: its version, window system and ways to read video."""
+    """OpenCV: its version, its window system, and the libraries that it can read video with."""
     module = importlib.import_module("cv2")
     build = module.getBuildInformation()
     return {
@@ -76,13 +77,13 @@ def cv2() -> ProbeResult:
 
 
 def onnxruntime() -> ProbeResult:
-    """onnxruntime: its version and the providers that it was built for."""
+    """onnxruntime: its version, and the providers that it was built for."""
     module = importlib.import_module("onnxruntime")
     return {"version": module.__version__, "providers": module.get_available_providers()}
 
 
 def cuda() -> ProbeResult:
-    """The NVIDIA driver: the newest CUDA that it serves, and its GPUs."""
+    """The NVIDIA driver: the newest CUDA that it supports, and its GPUs."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError as error:
@@ -99,20 +100,20 @@ def cuda() -> ProbeResult:
 
 
 def module(name: str) -> ProbeResult:
-    """Any module: that it can be imported, and the version that its package states."""
+    """Any module: whether it can be imported, and the version of its package."""
     importlib.import_module(name)
     return {"version": str(getattr(importlib.import_module(name.partition(".")[0]), "__version__", ""))}
 
 
 def window() -> ProbeResult:
-    """Why no window can be shown, empty where one can."""
+    """The window: why none can be shown. Empty if one can."""
     from iern.runtime.app.window import window_problem
 
     return {"problem": window_problem()}
 
 
 def model(path: str) -> ProbeResult:
-    """Whether the detector looks at a frame, and the model answers a face; where, and how fast."""
+    """The detector and the model at `path`: whether they run, where, and how fast."""
     import numpy as np
 
     from iern.runtime.backends.onnx import open_session
@@ -135,13 +136,13 @@ def model(path: str) -> ProbeResult:
         }
 
 
-QUESTIONS: dict[str, Callable[..., ProbeResult]] = {
-    question.__name__: question for question in (cv2, onnxruntime, cuda, module, window, model)
+PROBES: dict[str, Callable[..., ProbeResult]] = {
+    probe.__name__: probe for probe in (cv2, onnxruntime, cuda, module, window, model)
 }
 
 
 def _median_ms(call: Callable[[], object]) -> float:
-    call()  # the first allocates
+    call()  # the first call allocates
     times = []
     for _ in range(CALLS):
         start = time.perf_counter()
@@ -151,7 +152,7 @@ def _median_ms(call: Callable[[], object]) -> float:
 
 
 def _in_build(information: str, name: str) -> bool:
-    """Whether OpenCV's build information says YES behind a name."""
+    """Whether OpenCV's build information has a YES after the name."""
     return re.search(rf"^\s*{re.escape(name)}:\s+YES", information, re.MULTILINE) is not None
 
 
@@ -178,8 +179,8 @@ def _cuda_error(driver: ctypes.CDLL, code: int) -> str:
 
 
 def _end(status: int, log: str) -> str:
-    """How a process without an answer ended."""
+    """How a process without a result ended."""
     if status < 0:
-        return f"takes the process with it ({signal.Signals(-status).name})"
+        return f"crashes its process ({signal.Signals(-status).name})"
     lines = log.strip().splitlines()
-    return f"ends the process with status {status}" + (f" ({lines[-1][:200]})" if lines else "")
+    return f"ends its process with status {status}" + (f" ({lines[-1][:200]})" if lines else "")

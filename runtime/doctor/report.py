@@ -1,4 +1,4 @@
-"""Every finding about this machine, in order."""
+"""Runs every check of the doctor, in order."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from iern.runtime.bundled import MODEL
-from iern.runtime.doctor import findings as about
+from iern.runtime.doctor import findings
 from iern.runtime.doctor.findings import Finding
-from iern.runtime.doctor.probes import ask
+from iern.runtime.doctor.probes import run_probe
 from iern.runtime.errors import one_line
 
 
 def examine(model: Path = MODEL) -> Iterator[Finding]:
-    """Every finding, as it is found. A check that itself fails is a finding."""
-    numpy, opencv, engine, driver = ask("module", "numpy"), ask("cv2"), ask("onnxruntime"), ask("cuda")
+    """Yield each finding as soon as its check is done. A check that itself fails is also a finding."""
+    numpy, opencv = run_probe("module", "numpy"), run_probe("cv2")
+    onnxruntime, driver = run_probe("onnxruntime"), run_probe("cuda")
     checks: list[tuple[str, Callable[[], Finding | None]]] = [
-        ("python", about.python),
-        ("numpy", lambda: about.numpy(numpy)),
-        ("opencv", lambda: about.opencv(opencv, numpy)),
-        ("onnxruntime", lambda: about.onnxruntime(engine, numpy)),
-        ("gpu", lambda: about.gpu(driver)),
-        ("model", lambda: about.model(model, opencv, engine, driver)),
-        ("tensorrt", about.tensorrt),
-        ("pycuda", about.pycuda),
-        ("kernel", lambda: about.kernel(driver)),
-        ("nvcc", about.cuda_compiler),
-        ("camera", about.camera),
-        ("display", lambda: about.display(opencv)),
-        ("cpu", about.cpu),
-        ("jetson", about.jetson_board),
+        ("python", findings.python),
+        ("numpy", lambda: findings.numpy(numpy)),
+        ("opencv", lambda: findings.opencv(opencv, numpy)),
+        ("onnxruntime", lambda: findings.onnxruntime(onnxruntime, numpy)),
+        ("gpu", lambda: findings.gpu(driver)),
+        ("model", lambda: findings.model(model, opencv, onnxruntime, driver)),
+        ("tensorrt", findings.tensorrt),
+        ("pycuda", findings.pycuda),
+        ("kernel", lambda: findings.kernel(driver)),
+        ("nvcc", findings.cuda_compiler),
+        ("camera", findings.camera),
+        ("display", lambda: findings.display(opencv)),
+        ("cpu", findings.cpu),
+        ("jetson", findings.jetson_board),
     ]
     for name, check in checks:
         try:
             finding = check()
-        except Exception as error:  # a report with one gap is worth more than none
+        except Exception as error:  # the other checks are still useful
             text = f"this check failed ({type(error).__name__}: {one_line(error)})"
             finding = Finding(name, "note", text, "please report it with the whole output")
         if finding:

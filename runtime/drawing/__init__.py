@@ -1,1 +1,1 @@
-"""What is drawn on a frame: boxes, labels, bars and lines of text."""
+"""Drawing on a frame: boxes, labels, bars and lines of text."""

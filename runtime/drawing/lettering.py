@@ -1,4 +1,4 @@
-"""Words on a picture that can be read on anything: letters with a dark outline, and panels of several lines."""
+"""Text on an image that is readable on any background: letters with a dark outline, and panels of several lines."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ WHITE: Colour = (255, 255, 255)
 DARK: Colour = (24, 24, 24)
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-SHARE = 0.036
-"""Height of a line of text over the shorter side of the frame ..."""
-SMALLEST = 11
-"""... but no fewer pixels than this, below which letters run together."""
+LINE_SHARE = 0.036
+"""Height of a line of text, as a share of the shorter side of the frame."""
+MIN_LINE_HEIGHT = 11
+"""Smallest height of a line, in pixels. In smaller ones the letters run together."""
 
 
-def line_height(picture: Image) -> int:
-    """Pixels of a line of text on a picture of that size."""
-    return max(SMALLEST, round(SHARE * min(picture.shape[:2])))
+def line_height(canvas: Image) -> int:
+    """Return the height of a line of text on an image of this size, in pixels."""
+    return max(MIN_LINE_HEIGHT, round(LINE_SHARE * min(canvas.shape[:2])))
 
 
-def width(text: str, line: int) -> int:
-    """Pixels across; OpenCV's scale 1 is made for lines of about 32 pixels."""
-    (across, _), _ = cv2.getTextSize(text, FONT, line / 32, max(1, line // 14))
-    return int(across)
+def text_width(text: str, line: int) -> int:
+    """Return the width of the text in pixels, for lines of `line` pixels. OpenCV's scale 1 fits lines of about 32."""
+    (width, _), _ = cv2.getTextSize(text, FONT, line / 32, max(1, line // 14))
+    return int(width)
 
 
-def write(canvas: Image, text: str, x: int, baseline: int, line: int, colour: Colour = WHITE) -> None:
-    """Text from `x` in letters for lines of `line` pixels, with a dark outline that lets it be read on anything.
+def draw_text(canvas: Image, text: str, x: int, baseline: int, line: int, colour: Colour = WHITE) -> None:
+    """Draw text from `x`, for lines of `line` pixels, with a dark outline that keeps it readable on any background.
 
-    The outline is grown from the letters: a thicker stroke is no outline in OpenCV 5, where it widens the letters.
+    The outline is a dilation of the letters. A thicker stroke does not work in OpenCV 5, where it widens the letters.
     """
     border = max(1, line // 12)
     top, bottom = max(0, baseline - line), min(canvas.shape[0], baseline + line // 2)
-    left, right = max(0, x - border), min(canvas.shape[1], max(0, x) + width(text, line) + 2 * border)
+    left, right = max(0, x - border), min(canvas.shape[1], max(0, x) + text_width(text, line) + 2 * border)
     if top >= bottom or left >= right:
         return
     region = canvas[top:bottom, left:right]
@@ -53,26 +53,26 @@ def write(canvas: Image, text: str, x: int, baseline: int, line: int, colour: Co
         region[:] = (region * (255 - weight) + np.array(ink, np.uint16) * weight) // 255
 
 
-def wrapped(parts: Sequence[str], across: int, line: int) -> list[str]:
-    """The parts, with space between them, in as few lines of at most `across` pixels as that takes."""
+def wrap(parts: Sequence[str], width: int, line: int) -> list[str]:
+    """Join the parts, with space between them, into as few lines of at most `width` pixels as possible."""
     lines: list[str] = []
     for part in parts:
         longer = f"{lines[-1]}   {part}" if lines else part
-        if lines and width(longer, line) <= across:
+        if lines and text_width(longer, line) <= width:
             lines[-1] = longer
         else:
             lines.append(part)
     return lines
 
 
-def panel(canvas: Image, lines: Sequence[str]) -> None:
-    """Write the lines in the middle of the picture, on a ground that is darkened for them."""
-    height, across = canvas.shape[:2]
+def draw_panel(canvas: Image, lines: Sequence[str]) -> None:
+    """Draw the lines in the middle of the image, on a darkened background."""
+    height, width = canvas.shape[:2]
     line = line_height(canvas)
     step = 3 * line // 2
-    wide, tall = max(width(text, line) for text in lines) + 2 * line, step * len(lines) + line
-    left, top = max(0, (across - wide) // 2), max(0, (height - tall) // 2)
-    ground = canvas[top : top + tall, left : left + wide]
-    ground[:] = ground // 4
+    panel_width, panel_height = max(text_width(text, line) for text in lines) + 2 * line, step * len(lines) + line
+    left, top = max(0, (width - panel_width) // 2), max(0, (height - panel_height) // 2)
+    background = canvas[top : top + panel_height, left : left + panel_width]
+    background[:] = background // 4
     for number, text in enumerate(lines):
-        write(canvas, text, left + line, top + line // 2 + step * number + line, line)
+        draw_text(canvas, text, left + line, top + line // 2 + step * number + line, line)

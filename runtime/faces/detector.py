@@ -1,13 +1,16 @@
 """Faces in a frame: YuNet through OpenCV, on a copy of bounded size.
 
-YuNet finds faces of about 10 to 450 pixels. On a photograph at full size it misses larger ones and answers with
-wrong boxes, so it looks at a copy of at most `longest_side` pixels. A face that fills such a copy is still too large;
-where the first look finds none, or one near the limit, a second look at a much smaller copy settles it.
+YuNet finds faces of about 16 to 450 pixels. It misses larger ones or returns wrong boxes for them. The detector
+therefore gives YuNet a copy whose longer side is at most FRAME_SIDE. A face that fills this copy is still too large. If
+the first pass finds no face, or one near the limit, a second pass runs on a much smaller copy. In photographs, and if
+the user asks for it, a pass on a larger copy adds the faces that are too small in the first one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,71 +23,115 @@ from iern.runtime.errors import ArtifactError
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.images import Image, as_bgr
 
-COARSE = 224
-"""Longest side, in pixels, of the second look, and of frames smaller than it in the first look.
+FRAME_SIDE = 640
+"""Longest side, in pixels, of the copy for the first pass. Faces from 1/40 of the frame's side are found."""
 
-Of face crops that fill the frame, 99.5 % and more are found at this size, but 44 to 72 % at 640 and 77 to 98 % at 48.
+PHOTOGRAPH_PIXELS = 2560 * 1920
+"""Pixels of the copy in which small faces of a photograph are found. Larger copies take seconds and gigabytes."""
+
+LARGEST_SMALL_FACE = 32
+"""Side, in pixels of the first copy, below which the pass on a larger copy adds faces. The first pass finds the larger
+ones, and YuNet takes parts of very large faces for faces."""
+
+SECOND_PASS_SIDE = 224
+"""Longest side, in pixels, of the copy for the second pass. Smaller frames are enlarged to it for the first pass.
+
+Of face crops that fill the frame, at least 99.5 % are found at this size, but 44 to 72 % at 640 and 77 to 98 % at 48.
 ."""
 
-LARGE = 450
-"""Faces longer than this, in pixels of the copy, are measured 10 to 20 % too small: the second look corrects them."""
+MAX_RELIABLE_FACE = 450
+"""YuNet measures faces longer than this, in pixels of the copy, 10 to 20 % too small. The second pass corrects them."""
 
-NARROW = 64
-"""Shortest side, in pixels, that YuNet is given: of images up to 32, OpenCV 4.13 reads memory that nobody wrote."""
+MIN_SIDE = 64
+"""Shortest side, in pixels, that YuNet gets. For images up to 32, OpenCV 4.13 reads uninitialised memory."""
 
 
 class FaceDetector:
-    """`detector(frame)` -> its faces, best first. Keeps buffers, so one detector belongs to one thread."""
+    """`detector(frame)` -> its faces, best first. Threads may share a detector: YuNet runs for one at a time.
+
+    A pickled or copied detector loads its model again.
+    """
 
     def __init__(
-        self, model: Path | str = YUNET, score: float = 0.7, overlap: float = 0.3, longest_side: int = 640
+        self, model: Path | str = YUNET, score: float = 0.7, overlap: float = 0.3, longest_side: int | None = None
     ) -> None:
-        """`overlap` is the intersection over union above which the weaker of two boxes is dropped.
+        """`score` is the lowest score of a face. Of two boxes whose IoU is above `overlap`, the weaker one is dropped.
 
-        Raises ArtifactError where the model is missing, damaged, or no YuNet.
+        `longest_side`, in pixels, bounds the copies in which faces are searched. More than FRAME_SIDE finds smaller
+        faces and takes longer. By default that is FRAME_SIDE for frames, and more for photographs.
+        Raises ArtifactError if the model is missing, damaged or not a YuNet.
         """
         self.longest_side = longest_side
+        self._arguments = (Path(model).absolute(), score, overlap, longest_side)
         self._yunet = _load(Path(model), score, overlap)
         self._size = (0, 0)
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[FaceDetector], tuple[Path, float, float, int | None]]:
+        return type(self), self._arguments
 
     def __call__(self, frame: np.ndarray) -> list[Detection]:
-        """(H, W, 3) uint8 BGR frame, or grey, BGRA or 16 bits -> faces by falling score, none where there is none.
+        """(H, W, 3) uint8 BGR frame, or grey, BGRA or 16 bits -> faces by falling score, or an empty list.
 
-        Frames may differ in size from call to call. Raises ImageError for an array that is no frame.
+        Frames may differ in size from call to call. Raises ImageError if the array is not an image.
         """
-        image = as_bgr(frame)
+        return self._search(as_bgr(frame), self.longest_side or FRAME_SIDE)
+
+    def in_photograph(self, image: np.ndarray) -> list[Detection]:
+        """Find the faces as in a frame, and also small ones, which takes up to a second.
+
+        Without a `longest_side`, the copy has up to PHOTOGRAPH_PIXELS: in 4000x3000, faces from 40 pixels are found.
+        """
+        image = as_bgr(image)
+        return self._search(image, self.longest_side or _photograph_side(image))
+
+    def _search(self, image: Image, longest_side: int) -> list[Detection]:
+        """Detect faces on copies of at most `longest_side` pixels -> faces in pixels of `image`, by falling score."""
         longest = max(image.shape[:2])
-        fine = min(max(longest, COARSE), self.longest_side)
-        faces = self._look(image, fine)
+        side = min(longest_side, FRAME_SIDE)
+        faces = self._usual_faces(image, side)
+        if min(longest, longest_side) <= side:
+            return faces
+        small = self._detect(image, min(longest, longest_side))
+        return _with_small_faces(faces, small, LARGEST_SMALL_FACE * longest / side)
+
+    def _usual_faces(self, image: Image, longest_side: int) -> list[Detection]:
+        """Detect faces on a copy of at most `longest_side` pixels, and on a smaller one if faces may be too large."""
+        longest = max(image.shape[:2])
+        side = min(max(longest, SECOND_PASS_SIDE), longest_side)
+        faces = self._detect(image, side)
         largest = max((max(face.width, face.height) for face in faces), default=None)
-        if fine > COARSE and (largest is None or largest * fine / longest > LARGE):
-            faces = _without_doubles(faces + self._look(image, COARSE))
+        if side > SECOND_PASS_SIDE and (largest is None or largest * side / longest > MAX_RELIABLE_FACE):
+            faces = _without_duplicates(faces + self._detect(image, SECOND_PASS_SIDE))
         return faces
 
-    def _look(self, image: Image, longest: int) -> list[Detection]:
-        """Faces found on a copy whose longer side has `longest` pixels, in pixels of `image`."""
-        copy = _resized(image, longest)
+    def _detect(self, image: Image, side: int) -> list[Detection]:
+        """Detect faces on a copy whose longer side has `side` pixels -> faces in pixels of `image`."""
+        copy = _resized(image, side)
         scale = np.array([image.shape[1] / copy.shape[1], image.shape[0] / copy.shape[0]])
         copy = _padded(copy)
-        if copy.shape[1::-1] != self._size:
-            self._size = copy.shape[1::-1]
-            self._yunet.setInputSize(self._size)
-        _, rows = self._yunet.detect(copy)
+        with self._lock:
+            if copy.shape[1::-1] != self._size:
+                self._size = copy.shape[1::-1]
+                self._yunet.setInputSize(self._size)
+            _, rows = self._yunet.detect(copy)
         if rows is None:
             return []
         return [_detection(row, scale) for row in rows.astype(np.float64)]
 
 
 def _load(model: Path, score: float, overlap: float) -> cv2.FaceDetectorYN:
-    remedy = "reinstall iern, or give a YuNet model of OpenCV's model zoo"
+    remedy = "reinstall iern, or give a YuNet model from OpenCV's model zoo"
     try:
         data = np.frombuffer(model.read_bytes(), np.uint8)
     except OSError as error:
-        raise ArtifactError(f"{model}: no face detector there ({error.strerror or error}); {remedy}") from error
+        raise ArtifactError(
+            f"{model}: the face detector cannot be read ({error.strerror or error}); {remedy}"
+        ) from error
     try:
-        with _silent_opencv():  # 5.0 warns about targets at each load, and a damaged file is reported below
+        with _silent_opencv():  # 5.0 warns about targets at each load; a damaged file is reported below
             yunet = cv2.FaceDetectorYN.create("onnx", data, np.empty(0, np.uint8), (64, 64), score, overlap)
-            yunet.detect(np.zeros((64, 64, 3), np.uint8))  # another network loads well and fails here
+            yunet.detect(np.zeros((64, 64, 3), np.uint8))  # another network loads, and fails only here
     except cv2.error as error:
         found = " ".join(error.err.split())
         raise ArtifactError(f"{model}: cannot be loaded as a face detector ({found}); {remedy}") from error
@@ -100,8 +147,15 @@ def _silent_opencv() -> Iterator[None]:
         cv2.utils.logging.setLogLevel(before)
 
 
+def _photograph_side(image: Image) -> int:
+    """Return the longest side, in pixels, that keeps a copy of the image within PHOTOGRAPH_PIXELS."""
+    height, width = image.shape[:2]
+    side = max(height, width) * math.sqrt(PHOTOGRAPH_PIXELS / (height * width))
+    return int(min(side, PHOTOGRAPH_PIXELS / MIN_SIDE))  # the shorter side of a strip is padded
+
+
 def _resized(image: Image, longest: int) -> Image:
-    """The image with its longer side at `longest` pixels, its aspect kept."""
+    """Scale the image so that its longer side has `longest` pixels."""
     scale = longest / max(image.shape[:2])
     if scale == 1:
         return image
@@ -110,29 +164,39 @@ def _resized(image: Image, longest: int) -> Image:
 
 
 def _padded(image: Image) -> Image:
-    """The image with black below and to the right, where a side is shorter than NARROW."""
-    below, right = (max(0, NARROW - side) for side in image.shape[:2])
+    """Add black below and to the right until no side is shorter than MIN_SIDE."""
+    below, right = (max(0, MIN_SIDE - side) for side in image.shape[:2])
     return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT) if below or right else image
 
 
 def _detection(row: NDArray[np.float64], scale: NDArray[np.float64]) -> Detection:
-    """YuNet's (15,) row: box, five landmarks, score -> pixels of the frame; `scale` is (2,), x then y."""
+    """(15,) row of YuNet (box, five landmarks, score) -> Detection in frame pixels. `scale` is (2,), x then y."""
     x, y = row[:2] * scale
     width, height = row[2:4] * scale
     return Detection(float(x), float(y), float(width), float(height), row[4:14].reshape(5, 2) * scale, float(row[14]))
 
 
-def _without_doubles(faces: list[Detection]) -> list[Detection]:
-    """By falling score, without faces of which half lies in a better one, or which hold half of a better one."""
+def _without_duplicates(faces: list[Detection]) -> list[Detection]:
+    """Sort by falling score, and drop faces that overlap a better one by half of the smaller box."""
     kept: list[Detection] = []
     for face in sorted(faces, key=lambda face: face.score, reverse=True):
-        if all(_shared(face, better) < 0.5 for better in kept):
+        if all(_overlap(face, better) < 0.5 for better in kept):
             kept.append(face)
     return kept
 
 
-def _shared(a: Detection, b: Detection) -> float:
-    """Area in both boxes over the area of the smaller."""
+def _with_small_faces(faces: list[Detection], found: list[Detection], limit: float) -> list[Detection]:
+    """Add the found faces with sides below `limit`, in pixels, that overlap no other face -> faces by falling score."""
+    small = [
+        face
+        for face in found
+        if max(face.width, face.height) < limit and all(_overlap(face, other) < 0.5 for other in faces)
+    ]
+    return sorted(faces + small, key=lambda face: face.score, reverse=True)
+
+
+def _overlap(a: Detection, b: Detection) -> float:
+    """Return the area that is in both boxes, divided by the area of the smaller box."""
     width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
     height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
     return max(width, 0.0) * max(height, 0.0) / min(a.width * a.height, b.width * b.height)

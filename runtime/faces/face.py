@@ -1,4 +1,4 @@
-"""What the loop says about a frame: its faces with their expressions, as values and as a JSON record."""
+"""One face of a frame with its expression: the value that the library and the loop work with."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
     from iern.runtime.session import Predictions
 
 UNCERTAIN = "uncertain"
-"""What is shown and printed instead of an expression that is too improbable to be named."""
+"""The word that is shown and printed instead of the expression of an uncertain face."""
 
 
 @dataclass(frozen=True)
 class Face:
-    """One face of a frame and what the network says about it."""
+    """One face of a frame with the model's predictions for it."""
 
     detection: Detection
     probabilities: dict[str, float]
-    """By expression, in the model's order; they sum to 1."""
+    """Expression -> probability, in the model's order. They sum to 1."""
     disagreement: float
-    """How much the answer depends on the context, 0 (not at all) to 1: see `stratum_disagreement`."""
+    """How far the confounder strata disagree, from 0 (not at all) to 1: see `stratum_disagreement`."""
     uncertain: bool = False
-    """Whether `probability` is below the model's threshold; a face over time turns back later than it turned."""
+    """Whether `probability` is below the model's threshold. On a track, this changes with hysteresis."""
     track: int | None = None
-    """The same number in every frame in which this face was followed; None where nobody follows faces."""
-    held: str = ""
-    """The expression that hysteresis keeps; empty: the likeliest."""
+    """The id of the track: the same in every frame of a face that is followed. None for a single picture."""
+    stable_expression: str = ""
+    """The expression of the track after hysteresis. Empty: the likeliest one."""
     raw_probabilities: dict[str, float] = field(default_factory=dict)
-    """What this frame alone says; empty where `probabilities` do."""
+    """Expression -> probability from this frame alone. Empty if that is `probabilities`."""
     stratum_probabilities: NDArray[np.floating] | None = field(default=None, compare=False, repr=False)
-    """(N, E) answers under the model's strata, in its order; their mean need not be `probabilities`, see Eq. 9."""
+    """(N, E) probabilities under each stratum of the model. `probabilities` need not be their mean, see Eq. 9."""
 
     @property
     def expression(self) -> str:
-        """What the face is said to show: the likeliest expression, unless another one is `held`."""
-        return self.held or max(self.probabilities, key=self.probabilities.__getitem__)
+        """The expression to report: `stable_expression`, or the likeliest one."""
+        return self.stable_expression or max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def probability(self) -> float:
@@ -51,10 +51,10 @@ class Face:
         return self.probabilities[self.expression]
 
 
-def faces_from(detections: Sequence[Detection], answer: Predictions, artifact: Artifact) -> list[Face]:
-    """Detections, and the model's answer with one row for each -> their faces."""
-    disagreements = stratum_disagreement(answer.stratum_logits, artifact.temperature)
-    by_stratum = softmax(answer.stratum_logits / artifact.temperature)
+def faces_from(detections: Sequence[Detection], predictions: Predictions, artifact: Artifact) -> list[Face]:
+    """Combine detections with the model's predictions, one row for each, into faces."""
+    disagreements = stratum_disagreement(predictions.stratum_logits, artifact.temperature)
+    by_stratum = softmax(predictions.stratum_logits / artifact.temperature)
     return [
         Face(
             detection,
@@ -64,11 +64,11 @@ def faces_from(detections: Sequence[Detection], answer: Predictions, artifact: A
             stratum_probabilities=strata,
         )
         for detection, row, disagreement, strata in zip(
-            detections, answer.probabilities, disagreements, by_stratum, strict=True
+            detections, predictions.probabilities, disagreements, by_stratum, strict=True
         )
     ]
 
 
 def by_expression(probabilities: NDArray[np.floating], artifact: Artifact) -> dict[str, float]:
-    """(E,) in the model's order -> by name."""
+    """(E,) probabilities in the model's order -> expression -> probability."""
     return dict(zip(artifact.expressions, probabilities.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Faces carried from one frame to the next by optical flow at their landmarks, cheaper than looking for them again."""
+"""Faces followed from frame to frame by optical flow at their landmarks, which costs less than detection."""
 
 from __future__ import annotations
 
@@ -10,81 +10,88 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.faces.tracker import PATIENCE
+from iern.runtime.faces.tracker import MAX_GAP
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.images import Image, as_bgr
 
-LONGEST = 640
-"""Longer side, in pixels, of the grey copy in which faces are followed, as in the detector."""
+LONGEST_SIDE = 640
+"""Longer side, in pixels, of the grey copy in which faces are followed. The detector uses the same for frames."""
 
 WINDOW = 21
-"""Side, in pixels of the copy, of what is compared around a landmark, at each of the pyramid's levels."""
+"""Side, in pixels of the copy, of the square around a landmark that is compared at each pyramid level."""
 LEVELS = 3
+"""Levels of the image pyramid above the copy itself."""
 
-THERE_AND_BACK = 0.04
-"""Face sizes that a landmark may be off when it has been followed forth and back, and ..."""
-BENT = 0.08
-"""... RMS distance, in face sizes, of the landmarks from a mere shift, turn and scaling of themselves."""
-GROWTH = 1.25
-"""A face that grew or shrank by more from one frame to the next was mistaken."""
+FORWARD_BACKWARD_LIMIT = 0.04
+"""Largest forward-backward error of a landmark, in face sizes."""
+SHAPE_ERROR_LIMIT = 0.08
+"""Largest RMS distance, in face sizes, of the landmarks from a shifted, turned and scaled copy of the old ones."""
+SCALE_LIMIT = 1.25
+"""Largest factor by which a face can grow or shrink between two frames. A larger one is an error of the flow."""
 
 Points = NDArray[np.float64]
 
 
 class FaceFinder:
-    """`find(frame, seconds)` -> its faces: detected in every nth frame, followed in between as far as that succeeds."""
+    """`find(frame, seconds)` -> its faces: detected in every nth frame and followed in between.
+
+    If a face is lost in between, the faces are detected at once.
+    """
 
     def __init__(self, detector: FaceDetector, every: int = 1) -> None:
         self._detector = detector
         self._every = every
         self._follower = OpticalFlowFollower()
-        self._followed = 0
-        self._last = -np.inf
+        self._followed_frames = 0
+        self._last_seconds = -np.inf
 
-    def __call__(self, frame: np.ndarray, seconds: float) -> list[Detection]:
-        """(H, W, 3) frame at `seconds` of its source's clock -> its faces, in pixels, best first."""
-        near = 0 <= seconds - self._last < PATIENCE
-        self._last = seconds
-        if near and self._followed + 1 < self._every:
+    def __call__(self, frame: np.ndarray, seconds: float, photograph: bool = False) -> list[Detection]:
+        """(H, W, 3) frame at `seconds` of its source's clock -> its faces, in pixels, best first.
+
+        In a `photograph`, small faces are searched for, too.
+        """
+        continues = 0 <= seconds - self._last_seconds < MAX_GAP
+        self._last_seconds = seconds
+        if continues and self._followed_frames + 1 < self._every:
             followed = self._follower(frame)
             if followed is not None:
-                self._followed += 1
+                self._followed_frames += 1
                 return followed
-        faces = self._detector(frame)
+        faces = self._detector.in_photograph(frame) if photograph else self._detector(frame)
         if self._every > 1:
             self._follower.start(frame, faces)
-        self._followed = 0
+        self._followed_frames = 0
         return faces
 
-    def new_scene(self) -> None:
-        """Detect in the next frame, whenever that is."""
-        self._last = -np.inf
+    def reset(self) -> None:
+        """Detect faces in the next frame, whatever its time."""
+        self._last_seconds = -np.inf
 
 
 class OpticalFlowFollower:
-    """`follower(frame)` -> the faces given to `start`, where they are now; None where one of them was lost."""
+    """`follower(frame)` -> the faces given to `start` at their new positions. None if one of them was lost."""
 
     def __init__(self) -> None:
         self._faces: list[Detection] = []
         self._grey = np.empty((0, 0), np.uint8)
 
     def start(self, frame: np.ndarray, faces: Sequence[Detection]) -> None:
-        """Follow these faces, found in this (H, W, 3) frame, from here on."""
+        """Follow these faces, which were detected in this (H, W, 3) frame."""
         self._faces, self._grey = list(faces), _grey(frame)
 
     def __call__(self, frame: np.ndarray) -> list[Detection] | None:
-        """(H, W, 3) next frame -> the faces in the same order; None where they must be looked for."""
+        """(H, W, 3) next frame -> the faces in the same order. None if they must be detected."""
         before, now = self._grey, _grey(frame)
         if before.shape != now.shape or not self._faces:
             return None
         scale = max(frame.shape[:2]) / max(now.shape)
-        marks = np.stack([face.landmarks for face in self._faces]) / scale  # (B, 5, 2)
+        landmarks = np.stack([face.landmarks for face in self._faces]) / scale  # (B, 5, 2)
         sizes = np.array([max(face.width, face.height) for face in self._faces]) / scale
-        moved = _flow(before, now, marks, sizes)
+        moved = _track_landmarks(before, now, landmarks, sizes)
         if moved is None:
             return None
-        faces = [_carried(face, points * scale) for face, points in zip(self._faces, moved, strict=True)]
-        found = [face for face in faces if face is not None and _inside(face, frame.shape[1], frame.shape[0])]
+        faces = [_moved_face(face, points * scale) for face, points in zip(self._faces, moved, strict=True)]
+        found = [face for face in faces if face is not None and _is_inside(face, frame.shape[1], frame.shape[0])]
         if len(found) < len(faces):
             return None
         self._faces, self._grey = found, now
@@ -92,42 +99,44 @@ class OpticalFlowFollower:
 
 
 def _grey(frame: np.ndarray) -> Image:
-    """(H, W, 3) -> grey at `LONGEST` or smaller."""
+    """(H, W, 3) -> grey copy whose longer side has at most `LONGEST_SIDE` pixels."""
     grey = cv2.cvtColor(as_bgr(frame), cv2.COLOR_BGR2GRAY)
-    scale = LONGEST / max(grey.shape)
+    scale = LONGEST_SIDE / max(grey.shape)
     if scale >= 1:
         return grey
     size = max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale))
     return cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
 
 
-def _flow(before: Image, now: Image, marks: Points, sizes: NDArray[np.float64]) -> Points | None:
-    """(B, 5, 2) landmarks before -> now; None where going back does not lead to where it began."""
+def _track_landmarks(before: Image, now: Image, landmarks: Points, sizes: NDArray[np.float64]) -> Points | None:
+    """(B, 5, 2) landmarks in `before` -> in `now`. None if the forward-backward error of one is too large."""
 
     def follow(a: Image, b: Image, points: NDArray[np.float32]) -> tuple[NDArray[np.float32], bool]:
         moved, status, _ = cv2.calcOpticalFlowPyrLK(a, b, points, None, winSize=(WINDOW, WINDOW), maxLevel=LEVELS)
         return moved, bool(status.all())
 
-    start = marks.reshape(-1, 1, 2).astype(np.float32)
-    there, found = follow(before, now, start)
-    back, found_back = follow(now, before, there)
-    off = np.linalg.norm((back - start).reshape(len(marks), 5, 2), axis=-1)
-    if not (found and found_back and np.isfinite(there).all() and (off < THERE_AND_BACK * sizes[:, None]).all()):
+    start = landmarks.reshape(-1, 1, 2).astype(np.float32)
+    forward, found = follow(before, now, start)
+    backward, found_back = follow(now, before, forward)
+    errors = np.linalg.norm((backward - start).reshape(len(landmarks), 5, 2), axis=-1)
+    exact = bool((errors < FORWARD_BACKWARD_LIMIT * sizes[:, None]).all())
+    if not (found and found_back and np.isfinite(forward).all() and exact):
         return None
-    return there.reshape(marks.shape).astype(np.float64)
+    return forward.reshape(landmarks.shape).astype(np.float64)
 
 
-def _carried(face: Detection, landmarks: Points) -> Detection | None:
-    """The face with its box moved and scaled as its (5, 2) landmarks were; None where they moved otherwise."""
+def _moved_face(face: Detection, landmarks: Points) -> Detection | None:
+    """Move and scale the box of a face as its (5, 2) landmarks moved. None if they moved in another way."""
     old, new = face.landmarks - face.landmarks.mean(axis=0), landmarks - landmarks.mean(axis=0)
-    # The similarity nearest in the least squares, with points as complex numbers: new = factor * old.
+    # The least-squares similarity transform, with points as complex numbers: new = factor * old.
     a, b = old[:, 0] + 1j * old[:, 1], new[:, 0] + 1j * new[:, 1]
     factor = np.vdot(a, b) / max(np.vdot(a, a).real, 1e-9)
     size, growth = max(face.width, face.height), abs(factor)
-    if not 1 / GROWTH < growth < GROWTH or np.sqrt(np.mean(np.abs(b - factor * a) ** 2)) > BENT * size:
+    shape_error = np.sqrt(np.mean(np.abs(b - factor * a) ** 2))
+    if not 1 / SCALE_LIMIT < growth < SCALE_LIMIT or shape_error > SHAPE_ERROR_LIMIT * size:
         return None
-    aside = factor * complex(*(np.array([face.x + face.width / 2, face.y + face.height / 2]) - face.landmarks.mean(0)))
-    centre = complex(*landmarks.mean(axis=0)) + aside
+    offset = factor * complex(*(np.array([face.x + face.width / 2, face.y + face.height / 2]) - face.landmarks.mean(0)))
+    centre = complex(*landmarks.mean(axis=0)) + offset
     width, height = face.width * growth, face.height * growth
     return dataclasses.replace(
         face,
@@ -139,6 +148,6 @@ def _carried(face: Detection, landmarks: Points) -> Detection | None:
     )
 
 
-def _inside(face: Detection, width: int, height: int) -> bool:
-    """Whether the middle of the face is still in the frame."""
+def _is_inside(face: Detection, width: int, height: int) -> bool:
+    """Whether the middle of the face is in the frame."""
     return 0 <= face.x + face.width / 2 < width and 0 <= face.y + face.height / 2 < height

@@ -1,17 +1,19 @@
-"""From a frame to its faces over time: find or follow them, judge them in one batch, and steady the answers."""
+"""From frames to faces over time: detect or follow faces, run the model on all of them, smooth the predictions."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
+from iern.runtime.errors import SessionError
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.faces.face import Face, by_expression, faces_from
 from iern.runtime.faces.optical_flow import FaceFinder
-from iern.runtime.faces.smoothing import HALF_LIFE, MARGIN, PredictionSmoother
+from iern.runtime.faces.smoothing import HALF_LIFE, HYSTERESIS_MARGIN, PredictionSmoother
 from iern.runtime.faces.tracker import FaceTracker
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.preprocess import crop_faces
@@ -25,14 +27,18 @@ class PipelineResult:
 
     faces: list[Face]
     detect: float
-    """Finding or following the faces, and their ids."""
+    """To detect or follow the faces, and to assign their ids."""
     preprocess: float
+    """To cut the faces out."""
     infer: float
-    """The model's answers, and steadying them."""
+    """To run the model, and to smooth its predictions."""
 
 
 class FacePipeline:
-    """`perceive(image, seconds)` -> faces with ids and steady answers. One source each, one thread each."""
+    """`pipeline(image, seconds)` -> faces with ids and smoothed predictions. Use one pipeline per source and thread.
+
+    Pipelines in several threads may share a detector and a session.
+    """
 
     def __init__(
         self,
@@ -41,50 +47,56 @@ class FacePipeline:
         *,
         detect_every: int = 1,
         half_life: float = HALF_LIFE,
-        margin: float = MARGIN,
+        margin: float = HYSTERESIS_MARGIN,
     ) -> None:
-        """Detect in every `detect_every`-th frame, and follow the faces between, as far as that succeeds.
+        """Detect faces in every `detect_every`-th frame, and follow them by optical flow in the frames between.
 
-        `half_life` in seconds (0: none) and `margin` of probability (0: none): see `PredictionSmoother`.
+        `half_life` (seconds, 0: no smoothing) and `margin` (probability, 0: no hysteresis): see `PredictionSmoother`.
         """
         self.session = session
         self._find = FaceFinder(detector, detect_every)
         self._tracker = FaceTracker()
         self._smoother = PredictionSmoother(session.artifact, half_life, margin)
 
-    def __call__(self, image: np.ndarray, seconds: float) -> PipelineResult:
+    def __reduce__(self) -> NoReturn:
+        raise SessionError(
+            "a pipeline belongs to one source, and cannot be pickled or copied; make one for each source"
+        )
+
+    def __call__(self, image: np.ndarray, seconds: float, photograph: bool = False) -> PipelineResult:
         """(H, W, 3) uint8 BGR frame at `seconds` of its source's clock -> its faces, best first.
 
-        Raises ImageError for an array that is no frame, and SessionError where the model fails.
+        In a `photograph`, small faces are searched for, too: see `FaceDetector.in_photograph`.
+        Raises ImageError if the array is not an image, and SessionError if the model fails.
         """
         lap = stopwatch()
-        detections = self._find(image, seconds)
+        detections = self._find(image, seconds, photograph)
         ids = self._tracker.update(detections, seconds)
         detect = lap()
         crops = crop_faces(image, detections, self.session.artifact.input)
         preprocess = lap()
-        faces = self._judged(detections, ids, self.session(crops), seconds)
+        faces = self._smoothed_faces(detections, ids, self.session(crops), seconds)
         return PipelineResult(faces, detect, preprocess, infer=lap())
 
-    def new_scene(self) -> None:
-        """What follows shows something else, or from elsewhere: no face in it continues one from before."""
-        self._find.new_scene()
-        self._tracker.new_scene()
+    def reset(self) -> None:
+        """Start a new scene: no later face continues the track of an earlier one."""
+        self._find.reset()
+        self._tracker.reset()
 
-    def _judged(
-        self, detections: Sequence[Detection], ids: Sequence[int], answer: Predictions, seconds: float
+    def _smoothed_faces(
+        self, detections: Sequence[Detection], ids: Sequence[int], predictions: Predictions, seconds: float
     ) -> list[Face]:
         artifact = self.session.artifact
-        smoothed, names = self._smoother(ids, answer, seconds)
+        smoothed, labels = self._smoother(ids, predictions, seconds)
         return [
             dataclasses.replace(
                 face,
-                uncertain=name.uncertain,
+                uncertain=label.uncertain,
                 track=id,
-                held=artifact.expressions[name.expression],
+                stable_expression=artifact.expressions[label.expression],
                 raw_probabilities=by_expression(raw, artifact),
             )
-            for face, id, name, raw in zip(
-                faces_from(detections, smoothed, artifact), ids, names, answer.probabilities, strict=True
+            for face, id, label, raw in zip(
+                faces_from(detections, smoothed, artifact), ids, labels, predictions.probabilities, strict=True
             )
         ]

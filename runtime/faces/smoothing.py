@@ -1,4 +1,4 @@
-"""A face's answers over time: logits smoothed by the clock, and names that do not change on a hair's breadth."""
+"""Predictions over time: exponential smoothing of a face's logits, and a label with hysteresis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.runtime.faces.tracker import PATIENCE
+from iern.runtime.faces.tracker import MAX_GAP
 from iern.runtime.intervention import average_over_strata
 
 if TYPE_CHECKING:
@@ -17,19 +17,18 @@ if TYPE_CHECKING:
     from iern.runtime.session import Predictions
 
 HALF_LIFE = 0.1
-"""Seconds after which an answer to a face counts half; see benchmarks/results/flicker.md."""
+"""Seconds after which the weight of a prediction is halved, see benchmarks/results/flicker.md."""
 
+HYSTERESIS_MARGIN = 0.1
+"""A label changes when another expression leads by this probability, or when its own is this far below the threshold.
 
-MARGIN = 0.1
-"""Probability by which another expression must lead to take over the name, or a name may fall below the threshold.
-
-Chosen, with the half-life, by `python -m benchmarks.flicker`.
-."""
+The value, as that of the half-life, comes from `python -m benchmarks.flicker`.
+"""
 
 
 @dataclass(frozen=True)
 class FaceLabel:
-    """What a face is called for now."""
+    """The current expression of a face."""
 
     expression: int
     """Index in the model's order."""
@@ -39,61 +38,66 @@ class FaceLabel:
 @dataclass(frozen=True, eq=False)
 class _State:
     seconds: float
-    strata: NDArray[np.float64]
-    """(N, E) smoothed logits."""
-    name: FaceLabel
+    stratum_logits: NDArray[np.float64]
+    """(N, E), smoothed."""
+    label: FaceLabel
 
 
 class PredictionSmoother:
-    """`smoother(ids, answer, seconds)` -> the smoothed answer and the faces' names. A new id starts afresh."""
+    """`smoother(ids, predictions, seconds)` -> smoothed predictions and labels. A new id starts without a history."""
 
-    def __init__(self, artifact: Artifact, half_life: float = HALF_LIFE, margin: float = MARGIN) -> None:
-        """`half_life` in seconds, 0: no smoothing; `margin` of probability, 0: no hysteresis."""
+    def __init__(self, artifact: Artifact, half_life: float = HALF_LIFE, margin: float = HYSTERESIS_MARGIN) -> None:
+        """`half_life` is in seconds (0: no smoothing). `margin` is a probability (0: no hysteresis)."""
         self.artifact = artifact
         self.half_life = half_life
         self.margin = margin
         self._states: dict[int, _State] = {}
 
-    def __call__(self, ids: Sequence[int], answer: Predictions, seconds: float) -> tuple[Predictions, list[FaceLabel]]:
-        """Ids and an answer with one row for each, at `seconds` of the source's clock -> the same, steadier.
+    def __call__(
+        self, ids: Sequence[int], predictions: Predictions, seconds: float
+    ) -> tuple[Predictions, list[FaceLabel]]:
+        """Smooth predictions, one row for each id, at `seconds` of the source's clock.
 
-        The strata's logits are smoothed; the mean over the strata, being linear, is then smoothed as well.
+        The logits of each stratum are smoothed. The mean over the strata is linear, so it is smoothed as well.
         """
-        self._states = {id: state for id, state in self._states.items() if 0 <= seconds - state.seconds < PATIENCE}
-        strata = self._smoothed(ids, answer.stratum_logits, seconds)
+        self._states = {id: state for id, state in self._states.items() if 0 <= seconds - state.seconds < MAX_GAP}
+        stratum_logits = self._smooth(ids, predictions.stratum_logits, seconds)
         if self.half_life:
-            answer = average_over_strata(strata, self.artifact)
-        names = []
-        for id, row, probabilities in zip(ids, strata, answer.probabilities, strict=True):
+            predictions = average_over_strata(stratum_logits, self.artifact)
+        labels = []
+        for id, row, probabilities in zip(ids, stratum_logits, predictions.probabilities, strict=True):
             before = self._states.get(id)
-            name = named(probabilities, before.name if before else None, self.artifact.threshold, self.margin)
-            self._states[id] = _State(seconds, row, name)
-            names.append(name)
-        return answer, names
+            label = update_label(probabilities, before.label if before else None, self.artifact.threshold, self.margin)
+            self._states[id] = _State(seconds, row, label)
+            labels.append(label)
+        return predictions, labels
 
-    def _smoothed(self, ids: Sequence[int], logits: NDArray[np.float32], seconds: float) -> NDArray[np.float64]:
-        """(B, N, E) logits -> the same, each face's blended with what was known of it."""
-        strata = logits.astype(np.float64)
-        for row, id in zip(strata, ids, strict=True):
+    def _smooth(self, ids: Sequence[int], logits: NDArray[np.float32], seconds: float) -> NDArray[np.float64]:
+        """(B, N, E) logits -> the same shape, smoothed over the history of each id."""
+        smoothed = logits.astype(np.float64)
+        for row, id in zip(smoothed, ids, strict=True):
             before = self._states.get(id)
-            if self.half_life and before and np.isfinite(before.strata).all():  # one NaN must not stay for ever
-                row[:] = blended(before.strata, row, seconds - before.seconds, self.half_life)
-        return strata
+            # Without this check one NaN would stay in the history for ever.
+            if self.half_life and before and np.isfinite(before.stratum_logits).all():
+                row[:] = smooth(before.stratum_logits, row, seconds - before.seconds, self.half_life)
+        return smoothed
 
 
-def blended(
+def smooth(
     before: NDArray[np.float64], now: NDArray[np.float64], elapsed: float, half_life: float
 ) -> NDArray[np.float64]:
-    """Exponential smoothing by the clock: what was known `elapsed` seconds ago keeps 2 ** -(elapsed / half_life)."""
-    kept = 0.5 ** (elapsed / half_life)
-    return kept * before + (1 - kept) * now
+    """Exponential smoothing in time: the value of `elapsed` seconds ago has the weight 2 ** -(elapsed / half_life)."""
+    weight = 0.5 ** (elapsed / half_life)
+    return weight * before + (1 - weight) * now
 
 
-def named(probabilities: NDArray[np.floating], before: FaceLabel | None, threshold: float, margin: float) -> FaceLabel:
-    """(E,) probabilities and the face's last name -> its name now.
+def update_label(
+    probabilities: NDArray[np.floating], before: FaceLabel | None, threshold: float, margin: float
+) -> FaceLabel:
+    """(E,) probabilities and the previous label of a face -> its label now.
 
-    To be named, an expression needs the threshold, and a lead of `margin` over the one named before. To keep its
-    name it needs the threshold less `margin`. An uncertain face shows no name that would have to be kept.
+    A new expression must reach the threshold and lead the previous one by more than `margin`. The previous one stays
+    certain down to the threshold minus `margin`. After an uncertain label there is no hysteresis.
     """
     likeliest = int(probabilities.argmax())
     if before is None or before.uncertain or probabilities[likeliest] > probabilities[before.expression] + margin:

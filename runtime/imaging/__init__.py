@@ -1,1 +1,1 @@
-"""Pictures and faces in them as arrays: the image reader, the `Detection` type, and the crop for the network."""
+"""Images and faces as arrays: the image reader, the `Detection` type, and the crop for the network."""

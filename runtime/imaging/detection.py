@@ -19,6 +19,6 @@ class Detection:
     width: float
     height: float
     landmarks: NDArray[np.float64]
-    """(5, 2) x and y of the eye on the image's left, the eye on its right, nose tip, mouth's left and right corner."""
+    """(5, 2) x and y of the eye on the image's left, the eye on its right, nose tip, left and right mouth corner."""
     score: float
-    """0 to 1."""
+    """The detector's confidence, 0 to 1."""

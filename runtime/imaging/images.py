@@ -1,4 +1,4 @@
-"""The one image reader: training, evaluation and the runtime see the same pixels of the same file."""
+"""The image reader of training, evaluation and the runtime: all see the same pixels of the same file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".
 
 
 def read_image(path: Path | str) -> Image:
-    """File -> (H, W, 3) uint8 BGR, upright by its EXIF orientation, eight bits, alpha laid over white.
+    """File -> (H, W, 3) uint8 BGR, upright by its EXIF orientation, eight bits, transparent parts on white.
 
-    Raises ImageError, naming the file, where it is absent, empty, cut off or no image.
+    Raises ImageError, with the file's name, if the file is absent, empty, cut off or no image.
     """
     try:
         data = Path(path).read_bytes()
@@ -30,15 +30,15 @@ def read_image(path: Path | str) -> Image:
 
 
 def decode_image(data: bytes, name: str = "image") -> Image:
-    """Encoded bytes -> (H, W, 3) uint8 BGR, as `read_image`; `name` stands in the error message."""
+    """Encoded bytes -> (H, W, 3) uint8 BGR, as `read_image`. Error messages begin with `name`."""
     if not data:
         raise ImageError(f"{name}: the file is empty (0 bytes); an image was expected")
     if data[:2] == b"\xff\xd8" and not _has_jpeg_end(data):
-        # libjpeg fills the missing part with grey and only warns; a half-grey face must not be learned from.
+        # libjpeg fills the missing part with grey and only warns. A half-grey face must not be used for training.
         raise ImageError(f"{name}: the JPEG is cut off (no end marker in {len(data)} bytes); copy the file again")
     buffer = np.frombuffer(data, np.uint8)
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)  # honours EXIF orientation, reduces 16 bits to 8
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)  # applies the EXIF orientation, reduces 16 bits to 8
         if image is not None and _may_carry_alpha(data):
             raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
             if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
@@ -46,15 +46,15 @@ def decode_image(data: bytes, name: str = "image") -> Image:
     except cv2.error as error:
         raise ImageError(f"{name}: cannot be decoded ({error.err}); convert it to JPEG or PNG") from error
     if image is None:
-        raise ImageError(f"{name}: {len(data)} bytes that are no image OpenCV can decode; expected JPEG, PNG or WebP")
+        raise ImageError(f"{name}: not an image that OpenCV can decode ({len(data)} bytes); expected JPEG, PNG or WebP")
     return image
 
 
 def as_bgr(frame: np.ndarray) -> Image:
-    """An array as cameras and callers give it -> (H, W, 3) uint8 BGR.
+    """A frame of a camera or caller -> (H, W, 3) uint8 BGR.
 
-    Takes grey (H, W) or (H, W, 1), BGR, and BGRA (alpha dropped: a live source has none to mean), of 8 or 16 bits.
-    Raises ImageError for anything else.
+    Takes grey (H, W) or (H, W, 1), BGR, and BGRA, of 8 or 16 bits. Alpha is dropped, since it has no meaning in a live
+    source. Raises ImageError for anything else.
     """
     if not isinstance(frame, np.ndarray) or frame.ndim not in (2, 3) or frame.size == 0:
         found = f"shape {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
@@ -72,15 +72,19 @@ def as_bgr(frame: np.ndarray) -> Image:
 
 
 def _has_jpeg_end(data: bytes) -> bool:
-    """Whether an end marker follows the start of the picture itself.
+    """Whether an end marker follows the start of the image itself.
 
-    Not just anywhere: a thumbnail in the EXIF block has its own. Not at the very end: phones append a clip.
+    The search begins after the EXIF block, since a thumbnail there has its own. The marker may be anywhere after it,
+    since phones append a clip.
     """
-    at = 2
-    while data[at : at + 1] == b"\xff" and (marker := data[at + 1 : at + 2]) != b"\xda":  # until the start of scan
+    position = 2
+    while data[position : position + 1] == b"\xff":
+        marker = data[position + 1 : position + 2]
+        if marker == b"\xda":  # the start of scan
+            break
         fill = marker == b"\xff"
-        at += 1 if fill else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return data.find(b"\xff\xd9", at) >= 0
+        position += 1 if fill else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return data.find(b"\xff\xd9", position) >= 0
 
 
 def _may_carry_alpha(data: bytes) -> bool:
@@ -92,10 +96,10 @@ def _is_tiff(data: bytes) -> bool:
 
 
 def _alpha(raw: np.ndarray, upright: Image) -> NDArray[np.float32]:
-    """(h, w, 4) decode with alpha, (H, W, 3) upright decode of the same file -> (H, W, 1) alpha, 0 to 1.
+    """(h, w, 4) decoded with alpha, (H, W, 3) decoded upright from the same file -> (H, W, 1) alpha, 0 to 1.
 
-    OpenCV turns an image by its EXIF orientation only where it drops the alpha. The turn that was made is the one
-    that makes the colours of both equal.
+    OpenCV applies the EXIF orientation only when it drops the alpha. The right turn is the one that makes the colours
+    of both equal.
     """
     for turned in _turns(raw):
         if np.array_equal(as_bgr(turned), upright):
@@ -104,12 +108,12 @@ def _alpha(raw: np.ndarray, upright: Image) -> NDArray[np.float32]:
 
 
 def _turns(image: np.ndarray) -> Iterator[np.ndarray]:
-    """The image in the eight ways that EXIF knows, as it is first."""
+    """The image in the eight orientations of EXIF; the first one is unchanged."""
     for mirrored in (image, image[:, ::-1]):
         for quarters in range(4):
             yield np.ascontiguousarray(np.rot90(mirrored, quarters))
 
 
 def _over_white(colours: Image, alpha: NDArray[np.float32], premultiplied: bool) -> Image:
-    """Lay (H, W, 3) colours over white; `premultiplied` ones are already weighted by their alpha."""
+    """Blend (H, W, 3) colours with white. `premultiplied` colours are already weighted by their alpha."""
     return np.rint(colours * (1 if premultiplied else alpha) + 255 * (1 - alpha)).clip(0, 255).astype(np.uint8)

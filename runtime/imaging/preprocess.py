@@ -1,8 +1,8 @@
 """Face in a frame -> network input: the one implementation, used by training, evaluation and the runtime.
 
-Everything that is arithmetic on pixel values (channel order, scale, mean) stands inside the exported graph; what is
-left here is geometry. A face that is already cropped (a data set image) and a face found in a frame end in the same
-`resize_face`, so both reach the network through the same resampling.
+Arithmetic on pixel values (channel order, scale, mean) is inside the exported graph; this module has the geometry.
+A cropped face (an image of a data set) and a face found in a frame both go through `resize_face`, so both are
+resampled in the same way.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from iern.runtime.imaging.detection import Detection
 
 OVERSAMPLING = 4
-"""A large face is first sampled at no more than this many times the input size, then averaged down."""
+"""A large face is first sampled at no more than this many times the input size, then averaged to the input size."""
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What the network expects of a face; travels from checkpoint to artifact to runtime."""
+    """The format of a face for the network. It is stored in the checkpoint and in the artifact."""
 
     size: int
-    """Side of the square input, pixels."""
+    """Side of the square input, in pixels."""
     margin: float = 1.1
-    """Side of the square crop over the longer side of the detector's box."""
+    """Side of the square crop, as a multiple of the longer side of the detector's box."""
     alignment: Literal["eyes", "none"] = "eyes"
     """`eyes`: the crop is turned about the box centre until the line between the eyes is level."""
     colour: Literal["bgr"] = "bgr"
     resize: Literal["area-cubic"] = "area-cubic"
-    """Pixel-area averaging when shrinking, bicubic when enlarging."""
+    """Pixel-area averaging to shrink, bicubic to enlarge."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -46,12 +46,12 @@ class InputSpec:
 
 
 def read_faces(paths: Iterable[Path], spec: InputSpec) -> NDArray[np.uint8]:
-    """Images of already cropped faces -> (n, S, S, 3) uint8 BGR. Raises ImageError for one that cannot be read."""
+    """Image files of cropped faces -> (n, S, S, 3) uint8 BGR. Raises ImageError if one cannot be read."""
     return np.stack([resize_face(read_image(path), spec) for path in paths])
 
 
 def resize_face(image: Image, spec: InputSpec) -> Image:
-    """(h, w, 3) whole face crop -> (size, size, 3) uint8; the aspect is not kept, as in the paper."""
+    """(h, w, 3) face crop -> (size, size, 3) uint8. The aspect ratio is not kept, as in the paper."""
     shrinking = image.shape[0] >= spec.size and image.shape[1] >= spec.size
     interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
     return cv2.resize(as_bgr(image), (spec.size, spec.size), interpolation=interpolation)
@@ -60,7 +60,7 @@ def resize_face(image: Image, spec: InputSpec) -> Image:
 def crop_face(frame: Image, face: Detection, spec: InputSpec) -> Image:
     """(H, W, 3) frame and a detection in its pixels -> (size, size, 3) uint8, upright by the eyes.
 
-    Where the square reaches beyond the frame, the frame's border is repeated.
+    If the square reaches beyond the frame, the frame's border pixels are repeated.
     """
     side = spec.margin * max(face.width, face.height)
     sampled = int(np.clip(round(side), 2, OVERSAMPLING * spec.size))
@@ -76,7 +76,7 @@ def crop_face(frame: Image, face: Detection, spec: InputSpec) -> Image:
 
 
 def crop_faces(frame: Image, faces: list[Detection], spec: InputSpec) -> NDArray[np.uint8]:
-    """(H, W, 3) frame -> (len(faces), size, size, 3) uint8, one batch for one call of the session."""
+    """(H, W, 3) frame -> (len(faces), size, size, 3) uint8, a batch for one call of the session."""
     batch = np.empty((len(faces), *spec.shape), np.uint8)
     for row, face in zip(batch, faces, strict=True):
         row[:] = crop_face(frame, face, spec)
@@ -92,7 +92,7 @@ def _similarity(face: Detection, scale: float, side: int, alignment: str) -> NDA
         angle = float(np.arctan2(right_y - left_y, right_x - left_x))
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     centre_x, centre_y = face.x + face.width / 2, face.y + face.height / 2
-    # Pixel centres lie at integers, and a box from 0 to w covers pixels 0 to w - 1: hence the halves.
+    # Pixel centres are at integers, and a box from 0 to w covers the pixels 0 to w - 1: hence the halves.
     half = (side - 1) / 2
     return np.array(
         [

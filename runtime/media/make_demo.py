@@ -1,4 +1,4 @@
-"""Command: make demo.mp4, the clip of `make demo`, from photographs. Run once; its result is in the repository.
+"""Command: make demo.mp4, the clip of `make demo`, from photographs. Its result is in the repository.
 
     python runtime/media/make_demo.py tests/data/photos
 
@@ -9,27 +9,29 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from iern.runtime.errors import DataError, IernError, OutputError
+from iern.runtime.errors import DataError, OutputError
 from iern.runtime.imaging.images import Image, read_image
+from iern.runtime.system.command import command
+from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.runtime.system.files import atomic_path
 
 WIDTH, HEIGHT, FPS = 640, 480, 15
 FADE = 10
 """Frames of a cross-fade."""
 SOFTNESS = 0.7
-"""Standard deviation of the smoothing, in pixels of the clip: against aliasing, and half the bytes of a sharp clip."""
+"""Standard deviation of the smoothing, in pixels of the clip. It prevents aliasing and halves the file."""
 
 
 @dataclass(frozen=True)
-class View:
-    """A 4:3 cut-out of a photograph: centre and width, in parts of its width and height."""
+class CropBox:
+    """A 4:3 crop of a photograph: its centre and width, as fractions of the photograph's width and height."""
 
     x: float
     y: float
@@ -38,40 +40,37 @@ class View:
 
 @dataclass(frozen=True)
 class Scene:
-    """A photograph, by the name of its file without the suffix, and a slow move over it."""
+    """A photograph, by its file name without the suffix, and a slow move over it."""
 
     photograph: str
-    start: View
-    end: View
+    start: CropBox
+    end: CropBox
     frames: int
 
 
 SCENES = (
-    Scene("astronaut", View(0.5, 0.38, 1.0), View(0.44, 0.24, 0.5), 42),
-    Scene("biden_portrait", View(0.62, 0.18, 0.70), View(0.52, 0.20, 0.90), 42),
-    # Ends with the face where the next scene has the same man's: the fade between shows no third face.
-    Scene("obama_portrait", View(0.56, 0.34, 0.95), View(0.352, 0.248, 0.703), 42),
-    Scene("obama_and_biden", View(0.50, 0.36, 0.40), View(0.50, 0.37, 0.52), 60),
+    Scene("astronaut", CropBox(0.5, 0.38, 1.0), CropBox(0.44, 0.24, 0.5), 42),
+    Scene("biden_portrait", CropBox(0.62, 0.18, 0.70), CropBox(0.52, 0.20, 0.90), 42),
+    # Ends with the face at its place in the next scene, so that the cross-fade shows no third face.
+    Scene("obama_portrait", CropBox(0.56, 0.34, 0.95), CropBox(0.352, 0.248, 0.703), 42),
+    Scene("obama_and_biden", CropBox(0.50, 0.36, 0.40), CropBox(0.50, 0.37, 0.52), 60),
 )
 
 
-def main() -> int:
-    """Write the clip and say how large it is."""
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the clip and print its size."""
     parser = argparse.ArgumentParser(description="Make the demo clip from the photographs in a folder.")
     parser.add_argument("photographs", type=Path, help="folder with " + ", ".join(s.photograph for s in SCENES))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "demo.mp4")
-    arguments = parser.parse_args()
-    try:
-        frames = write_clip(arguments.photographs, arguments.output)
-    except IernError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    arguments = parser.parse_args(argv)
+    refuse_conflicts({"the photographs": arguments.photographs.glob("*")}, {"--output": arguments.output})
+    frames = write_clip(arguments.photographs, arguments.output)
     print(f"wrote {arguments.output}: {frames} frames, {arguments.output.stat().st_size / 1000:.0f} kB")
-    return 0
 
 
 def write_clip(photographs: Path, output: Path) -> int:
-    """Write the clip of the folder's photographs to `output`, whole or not at all; returns the number of frames."""
+    """Write the clip of the folder's photographs to `output`, completely or not at all. Returns the frame count."""
     count = 0
     with atomic_path(output) as temporary:
         codec = cv2.VideoWriter_fourcc(*"mp4v")
@@ -82,11 +81,14 @@ def write_clip(photographs: Path, output: Path) -> int:
             writer.write(frame)
             count += 1
         writer.release()
+        written = cv2.VideoCapture(str(temporary)).get(cv2.CAP_PROP_FRAME_COUNT)
+        if written != count:  # OpenCV reports no failed write
+            raise OutputError(f"{output}: holds {written:.0f} of {count} frames; is the disk full? free some space")
     return count
 
 
 def clip(photographs: list[Image]) -> Iterator[Image]:
-    """One photograph a scene -> the frames (HEIGHT, WIDTH, 3), each scene faded into the next."""
+    """One photograph per scene -> the frames (HEIGHT, WIDTH, 3), with a cross-fade between scenes."""
     leaving: list[Image] = []
     for photograph, scene in zip(photographs, SCENES, strict=True):
         frames = list(_move(photograph, scene))
@@ -103,20 +105,20 @@ def _move(photograph: Image, scene: Scene) -> Iterator[Image]:
         share = index / (scene.frames - 1)
         share = share * share * (3 - 2 * share)  # start and stop gently
         start, end = scene.start, scene.end
-        view = View(*(a + share * (b - a) for a, b in zip(_tuple(start), _tuple(end), strict=True)))
-        yield _cut(photograph, view)
+        box = CropBox(*(a + share * (b - a) for a, b in zip(_tuple(start), _tuple(end), strict=True)))
+        yield _crop(photograph, box)
 
 
-def _tuple(view: View) -> tuple[float, float, float]:
-    return view.x, view.y, view.width
+def _tuple(box: CropBox) -> tuple[float, float, float]:
+    return box.x, box.y, box.width
 
 
-def _cut(photograph: Image, view: View) -> Image:
-    """The view at (HEIGHT, WIDTH), smoothed; the border repeats beyond the edge."""
+def _crop(photograph: Image, box: CropBox) -> Image:
+    """The crop at (HEIGHT, WIDTH), smoothed. Beyond the edge the border is repeated."""
     height, width = photograph.shape[:2]
-    scale = view.width * width / WIDTH  # photograph pixels per clip pixel
+    scale = box.width * width / WIDTH  # photograph pixels per clip pixel
     smooth = cv2.GaussianBlur(photograph, (0, 0), SOFTNESS * scale)
-    left, top = view.x * width - scale * WIDTH / 2, view.y * height - scale * HEIGHT / 2
+    left, top = box.x * width - scale * WIDTH / 2, box.y * height - scale * HEIGHT / 2
     left = float(np.clip(left, 0, max(0.0, width - scale * WIDTH)))
     top = float(np.clip(top, 0, max(0.0, height - scale * HEIGHT)))
     photograph_from_clip = np.array([[scale, 0, left], [0, scale, top]])

@@ -1,9 +1,9 @@
-"""Faces made unrecognisable, for what leaves the loop as a picture."""
+"""Makes faces unrecognisable in every picture that leaves the loop."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -13,68 +13,72 @@ from iern.runtime.imaging.images import Image
 from iern.runtime.outputs.frame_result import FrameResult, Sink
 
 MARGIN = 0.35
-"""Part of the box's longer side that is added on every side: hair, ears and chin tell who it is, too."""
-TILES = 5
-"""Means across the longer side of a face: so few numbers hold no likeness, whatever is done to them afterwards."""
-HELD_SECONDS = 1.0
-"""A place where a face was stays blurred so long: a detector that misses a face for some frames must not show it."""
-MOST_HELD = 256
-"""Places that are held at most, the newest."""
+"""Part of the box's longer side that is added on every side, since hair, ears and chin identify a person, too."""
+PATCHES = 5
+"""Patches of mean colour along the longer side of a face. So few numbers hold no likeness, whatever is done to them."""
+HOLD_SECONDS = 1.0
+"""How long a region stays blurred after its face was last found. The detector may miss a face for some frames."""
+MOST_REGIONS = 256
+"""Regions that are held at most, the newest ones."""
 
 Region = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, inside the frame."""
 
 
-def blurred(image: Image, faces: Sequence[Face]) -> Image:
-    """(H, W, 3) frame -> a copy in which the faces are a few smooth patches of mean colour."""
-    return _without(image, [region for face in faces if (region := _region(face, image))])
+class FaceBlur:
+    """Blurs the faces of successive results, and where a face was found during the last HOLD_SECONDS."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[float, Region]] = []
+        self._shape: tuple[int, ...] = ()
+
+    def __call__(self, result: FrameResult) -> FrameResult:
+        """The result with a frame in which no face can be recognised."""
+        image, now = result.frame.image, result.frame.time
+        if image.shape != self._shape:
+            self._held, self._shape = [], image.shape
+        held = [(time, region) for time, region in self._held if abs(now - time) <= HOLD_SECONDS]
+        held += [(now, region) for region in _regions(result.faces, image)]
+        self._held = held[-MOST_REGIONS:]
+        blurred = _blur(image, [region for _, region in self._held])
+        return dataclasses.replace(result, frame=dataclasses.replace(result.frame, image=blurred))
 
 
-def face_blur() -> Callable[[FrameResult], FrameResult]:
-    """A function from views in order to the same without faces, those of the last HELD_SECONDS included."""
-    held: list[tuple[float, Region]] = []
-    size: tuple[int, ...] = ()
+def with_faces_blurred(sinks: Sequence[Sink]) -> Sink:
+    """One sink that blurs the faces once and passes the result to all `sinks`, before any of them draws or keeps it."""
+    blur = FaceBlur()
 
-    def blur(view: FrameResult) -> FrameResult:
-        nonlocal held, size
-        image, now = view.frame.image, view.frame.time
-        if image.shape != size:
-            held, size = [], image.shape
-        held = [place for place in held if abs(now - place[0]) <= HELD_SECONDS]
-        held += [(now, region) for face in view.faces if (region := _region(face, image))]
-        held = held[-MOST_HELD:]
-        without = _without(image, [region for _, region in held])
-        return dataclasses.replace(view, frame=dataclasses.replace(view.frame, image=without))
-
-    return blur
-
-
-def without_faces(sinks: Sequence[Sink]) -> Sink:
-    """One sink for all of these, which see no face: blurred once for all, before anybody draws or keeps a picture."""
-    blur = face_blur()
-
-    def hand_over(view: FrameResult) -> None:
-        hidden = blur(view)
+    def pass_on(result: FrameResult) -> None:
+        blurred = blur(result)
         for sink in sinks:
-            sink(hidden)
+            sink(blurred)
 
-    return hand_over
+    return pass_on
 
 
-def _without(image: Image, regions: Sequence[Region]) -> Image:
-    """All patches are made from the frame itself: where they overlap, the later covers the earlier."""
+def blur_faces(image: Image, faces: Sequence[Face]) -> Image:
+    """(H, W, 3) frame -> a copy in which each face is a few smooth patches of mean colour."""
+    return _blur(image, _regions(faces, image))
+
+
+def _blur(image: Image, regions: Sequence[Region]) -> Image:
+    """Compute all patches from the frame itself. Where regions overlap, the later one covers the earlier."""
     canvas = image.copy()
     for left, top, right, bottom in regions:
         face = image[top:bottom, left:right]
-        scale = TILES / max(face.shape[:2])
-        tiles = max(1, round(face.shape[1] * scale)), max(1, round(face.shape[0] * scale))
-        means = cv2.resize(face, tiles, interpolation=cv2.INTER_AREA)
+        scale = PATCHES / max(face.shape[:2])
+        patches = max(1, round(face.shape[1] * scale)), max(1, round(face.shape[0] * scale))
+        means = cv2.resize(face, patches, interpolation=cv2.INTER_AREA)
         canvas[top:bottom, left:right] = cv2.resize(means, face.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return canvas
 
 
+def _regions(faces: Sequence[Face], image: Image) -> list[Region]:
+    return [region for face in faces if (region := _region(face, image))]
+
+
 def _region(face: Face, image: Image) -> Region | None:
-    """The face with its margin, as far as it lies in the frame; None where none of it does."""
+    """The face with its margin, cut at the edges of the frame. None if no part of it is in the frame."""
     box = face.detection
     if not np.isfinite((box.x, box.y, box.width, box.height)).all():
         return None

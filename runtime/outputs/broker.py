@@ -1,4 +1,4 @@
-"""The address of an MQTT broker, as it is given and as it may be shown."""
+"""The address of an MQTT broker: read from a URL, and shown without its password."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EXPECTED = "expected mqtt://[user:password@]host[:port]/topic"
 
 @dataclass(frozen=True)
 class Broker:
-    """Where records go. Its text shows no credentials."""
+    """An MQTT broker and the topic to publish to. Its text shows no credentials."""
 
     host: str
     port: int
@@ -24,16 +24,16 @@ class Broker:
 
 
 def parse_broker(url: str) -> Broker:
-    """mqtt://[user:password@]host[:port]/topic -> the broker. Raises ValueError, whose text does not repeat the URL."""
+    """mqtt://[user:password@]host[:port]/topic -> the broker. The text of its ValueError does not repeat the URL."""
     try:
         parts = urlsplit(url)
         port = parts.port or 1883
     except ValueError:
-        raise ValueError(f"{EXPECTED}, found another port or host") from None
+        raise ValueError(f"{EXPECTED}, found no valid port or host") from None
     if parts.scheme != "mqtt" or not parts.hostname:
         raise ValueError(f"{EXPECTED}, found no mqtt:// or no host")
     topic = unquote(parts.path[1:])
     if not topic or set(url) & set("#?") or set(topic) & set("+#\0"):
-        raise ValueError(f"{EXPECTED}; a topic has at least one letter, and no + # ?")
+        raise ValueError(f"{EXPECTED}; a topic has at least one letter, and none of + # ?")
     user, password = (None if text is None else unquote(text) for text in (parts.username, parts.password))
     return Broker(parts.hostname, port, topic, user, password)

@@ -1,4 +1,4 @@
-"""One frame with what the loop found in it, and what everything that takes such frames looks like."""
+"""One frame with what the loop found in it, and the type of the functions that take it."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from iern.runtime.system.latency import Latency
 
 @dataclass(frozen=True)
 class FrameResult:
-    """One frame with what the loop found in it."""
+    """One frame with its faces, its latency and the status of the loop."""
 
     frame: Frame
     faces: Sequence[Face]
     latency: Latency
     status: str
+    """The loop's rate, latency and provider in words, drawn on the picture."""
     dropped: int = 0
-    """Frames of a live source that nobody took in time, until now."""
+    """Frames of a live source that the loop has dropped until now."""
 
     def drawn(self, strata: bool = False) -> Image:
-        """The frame with everything drawn, and with `strata` the answer under each stratum as well."""
+        """The frame with everything drawn. `strata` adds the probabilities under each stratum."""
         return draw(self.frame.image, self.faces, self.status, strata)
 
     @functools.cached_property
     def annotated(self) -> Image:
-        """The frame with everything drawn, made once for all who want it: not to be drawn on."""
+        """The frame with everything drawn. It is made once and shared, so do not draw on it."""
         return self.drawn()
 
 
 Sink = Callable[[FrameResult], None]
-"""What the loop calls with every view: a window, a recording, records, a page."""
+"""A function that the loop calls with every result: a window, a recording, records, a page."""

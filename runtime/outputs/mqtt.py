@@ -1,4 +1,4 @@
-"""The records to an MQTT broker, through paho-mqtt: the loop neither waits for the broker nor needs it."""
+"""Publishes the records to an MQTT broker with paho-mqtt. The loop neither waits for the broker nor needs it."""
 
 from __future__ import annotations
 
@@ -13,91 +13,92 @@ from typing import Any
 from iern.runtime.errors import OutputError
 from iern.runtime.outputs.broker import Broker
 from iern.runtime.outputs.frame_result import FrameResult, Sink
-from iern.runtime.outputs.records import dated_records, json_line
+from iern.runtime.outputs.records import json_line, timed_records
 
-QUEUED = 1000
-"""Records that wait while the broker is away; with more to come, the new ones are dropped and counted."""
-LONGEST_PAUSE = 10
-"""Seconds between two trials to reach a broker that is away, at most; the first is 1."""
-GOODBYE = 3.0
-"""Seconds that the end waits for a broker to take what is left."""
+MOST_WAITING = 1000
+"""Records that wait while the broker is away. New ones beyond that are dropped and counted."""
+LONGEST_RETRY = 10
+"""The longest pause in seconds between two attempts to reach the broker. The first pause is 1 s."""
+CLOSING_TIMEOUT = 3.0
+"""Seconds for which closing waits until the broker has confirmed the last records."""
 
 
 @contextlib.contextmanager
 def mqtt_records(broker: Broker) -> Iterator[Sink]:
-    """A sink that publishes one record a frame, at least once (QoS 1). A broker that is away or lost is waited for.
+    """A sink that publishes one record a frame, at least once (QoS 1). Records wait while the broker is away.
 
-    Raises OutputError where paho-mqtt is not installed.
+    Raises OutputError if paho-mqtt is not installed.
     """
-    paho = _paho()
+    paho = require_mqtt()
     client = paho.Client(paho.CallbackAPIVersion.VERSION2)
     connection = _Connection(broker)
-    client.on_connect, client.on_disconnect = connection.up, connection.down
-    client.on_connect_fail, client.on_publish = connection.failed, connection.delivered
+    client.on_connect, client.on_disconnect = connection.on_connect, connection.on_disconnect
+    client.on_connect_fail, client.on_publish = connection.on_connect_fail, connection.on_publish
     if broker.user is not None:
         client.username_pw_set(broker.user, broker.password)
-    client.max_queued_messages_set(QUEUED)
-    client.reconnect_delay_set(1, LONGEST_PAUSE)
+    client.max_queued_messages_set(MOST_WAITING)
+    client.reconnect_delay_set(1, LONGEST_RETRY)
     client.connect_async(broker.host, broker.port)
     client.loop_start()
-    make = dated_records()
-    taken = refused = 0
+    make_record = timed_records()
+    accepted = dropped = 0
 
-    def publish(view: FrameResult) -> None:
-        nonlocal taken, refused
-        answer = client.publish(broker.topic, json_line(make(view)), qos=1)
-        if answer.rc == paho.MQTT_ERR_QUEUE_SIZE:
-            if not refused:
-                print(f"note: {broker}: {QUEUED} records wait; what comes on top is dropped", flush=True)
-            refused += 1
+    def publish(result: FrameResult) -> None:
+        nonlocal accepted, dropped
+        info = client.publish(broker.topic, json_line(make_record(result)), qos=1)
+        if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
+            if not dropped:
+                print(f"note: {broker}: {MOST_WAITING} records wait; further records are dropped", flush=True)
+            dropped += 1
         else:
-            taken += 1
+            accepted += 1
 
     try:
         yield publish
     finally:
-        deadline = time.monotonic() + GOODBYE
-        while connection.is_up and connection.count < taken and time.monotonic() < deadline:
+        deadline = time.monotonic() + CLOSING_TIMEOUT
+        while connection.is_up and connection.confirmed < accepted and time.monotonic() < deadline:
             time.sleep(0.02)
         client.disconnect()
         client.loop_stop()
-        lost = refused + taken - connection.count
+        lost = dropped + accepted - connection.confirmed
         if lost:
             print(f"warning: {broker}: {lost} records did not reach the broker", file=sys.stderr, flush=True)
 
 
 class _Connection:
-    """What paho's thread tells: each change is said once."""
+    """Callbacks of paho's thread: they print each change of the connection once, and count confirmed records."""
 
     def __init__(self, broker: Broker) -> None:
-        self.count = 0
+        self.confirmed = 0
         """Records that the broker has confirmed."""
         self.is_up = False
         self._broker = broker
-        self._said = ""
+        self._last_note = ""
 
-    def up(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def on_connect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self.is_up = not reason.is_failure
-        self._say(f"refused: {reason}; check user and password" if reason.is_failure else "connected")
+        self._print(f"refused: {reason}; check user and password" if reason.is_failure else "connected")
 
-    def down(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if self.is_up and reason.is_failure:
-            self._say("connection lost; it is tried again, and records wait")
+            self._print("connection lost; records wait while the loop tries to reconnect")
         self.is_up = False
 
-    def failed(self, _client: Any, _data: Any) -> None:
-        self._say("cannot be reached; it is tried again, and records wait")
+    def on_connect_fail(self, _client: Any, _data: Any) -> None:
+        self._print("cannot be reached; records wait while the loop tries again")
 
-    def delivered(self, _client: Any, _data: Any, _number: int, _reason: Any, _properties: Any) -> None:
-        self.count += 1
+    def on_publish(self, _client: Any, _data: Any, _number: int, _reason: Any, _properties: Any) -> None:
+        self.confirmed += 1
 
-    def _say(self, what: str) -> None:
-        if what != self._said:
-            print(f"note: {self._broker}: {what}", flush=True)
-        self._said = what
+    def _print(self, note: str) -> None:
+        if note != self._last_note:
+            print(f"note: {self._broker}: {note}", flush=True)
+        self._last_note = note
 
 
-def _paho() -> ModuleType:
+def require_mqtt() -> ModuleType:
+    """paho's client. Raises OutputError with the remedy if it is not installed."""
     try:
         return importlib.import_module("paho.mqtt.client")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The answers as data: JSON lines and CSV, line by line as they come. docs/records.md describes every field."""
+"""Results as data: JSON lines and CSV, line by line as they come. docs/records.md describes every field."""
 
 from __future__ import annotations
 
@@ -10,24 +10,19 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from iern.runtime.faces.face import Face
 from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.system.append_only_file import AppendOnlyFile
-from iern.runtime.system.latency import Latency
 
-if TYPE_CHECKING:
-    from iern.runtime.imaging.detection import Detection
-    from iern.runtime.sources.base import Frame
-from iern.runtime.faces.face import Face
+SCHEMA = 3
+"""Version of the JSON record. Within a version new keys may appear, but no key changes its meaning.
 
-SCHEMA = 2
-"""Version of the JSON record; a reader of version 2 may meet new keys, never other meanings of old ones.
-
-In version 1 every answer was of its frame alone. From 2 on it may be smoothed over the face's track, and `expression`
-may be one that hysteresis keeps while another is likelier by a little.
-."""
-
+Version 1: every prediction is of its frame alone. Version 2: it may be smoothed over the face's track, and hysteresis
+may keep an `expression` although another is slightly more probable. Version 3: `box` is the part of the face's box
+that is in the frame. Before, it was the whole box.
+"""
 
 JsonRecord = dict[str, Any]
 
@@ -36,104 +31,123 @@ FACE_COLUMNS = ("track", "score", "expression", "probability", "uncertain", "dis
 BOX_COLUMNS = ("x", "y", "width", "height")
 
 
-def dated_records() -> Callable[[FrameResult], JsonRecord]:
-    """A function from views to their records, with the wall clock's time at which the source's `time` was 0."""
-    start = ""
-
-    def make(view: FrameResult) -> JsonRecord:
-        nonlocal start
-        if not start:
-            ago = time.monotonic() - view.frame.captured + view.frame.time
-            start = datetime.datetime.fromtimestamp(time.time() - ago, datetime.timezone.utc).isoformat(
-                "T", "milliseconds"
-            )
-        return record(view.frame, view.faces, view.latency) | {"start": start}
-
-    return make
-
-
-def json_line(made: JsonRecord) -> bytes:
-    """A record on one line of UTF-8; a file name that is no text keeps its bytes as escapes."""
-    return json.dumps(made, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
-
-
-@contextlib.contextmanager
-def json_lines(path: Path) -> Iterator[Sink]:
-    """A file with one record a frame. What a killed process or a full disk leaves ends with a whole line."""
-    make = dated_records()
-    with contextlib.closing(AppendOnlyFile(path)) as file:
-
-        def write(view: FrameResult) -> None:
-            file.append(json_line(make(view)) + b"\n")
-
-        yield write
-
-
-@contextlib.contextmanager
-def csv_lines(path: Path, expressions: Sequence[str]) -> Iterator[Sink]:
-    """A file with one row a face, and one with empty cells for a frame without faces; the first row names the columns.
-
-    `expressions` are the model's, in its order: each has a column with its probability.
-    """
-    make = dated_records()
-    with contextlib.closing(AppendOnlyFile(path)) as file:
-
-        def write(view: FrameResult) -> None:
-            made = make(view)
-            latencies = [f"{stage}_ms" for stage in made["latency_ms"]]
-            of_face = ["face", *BOX_COLUMNS, *FACE_COLUMNS, *(f"p_{name}" for name in expressions)]
-            text = io.StringIO()
-            table = csv.DictWriter(text, [*FRAME_COLUMNS, "faces", *latencies, *of_face], lineterminator="\n")
-            if not file.size:
-                table.writeheader()
-            table.writerows(_rows(made))
-            file.append(text.getvalue().encode("utf-8", "backslashreplace"))
-
-        yield write
-
-
-def _rows(made: JsonRecord) -> Iterator[JsonRecord]:
-    """The cells of a record's rows by column; those of a face are absent where there is none."""
-    frame = {name: made[name] for name in FRAME_COLUMNS} | {"faces": len(made["faces"])}
-    frame |= {f"{stage}_ms": value for stage, value in made["latency_ms"].items()}
-    if not made["faces"]:
-        yield frame
-    for index, face in enumerate(made["faces"]):
-        box = dict(zip(BOX_COLUMNS, face["box"], strict=True))
-        probabilities = {f"p_{name}": value for name, value in face["probabilities"].items()}
-        of_face = {name: face[name] for name in FACE_COLUMNS} | {"uncertain": int(face["uncertain"])}
-        yield {**frame, "face": index, **box, **of_face, **probabilities}
-
-
-def record(frame: Frame, faces: Sequence[Face], latency: Latency) -> dict[str, Any]:
-    """The JSON record of one frame: plain numbers and text. Box and landmarks in pixels, times as named."""
+def json_record(result: FrameResult) -> JsonRecord:
+    """The JSON record of one frame: plain numbers and text. Boxes are in pixels, `time` is in seconds."""
+    frame = result.frame
+    height, width = frame.image.shape[:2]
     return {
         "schema": SCHEMA,
         "frame": frame.index,
         "time": round(frame.time, 4),
         "name": frame.name,
         "segment": frame.segment,
-        "faces": [
-            {
-                "track": face.track,
-                "box": [round(v, 1) for v in (face.detection.x, face.detection.y, *_size(face.detection))],
-                "score": round(face.detection.score, 4),
-                "expression": face.expression,
-                "probability": round(face.probability, 6),
-                "uncertain": face.uncertain,
-                "probabilities": _rounded(face.probabilities),
-                "raw_probabilities": _rounded(face.raw_probabilities or face.probabilities),
-                "disagreement": round(face.disagreement, 6),
-            }
-            for face in faces
-        ],
-        "latency_ms": {name: round(value, 3) for name, value in latency.stages().items()},
+        "faces": [_json_face(face, width, height) for face in result.faces],
+        "latency_ms": {name: round(value, 3) for name, value in result.latency.stages().items()},
     }
+
+
+def timed_records() -> Callable[[FrameResult], JsonRecord]:
+    """A function from a result to its record with `start`: the wall-clock time at which the source's `time` was 0."""
+    start = ""
+
+    def make_record(result: FrameResult) -> JsonRecord:
+        nonlocal start
+        if not start:
+            ago = time.monotonic() - result.frame.captured + result.frame.time
+            moment = datetime.datetime.fromtimestamp(time.time() - ago, datetime.timezone.utc)
+            start = moment.isoformat("T", "milliseconds")
+        return json_record(result) | {"start": start}
+
+    return make_record
+
+
+def json_line(record: JsonRecord) -> bytes:
+    """A record on one line of UTF-8. Bytes of a file name that are not valid text are written as escapes."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+
+
+@contextlib.contextmanager
+def json_lines(path: Path, interrupted: Callable[[], bool] = lambda: False) -> Iterator[Sink]:
+    """A file with one record a frame. It ends with a whole line, even after SIGKILL or on a full disk.
+
+    `path` and `interrupted`: see `AppendOnlyFile`. Raises OutputError and OSError.
+    """
+    make_record = timed_records()
+    with contextlib.closing(AppendOnlyFile(path, interrupted)) as file:
+
+        def write(result: FrameResult) -> None:
+            file.append(json_line(make_record(result)) + b"\n")
+
+        yield write
+
+
+@contextlib.contextmanager
+def csv_lines(
+    path: Path, expressions: Sequence[str], interrupted: Callable[[], bool] = lambda: False
+) -> Iterator[Sink]:
+    """A file with one row a face. A frame without faces has one row with empty cells. The first row names the columns.
+
+    `expressions` are the model's, in its order. Each has a column with its probability. `path` and `interrupted`: see
+    `AppendOnlyFile`. Raises OutputError and OSError.
+    """
+    make_record = timed_records()
+    with contextlib.closing(AppendOnlyFile(path, interrupted)) as file:
+
+        def write(result: FrameResult) -> None:
+            record = make_record(result)
+            latencies = [f"{stage}_ms" for stage in record["latency_ms"]]
+            of_face = ["face", *BOX_COLUMNS, *FACE_COLUMNS, *(f"p_{name}" for name in expressions)]
+            text = io.StringIO()
+            table = csv.DictWriter(text, [*FRAME_COLUMNS, "faces", *latencies, *of_face], lineterminator="\n")
+            if not file.size:
+                table.writeheader()
+            table.writerows(_rows(record))
+            file.append(text.getvalue().encode("utf-8", "backslashreplace"))
+
+        yield write
+
+
+def _rows(record: JsonRecord) -> Iterator[JsonRecord]:
+    """The rows of a record, each as column -> cell. A row without a face has no cells of a face."""
+    frame = {name: record[name] for name in FRAME_COLUMNS} | {"faces": len(record["faces"])}
+    frame |= {f"{stage}_ms": value for stage, value in record["latency_ms"].items()}
+    if not record["faces"]:
+        yield frame
+    for index, face in enumerate(record["faces"]):
+        box = dict(zip(BOX_COLUMNS, face["box"], strict=True))
+        probabilities = {f"p_{name}": value for name, value in face["probabilities"].items()}
+        of_face = {name: face[name] for name in FACE_COLUMNS} | {"uncertain": int(face["uncertain"])}
+        yield {**frame, "face": index, **box, **of_face, **probabilities}
+
+
+def _json_face(face: Face, frame_width: int, frame_height: int) -> JsonRecord:
+    found = face.detection
+    whole_box = [round(value, 1) for value in (found.x, found.y, found.width, found.height)]
+    box = _clipped(whole_box, frame_width, frame_height)
+    return {
+        "track": face.track,
+        "box": box,
+        **({} if whole_box == box else {"whole_box": whole_box}),
+        "score": round(found.score, 4),
+        "expression": face.expression,
+        "probability": round(face.probability, 6),
+        "uncertain": face.uncertain,
+        "probabilities": _rounded(face.probabilities),
+        "raw_probabilities": _rounded(face.raw_probabilities or face.probabilities),
+        "disagreement": round(face.disagreement, 6),
+    }
+
+
+def _clipped(box: Sequence[float], frame_width: int, frame_height: int) -> list[float]:
+    """Return the part of a box [x, y, width, height] in tenths of a pixel that is in the frame.
+
+    Outside the frame, it is empty: its width or height is 0.
+    """
+    x, y, width, height = box
+    left, right = (min(max(0.0, edge), float(frame_width)) for edge in (x, x + width))
+    top, bottom = (min(max(0.0, edge), float(frame_height)) for edge in (y, y + height))
+    return [left, top, round(right - left, 1), round(bottom - top, 1)]
 
 
 def _rounded(probabilities: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in probabilities.items()}
-
-
-def _size(detection: Detection) -> tuple[float, float]:
-    return detection.width, detection.height

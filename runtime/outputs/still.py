@@ -1,8 +1,4 @@
-"""Where the answers go besides a window: opening what was asked for, a still picture, and words for single images.
-
-Each output is a context manager that yields a sink, a function called with every view. `file_outputs` opens those
-that the options ask for, each behind a thread and a queue of its own.
-"""
+"""Outputs for single images: a still picture, and a printed line an image."""
 
 from __future__ import annotations
 
@@ -18,23 +14,23 @@ from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.system.files import atomic_path
 
 
-def print_answers(view: FrameResult) -> None:
-    """The sink for single images: a line with the name, and of each face expression and probability, or `uncertain`."""
-    answers = ", ".join(
-        UNCERTAIN if face.uncertain else f"{face.expression} {face.probability:.2f}" for face in view.faces
+def print_expressions(result: FrameResult) -> None:
+    """A sink that prints the image's name, and each face's expression and probability, or `uncertain`."""
+    expressions = ", ".join(
+        UNCERTAIN if face.uncertain else f"{face.expression} {face.probability:.2f}" for face in result.faces
     )
-    print(f"{view.frame.name}: {answers or 'no face'}", flush=True)
+    print(f"{result.frame.name}: {expressions or 'no face'}", flush=True)
 
 
 @contextlib.contextmanager
-def still(path: Path) -> Iterator[Sink]:
-    """A picture of the frame with the most faces, the last one of several such."""
+def still_picture(path: Path) -> Iterator[Sink]:
+    """Write the annotated frame with the most faces; of several such frames, the last. Raises OutputError."""
     best: FrameResult | None = None
 
-    def consider(view: FrameResult) -> None:
+    def consider(result: FrameResult) -> None:
         nonlocal best
-        if best is None or len(view.faces) >= len(best.faces):
-            best = view
+        if best is None or len(result.faces) >= len(best.faces):
+            best = result
 
     yield consider
     if best is not None:

@@ -1,4 +1,4 @@
-"""One page about a session, in one file that needs no other: `--summary`."""
+"""Writes one page about a session, in one file that needs no other: `--summary`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from iern.runtime.drawing.overlay import PALETTE
 from iern.runtime.faces.face import UNCERTAIN
 from iern.runtime.outputs.frame_result import Sink
-from iern.runtime.outputs.session_stats import Seconds, SessionStats, class_start
-from iern.runtime.system.files import write_text
+from iern.runtime.outputs.session_stats import Seconds, SessionStats, bin_start
+from iern.runtime.system.files import write_errors, write_text
 
 WIDTH, BAR, CHART = 960, 22, 180
-"""Pixels: across a chart, the height of a bar, the height of a chart."""
+"""Width of a chart, height of a bar and height of a chart, in pixels."""
 GREY = "#9a9a9a"
 
 HEAD = """<!doctype html>
@@ -34,39 +34,43 @@ i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border
 
 
 @contextlib.contextmanager
-def summary(path: Path) -> Iterator[Sink]:
-    """A page written when the block ends, also where an error ends it; no frames, no page. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = SessionStats()
+def session_summary(path: Path) -> Iterator[Sink]:
+    """Write the page when the block ends, also if an error ends it. Without frames there is no page.
+
+    Raises OutputError if it cannot be written.
+    """
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)  # if the folder cannot be used, fail before the first frame
+    stats = SessionStats()
     try:
-        yield digest.add
+        yield stats.add
     finally:
-        if digest.frames:
-            write_text(path, page(digest))
+        if stats.frames:
+            write_text(path, _as_text(summary_html(stats)))
 
 
-def page(digest: SessionStats) -> str:
-    """The page: HTML with its style and charts inside, no script, and no address of anything outside."""
-    colours = {name: _css(PALETTE[place % len(PALETTE)]) for place, name in enumerate(digest.expressions)}
+def summary_html(stats: SessionStats) -> str:
+    """The page as HTML. Style and charts are inside; there is no script and no link to another file or site."""
+    colours = {name: _css(PALETTE[place % len(PALETTE)]) for place, name in enumerate(stats.expressions)}
     colours[UNCERTAIN] = GREY
     key = "".join(f'<span><i style="background:{colour}"></i>{escape(name)}</span>' for name, colour in colours.items())
-    rows = {"whole session": digest.seconds, **digest.tracks} if len(digest.tracks) > 1 else digest.tracks
+    rows = {"whole session": stats.seconds, **stats.tracks} if len(stats.tracks) > 1 else stats.tracks
     return "".join(
         (
             HEAD,
-            f"<h1>{escape(digest.source)}</h1>\n",
-            _table(_counts(digest)),
+            f"<h1>{escape(stats.source)}</h1>\n",
+            _table(_counts(stats)),
             "<h2>Time per expression</h2>\n",
-            _table([(name, f"{seconds:.1f} s") for name, seconds in _sorted(digest.seconds)] or [("no face", "")]),
+            _table([(name, f"{seconds:.1f} s") for name, seconds in _sorted(stats.seconds)] or [("no face", "")]),
             f"<h2>Time per face</h2>\n<p class=key>{key}</p>\n" if rows else "",
             _bars(rows, colours),
-            f"<h2>Timeline</h2>\n<p>Share of each expression among the faces, in steps of {digest.step:g} s; "
-            "white where there was no face.</p>\n"
+            f"<h2>Timeline</h2>\n<p>Share of each expression among the faces, in steps of {stats.step:g} s. "
+            "Steps without a face are empty.</p>\n"
             if rows
             else "",
-            _timeline(digest, colours),
-            "<h2>Latency</h2>\n<p>Frames by the time from taking a frame to its answers.</p>\n",
-            _histogram(digest.latencies),
+            _timeline(stats, colours),
+            "<h2>Latency</h2>\n<p>Number of frames by the time that the loop needed for a frame.</p>\n",
+            _histogram(stats.latencies),
             "</body></html>\n",
         )
     )
@@ -77,28 +81,28 @@ def _css(colour: tuple[int, int, int]) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def _counts(digest: SessionStats) -> list[tuple[str, str]]:
-    rate = f"{(digest.frames - 1) / digest.elapsed:.1f} a second" if digest.elapsed else ""
+def _counts(stats: SessionStats) -> list[tuple[str, str]]:
+    rate = f"{(stats.frames - 1) / stats.elapsed:.1f} a second" if stats.elapsed else ""
     return [
-        ("began", digest.start),
-        ("lasted", f"{digest.elapsed:.1f} s"),
-        ("frames", f"{digest.frames} {rate and f'({rate})'}"),
-        ("frames dropped", str(digest.dropped)),
-        ("faces in all frames", str(digest.faces)),
+        ("started", stats.start),
+        ("lasted", f"{stats.elapsed:.1f} s"),
+        ("frames", f"{stats.frames} {rate and f'({rate})'}"),
+        ("frames dropped", str(stats.dropped)),
+        ("faces in all frames", str(stats.faces)),
         *(
-            (f"latency, {share} % of the frames", f"up to {_within(digest.latencies, share):.3g} ms")
+            (f"latency, {share} % of the frames", f"up to {_percentile(stats.latencies, share):.3g} ms")
             for share in (50, 99)
         ),
     ]
 
 
-def _within(latencies: dict[int, int], percent: int) -> float:
-    """Milliseconds within which so many of the frames were, to the end of their class."""
+def _percentile(latencies: dict[int, int], percent: int) -> float:
+    """The milliseconds within which `percent` of the frames were, rounded up to the end of a bin."""
     needed, seen = percent / 100 * sum(latencies.values()), 0
     for number, count in sorted(latencies.items()):
         seen += count
         if seen >= needed:
-            return class_start(number + 1)
+            return bin_start(number + 1)
     return 0.0
 
 
@@ -112,7 +116,7 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _bars(rows: dict[str, Seconds], colours: dict[str, str]) -> str:
-    """A line a face: how long each expression was seen, on one scale."""
+    """A bar for each face: how long each expression was seen, all on one scale."""
     if not rows:
         return ""
     longest = max(sum(seconds.values()) for seconds in rows.values()) or 1.0
@@ -120,26 +124,26 @@ def _bars(rows: dict[str, Seconds], colours: dict[str, str]) -> str:
     for place, (name, seconds) in enumerate(rows.items()):
         x, y = 140.0, place * (BAR + 6)
         shapes.append(f'<text x="0" y="{y + 16}">{escape(name)}</text>')
-        for what, value in _sorted(seconds):
-            shapes.append(_rectangle(x, y, value * scale, BAR, colours[what], f"{what}: {value:.1f} s"))
+        for expression, value in _sorted(seconds):
+            shapes.append(_rectangle(x, y, value * scale, BAR, colours[expression], f"{expression}: {value:.1f} s"))
             x += value * scale
         shapes.append(f'<text x="{x + 8:.1f}" y="{y + 16}">{sum(seconds.values()):.1f} s</text>')
     return _svg(len(rows) * (BAR + 6), shapes)
 
 
-def _timeline(digest: SessionStats, colours: dict[str, str]) -> str:
-    if not digest.timeline:
+def _timeline(stats: SessionStats, colours: dict[str, str]) -> str:
+    if not stats.timeline:
         return ""
-    steps = max(1, int(digest.elapsed / digest.step) + 1)
+    steps = max(1, int(stats.elapsed / stats.step) + 1)
     width, shapes = WIDTH / steps, []
-    for number, seconds in sorted(digest.timeline.items()):
-        y, whole = 0.0, sum(seconds.values()) or 1.0
-        for what, colour in colours.items():
-            height = CHART * seconds.get(what, 0.0) / whole
-            title = f"{number * digest.step:g} s: {what} {100 * height / CHART:.0f} %"
+    for number, seconds in sorted(stats.timeline.items()):
+        y, total = 0.0, sum(seconds.values()) or 1.0
+        for expression, colour in colours.items():
+            height = CHART * seconds.get(expression, 0.0) / total
+            title = f"{number * stats.step:g} s: {expression} {100 * height / CHART:.0f} %"
             shapes += [_rectangle(number * width, y, width, height, colour, title)] if height else []
             y += height
-    shapes += [_label(0, CHART + 18, "0 s"), _label(WIDTH - 60, CHART + 18, f"{digest.elapsed:.0f} s")]
+    shapes += [_label(0, CHART + 18, "0 s"), _label(WIDTH - 60, CHART + 18, f"{stats.elapsed:.0f} s")]
     return _svg(CHART + 24, shapes)
 
 
@@ -149,9 +153,9 @@ def _histogram(latencies: dict[int, int]) -> str:
     for number in range(first, last + 1):
         count, x = latencies.get(number, 0), (number - first) * width
         height = CHART * count / most
-        title = f"{class_start(number):.3g} to {class_start(number + 1):.3g} ms: {count}"
+        title = f"{bin_start(number):.3g} to {bin_start(number + 1):.3g} ms: {count}"
         shapes.append(_rectangle(x + 1, CHART - height, width - 2, height, "#5a8fd6", title))
-        shapes.append(_label(x + 2, CHART + 18, f"{class_start(number):.3g}"))
+        shapes.append(_label(x + 2, CHART + 18, f"{bin_start(number):.3g}"))
     return _svg(CHART + 24, [*shapes, _label(WIDTH - 24, CHART + 18, "ms")])
 
 
@@ -166,3 +170,8 @@ def _label(x: float, y: float, text: str) -> str:
 def _rectangle(x: float, y: float, width: float, height: float, colour: str, title: str) -> str:
     place = f'x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}"'
     return f'<rect {place} fill="{colour}"><title>{escape(title)}</title></rect>'
+
+
+def _as_text(page: str) -> str:
+    """The page with what is no text, bytes of a file's name, replaced."""
+    return page.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

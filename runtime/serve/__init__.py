@@ -1,1 +1,1 @@
-"""The loop on a page: live picture, answers over time, and the controls of a machine without a display."""
+"""The loop on a web page: the live picture, the expressions over time, and controls for a machine without a display."""

@@ -1,4 +1,4 @@
-"""What the page may ask of the loop. Without controls it only shows."""
+"""What the buttons of the page can do. Without controls the page only shows the loop."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Protocol
 
 
-class Controls(Protocol):
+class PageControls(Protocol):
     """The loop's side of the page's buttons.
 
-    The properties are read often, in the server's thread: they must answer at once. The methods are called in a thread
-    of their own, one at a time, and may wait; each raises IernError, whose text the page shows, where it cannot.
+    The server's thread reads the properties often: they must return at once. A thread of its own calls the methods, one
+    at a time, and they may wait. A method that fails raises IernError, whose text the page shows.
     """
 
     @property
@@ -20,21 +20,21 @@ class Controls(Protocol):
 
     @property
     def sources(self) -> Sequence[str]:
-        """The names of the sources that the operator allowed, without credentials; fewer than two: no choice."""
+        """The names of the allowed sources, without credentials. Fewer than two: the page offers no choice."""
 
     @property
     def source(self) -> str:
-        """The name, out of `sources`, of the one that is watched or being opened."""
+        """The name, out of `sources`, of the current source or of the one that is being opened."""
 
     @property
     def log(self) -> Path | None:
-        """The JSON lines, or the CSV, being written; None where there are none."""
+        """The file of JSON lines or CSV that is being written. None if there is none."""
 
     def start_recording(self) -> None:
-        """Begin a new recording in the record folder; nothing where one is being written."""
+        """Begin a new recording, in the folder of the recordings. Do nothing if one is being written."""
 
     def stop_recording(self) -> None:
-        """Finish the recording; nothing where none is being written."""
+        """Finish the recording. Do nothing if none is being written."""
 
-    def choose_source(self, name: str) -> None:
-        """Watch another source; `name` is one of `sources`: the page's other words never get here."""
+    def select_source(self, name: str) -> None:
+        """Switch to another source. `name` is one of `sources`: the server refuses every other name."""

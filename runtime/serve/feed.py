@@ -1,16 +1,18 @@
-"""The latest view on its way to everybody who watches: encoded once, off the loop's thread, and only while watched.
+"""Sends the latest result to all viewers: encoded once, outside the loop's thread, and only if there are viewers.
 
-A message is two big-endian 32-bit lengths, then so many bytes of JSON and so many of JPEG. The JSON is the frame's
-record (`iern.runtime.outputs.records.record`) with "frames" and "dropped" until now, "clock" (seconds of the server's
-clock) and, where the picture could not be made, "problem".
+A message is two big-endian 32-bit lengths, then JSON of the first length and a JPEG of the second. The JSON is the
+frame's record (`iern.runtime.outputs.records.json_record`) with "frames" and "dropped" (counts until now) and "clock"
+(seconds of the server's clock). If the picture could not be made, the JSON has "problem" and the JPEG is empty.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import struct
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,73 +22,96 @@ import cv2
 from iern.runtime.errors import one_line
 from iern.runtime.imaging.images import Image
 from iern.runtime.outputs.frame_result import FrameResult
-from iern.runtime.outputs.records import record
+from iern.runtime.outputs.records import json_record
 
-PACE = 1 / 25
-"""Seconds between pictures at least: a loop that runs through a file must not spend its cores on JPEG."""
-REPEAT = 5.0
-"""Seconds after which the last message goes out again, so that proxies keep the line and a dead one is found."""
+SHORTEST_INTERVAL = 1 / 25
+"""Least seconds between two pictures. A loop that runs through a file must not spend its cores on JPEG."""
+REPEAT_AFTER = 5.0
+"""Seconds after which the last message is sent again, so that proxies keep the connection and a dead one is found."""
 LARGEST = (1280, 720)
-"""A larger picture is sent smaller."""
-QUALITY = 80
-"""Of JPEG, out of 100."""
+"""Largest width and height that are sent. A larger picture is shrunk."""
+JPEG_QUALITY = 80
+"""Out of 100."""
 
-Picture = Callable[[FrameResult], Image]
-"""Makes what is shown of a view, (H, W, 3) uint8 BGR."""
+STALLED_SECONDS = 2.0
+"""Seconds without a result after which the loop counts as stalled, unless its usual interval is long."""
+STALLED_INTERVALS = 3.0
+"""Usual intervals without a result after which a slow loop counts as stalled."""
+FIRST_SECONDS = 10.0
+"""Seconds until the second result, before which no interval is known. The first results may take long."""
+KEPT_INTERVALS = 15
+"""The usual interval is the median of the last ones, so that a single pause does not change it."""
+
+RenderPicture = Callable[[FrameResult], Image]
+"""Makes the picture that viewers see, (H, W, 3) uint8 BGR."""
 
 
-class Feed:
-    """A sink for the loop's thread, and an asynchronous stream of messages for each watcher."""
+class LiveFeed:
+    """A sink for the loop's thread, and an asynchronous stream of messages for each viewer."""
 
-    def __init__(self, picture: Picture) -> None:
-        """To be made in the server's event loop."""
+    def __init__(self, render: RenderPicture, clock: Callable[[], float] = time.monotonic) -> None:
+        """Must be called in the server's event loop. `clock` returns seconds."""
         self.frames = 0
-        self.last = float("nan")
-        """`time.monotonic()` at the last view."""
-        self.watchers = 0
-        self._picture = picture
-        self._view: FrameResult | None = None
+        self.viewers = 0
+        self._render = render
+        self._clock = clock
+        self._intervals: deque[float] = deque(maxlen=KEPT_INTERVALS)
+        self._last_time = float("nan")
+        self._result: FrameResult | None = None
         self._message = b""
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
-        self._news = asyncio.Event()
+        self._published = asyncio.Event()
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="page encoder")
         self._publisher = self._loop.create_task(self._publish())
 
-    def __call__(self, view: FrameResult) -> None:
-        """The sink: keeps the view, and wakes the encoder where somebody watches."""
-        self._view = view
+    def __call__(self, result: FrameResult) -> None:
+        """Keep the result, and wake the encoder if there are viewers."""
+        self._result = result
+        now = self._clock()
+        if self.frames:
+            self._intervals.append(now - self._last_time)
         self.frames += 1
-        self.last = time.monotonic()
-        if self.watchers:
+        self._last_time = now
+        if self.viewers:
             self._loop.call_soon_threadsafe(self._wanted.set)
 
-    def silence(self) -> float:
-        """Seconds since the last view; NaN before the first."""
-        return time.monotonic() - self.last
+    def seconds_since_last(self) -> float:
+        """Seconds since the last result. NaN before the first."""
+        return self._clock() - self._last_time
+
+    @property
+    def stalled(self) -> bool:
+        """Whether results have stopped: none came for STALLED_SECONDS, or for STALLED_INTERVALS if that is longer.
+
+        True before the first result.
+        """
+        intervals = list(self._intervals)  # the loop's thread may append meanwhile
+        allowed = max(STALLED_SECONDS, STALLED_INTERVALS * statistics.median(intervals)) if intervals else FIRST_SECONDS
+        return not self.seconds_since_last() < allowed  # NaN before the first result
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
-        """The newest message each time one is asked for; what came in between is the watcher's loss, and nobody's wait.
+        """Yield the newest message each time. A slow viewer misses messages, and nothing waits for it.
 
-        To be closed (`contextlib.aclosing`), so that the watcher is no longer counted.
+        Close the generator (`contextlib.aclosing`), so that the viewer is no longer counted.
         """
-        self.watchers += 1
-        self._wanted.set()  # the view at hand, though the source may be silent
-        seen = b""
+        self.viewers += 1
+        self._wanted.set()  # send the last result at once, even if the source is silent
+        sent = b""
         try:
             while True:
-                if self._message is seen:
-                    await _within(REPEAT, self._news)
-                seen = self._message
-                if seen:
-                    yield seen
+                if self._message is sent:
+                    await _wait_for_event(self._published, REPEAT_AFTER)
+                sent = self._message
+                if sent:
+                    yield sent
         finally:
-            self.watchers -= 1
-            if not self.watchers:
-                self._message = b""  # whoever comes in an hour is not to see this hour
+            self.viewers -= 1
+            if not self.viewers:
+                self._message = b""  # a viewer who comes later must not see an old picture first
 
     async def close(self) -> None:
-        """Ends the encoder."""
+        """Stop the encoder."""
         self._publisher.cancel()
         await asyncio.wait([self._publisher])
         self._encoder.shutdown()
@@ -95,28 +120,27 @@ class Feed:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            if self._view is None or not self.watchers:
+            if self._result is None or not self.viewers:
                 continue
             began = time.monotonic()
-            message = await self._loop.run_in_executor(self._encoder, self._encode, self._view)
-            if self.watchers:
+            message = await self._loop.run_in_executor(self._encoder, self._encode, self._result)
+            if self.viewers:
                 self._message = message
-                self._news.set()
-                self._news = asyncio.Event()
-            await asyncio.sleep(max(0.0, began + PACE - time.monotonic()))
+                self._published.set()
+                self._published = asyncio.Event()
+            await asyncio.sleep(max(0.0, began + SHORTEST_INTERVAL - time.monotonic()))
 
-    def _encode(self, view: FrameResult) -> bytes:
-        """The encoder's thread. A picture that cannot be made is said on the page, and does not end the feed."""
-        counts = {"frames": self.frames, "dropped": view.dropped, "clock": round(time.monotonic(), 3)}
+    def _encode(self, result: FrameResult) -> bytes:
+        """The work of the encoder's thread. If a picture cannot be made, the page shows why, and the feed continues."""
+        counts = {"frames": self.frames, "dropped": result.dropped, "clock": round(time.monotonic(), 3)}
         try:
-            about = record(view.frame, view.faces, view.latency)
-            return _message(about | counts, _jpeg(self._picture(view)))
-        except Exception as error:  # whatever it is, the next frame may be well
+            return _message(json_record(result) | counts, _jpeg(self._render(result)))
+        except Exception as error:  # any error: the next frame may succeed
             return _message({"problem": f"this frame cannot be shown: {one_line(error)}"} | counts, b"")
 
 
-def _message(about: dict[str, Any], jpeg: bytes) -> bytes:
-    text = json.dumps(about, ensure_ascii=False, allow_nan=False).encode()
+def _message(values: dict[str, Any], jpeg: bytes) -> bytes:
+    text = json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
     return struct.pack("!II", len(text), len(jpeg)) + text + jpeg
 
 
@@ -126,11 +150,11 @@ def _jpeg(image: Image) -> bytes:
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    """Wait for the event, but no longer than that."""
+async def _wait_for_event(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, but at most for `seconds`."""
     waiting = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait([waiting], timeout=seconds)

@@ -1,4 +1,4 @@
-"""The page's buttons, wired to the loop: the recording, the log, and the sources to choose from."""
+"""Connects the page's buttons to the loop: the recording, the log, and the selection of the source."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from iern.runtime.errors import OutputError
 from iern.runtime.outputs.video.recording_switch import RecordingSwitch
 from iern.runtime.sources.switchable import SwitchableSource
 
-PATIENCE = 10.0
+LOOP_TIMEOUT = 10.0
 """Seconds for which a button waits for the loop."""
 
 
 class LoopControls:
-    """What `iern.runtime.serve.controls.Controls` asks for. The loop does it at its next turn, and is waited for."""
+    """Implements `PageControls`. The loop acts at its next turn, and the caller waits for it."""
 
-    def __init__(self, recorder: RecordingSwitch, log: Path | None, choice: SwitchableSource | None) -> None:
-        """`log` is the file of records that is being written; without a `choice` there is one source."""
+    def __init__(self, recorder: RecordingSwitch, log: Path | None, switchable: SwitchableSource | None) -> None:
+        """`log` is the file of records that is being written. `switchable` is None if there is only one source."""
         self._recorder = recorder
-        self._choice = choice
+        self._switchable = switchable
         self.log = log
 
     @property
@@ -29,36 +29,36 @@ class LoopControls:
 
     @property
     def sources(self) -> Sequence[str]:
-        return self._choice.names if self._choice else ()
+        return self._switchable.names if self._switchable else ()
 
     @property
     def source(self) -> str:
-        return self._choice.chosen if self._choice else ""
+        return self._switchable.selected if self._switchable else ""
 
     def start_recording(self) -> None:
-        """Raises OutputError where it cannot begin."""
+        """Raises OutputError if the recording cannot begin."""
         self._recorder.wanted = True
-        _await(lambda: self.recording or not self._recorder.wanted, "begin the recording")
+        _wait_until(lambda: self.recording or not self._recorder.wanted, "begin the recording")
         if not self.recording:
             raise OutputError(self._recorder.failure)
 
     def stop_recording(self) -> None:
-        """Raises OutputError where the recording failed on its last frames."""
+        """Raises OutputError if the recording failed on its last frames."""
         before = self._recorder.failure
         self._recorder.wanted = False
-        _await(lambda: not self.recording, "finish the recording")
+        _wait_until(lambda: not self.recording, "finish the recording")
         if self._recorder.failure != before:
             raise OutputError(self._recorder.failure)
 
-    def choose_source(self, name: str) -> None:
-        """Raises SourceError where it does not open."""
-        assert self._choice is not None
-        self._choice.choose(name)
+    def select_source(self, name: str) -> None:
+        """Raises SourceError if the source cannot be opened."""
+        assert self._switchable is not None
+        self._switchable.select(name)
 
 
-def _await(done: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE
+def _wait_until(done: Callable[[], bool], action: str) -> None:
+    end = time.monotonic() + LOOP_TIMEOUT
     while not done():
         if time.monotonic() > end:
-            raise OutputError(f"the loop did not {what} within {PATIENCE:g} s; what it says tells why")
+            raise OutputError(f"the loop did not {action} within {LOOP_TIMEOUT:g} s; see what the loop printed")
         time.sleep(0.02)

@@ -1,6 +1,6 @@
-"""The page's server: a thread with an event loop of its own, for as long as a block runs.
+"""The page's server: a thread with an event loop of its own, which runs until a block ends.
 
-`with serving(parse_address("8080")) as sink: ...` and `sink(view)` for every view.
+`with page_server(parse_address("8080")) as sink: ...` and then `sink(result)` for every result.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import contextlib
 import importlib
 import secrets
 import threading
-from collections.abc import Coroutine, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,55 +19,52 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from iern.runtime.errors import IernError, OutputError
 from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.serve.address import Address
-from iern.runtime.serve.controls import Controls
-from iern.runtime.serve.feed import Feed, Picture
+from iern.runtime.serve.controls import PageControls
+from iern.runtime.serve.feed import LiveFeed, RenderPicture
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from iern.runtime.serve.meter import Meter
+    from iern.runtime.serve.prometheus_metrics import PrometheusMetrics
     from iern.runtime.serve.routes import Routes
-
-STALLED_AFTER = 10.0
-"""Seconds without a frame after which /healthz fails."""
 
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class _Server:
-    """What was started, in the order in which it is stopped."""
+    """The parts of a running server, in the order in which they are stopped."""
 
     runner: web.AppRunner
-    feed: Feed
+    feed: LiveFeed
     routes: Routes
-    meter: Meter
+    metrics: PrometheusMetrics
     address: Address
 
 
 @contextlib.contextmanager
-def serving(
+def page_server(
     address: Address,
     token: str | None = None,
-    controls: Controls | None = None,
-    picture: Picture = attrgetter("annotated"),
-    stalled_after: float = STALLED_AFTER,
+    controls: PageControls | None = None,
+    render: RenderPicture = attrgetter("annotated"),
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Sink]:
-    """A sink that shows every view on a page, whose address is printed; leaving the block ends the server.
+    """A sink that shows every result on a page, whose address is printed. The server runs until the block ends.
 
-    Where others can reach the address and no `token` is given, one is made and printed. `picture` makes what is shown
-    of a view: with blurred faces, say. Raises IernError where aiohttp or prometheus-client is missing, OutputError
-    where the address cannot be had.
+    If others can reach the address and no `token` is given, a random one is made and printed. `render` makes the
+    picture that viewers see. `clock` returns seconds, by which /healthz decides whether frames come. Raises IernError if
+    aiohttp or prometheus-client is missing, and OutputError if the server cannot listen on the address.
     """
-    _require_libraries()
-    made = "" if token or address.private else secrets.token_urlsafe(16)
+    require_libraries()
+    made = "" if token or address.local_only else secrets.token_urlsafe(16)
     with _event_loop() as loop:
-        server = _wait(loop, _start(address, token or made, controls, picture, stalled_after))
+        server = _wait(loop, _start(address, token or made, controls, render, clock))
         print(f"the page is at {server.address.url}{f'?token={made}' if made else ''}", flush=True)
 
-        def show(view: FrameResult) -> None:
-            server.meter(view)
-            server.feed(view)
+        def show(result: FrameResult) -> None:
+            server.metrics(result)
+            server.feed(result)
 
         try:
             yield show
@@ -75,25 +73,25 @@ def serving(
 
 
 async def _start(
-    address: Address, token: str, controls: Controls | None, picture: Picture, stalled_after: float
+    address: Address, token: str, controls: PageControls | None, render: RenderPicture, clock: Callable[[], float]
 ) -> _Server:
-    # Late: these import what `_require_libraries` asks for.
-    from iern.runtime.serve.guard import add_headers, guard
-    from iern.runtime.serve.meter import Meter
+    # Imported here, because these need the libraries that `require_libraries` checks.
+    from iern.runtime.serve.access import access_middleware, add_security_headers
+    from iern.runtime.serve.prometheus_metrics import PrometheusMetrics
     from iern.runtime.serve.routes import Routes
 
     web = importlib.import_module("aiohttp.web")
-    feed = Feed(picture)
-    meter = Meter(feed)
-    routes = Routes(feed, meter, controls, stalled_after)
-    app = web.Application(middlewares=[guard(token)], client_max_size=4096)
-    app.on_response_prepare.append(add_headers)
+    feed = LiveFeed(render, clock)
+    metrics = PrometheusMetrics(feed)
+    routes = Routes(feed, metrics, controls)
+    app = web.Application(middlewares=[access_middleware(token)], client_max_size=4096)
+    app.on_response_prepare.append(add_security_headers)
     routes.add_to(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
         await web.TCPSite(runner, address.host, address.port).start()
-    except (OSError, UnicodeError) as error:  # the latter of a host that no name can be
+    except (OSError, UnicodeError) as error:  # UnicodeError: the host is not a valid name
         await runner.cleanup()
         routes.close()
         await feed.close()
@@ -101,7 +99,7 @@ async def _start(
             f"cannot listen on port {address.port} of {address.host} ({getattr(error, 'strerror', None) or error}); "
             "give another address with --serve"
         ) from error
-    return _Server(runner, feed, routes, meter, Address(address.host, runner.addresses[0][1]))
+    return _Server(runner, feed, routes, metrics, Address(address.host, runner.addresses[0][1]))
 
 
 async def _stop(server: _Server) -> None:
@@ -130,7 +128,8 @@ def _wait(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _Result]) -
     return asyncio.run_coroutine_threadsafe(work, loop).result()
 
 
-def _require_libraries() -> None:
+def require_libraries() -> None:
+    """Raise IernError with the remedy if aiohttp or prometheus-client is missing."""
     for module in ("aiohttp", "prometheus_client"):
         try:
             importlib.import_module(module)

@@ -1,1 +1,1 @@
-"""Where frames come from: cameras, streams, videos, images and raw frames of another program."""
+"""Where frames come from: cameras, streams, videos, images, and raw frames from another program."""

@@ -1,4 +1,4 @@
-"""Where frames come from, and the finite sources: image files and video files give every frame."""
+"""What every source of frames is: the `Frame`, the `Source` and its state."""
 
 from __future__ import annotations
 
@@ -10,49 +10,51 @@ from typing import Literal
 from iern.runtime.imaging.images import Image
 
 State = Literal["live", "stalled", "black", "reconnecting", "ended"]
-"""`stalled`: no new picture, though the connection stands; `reconnecting`: there is none."""
+"""`stalled`: connected, but without a new frame. `reconnecting`: not connected."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a source."""
+    """One frame of a source."""
 
     image: Image
     """(height, width, 3) uint8 BGR."""
     time: float
-    """seconds: the position in a video file, the place in a folder (one image a second), or since a live start."""
+    """Seconds: the position in a video file, the place in a folder (one image a second), or since a live start."""
     index: int
-    """Counts from 0; the gaps of a live source are the frames it dropped."""
+    """Counts from 0. Gaps in a live source are frames that it dropped."""
     name: str
-    """The image file, or the source."""
+    """The name of the image file, or of the source."""
     captured: float
-    """`time.monotonic()` when the frame was decoded, so that its age can be told."""
+    """`time.monotonic()` when the frame was decoded. The age of a frame is measured from it."""
     segment: int = 0
-    """Counts up with every reconnect, change of size, and leap of a video's own clock: what is recorded in one piece
-    must not span two."""
+    """Increases with every reconnect, change of size and jump of a video's own clock. A recording in one piece must
+    not span two segments."""
+    photograph: bool = False
+    """Whether it is an image file, not one of many frames. Small faces are then searched for, which takes longer."""
 
 
 class Source(ABC):
-    """Frames in order, once through. A context manager: leaving it releases the device or file."""
+    """Yields frames in order, once. A context manager that releases the device or file at its end."""
 
     live = False
-    """Whether frames come at their own pace and late ones are dropped."""
+    """Whether frames come at their own pace, and are dropped if the loop is late."""
     dropped = 0
-    """Frames of a live source that nobody took in time."""
+    """Frames of a live source that the loop did not take in time."""
     skipped = 0
     """Images of a folder that could not be read."""
     reconnects = 0
-    """How often a live source was lost, or gave nothing new, and was opened anew."""
+    """How often a live source was reopened after a loss, or because its frames were frozen or black."""
     note = ""
-    """One line about what was not as it should be, known when the iteration has ended."""
+    """One line about what went wrong. It is complete when the iteration has ended."""
     details = ""
-    """One line about what was really got: size, rate, codec, and which library reads it; empty where it goes unsaid."""
+    """One line about the open source: size, rate, codec and the library that reads it. Empty if unknown."""
 
     def __init__(self, name: str, fps: float) -> None:
         self.name = name
-        """What to call it in messages: never with credentials."""
+        """Its name in messages, without credentials."""
         self.fps = fps
-        """Frames a second as the source states them, 0 where it does not."""
+        """Frames a second as the source states them; 0 if it does not."""
         self._stopped = False
         self._finished = False
         self._segment = 0
@@ -60,10 +62,10 @@ class Source(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
-        """Yield frames until the end or `stop`; raises SourceError where a live source is lost."""
+        """Yield frames until the end or `stop`. Raises SourceError if a live source is lost for good."""
 
     def stop(self) -> None:
-        """Let the iteration end before its next frame; harmless in a signal handler."""
+        """End the iteration before its next frame. Safe in a signal handler."""
         self._stopped = True
 
     @property
@@ -73,26 +75,26 @@ class Source(ABC):
 
     @property
     def state(self) -> State:
-        """How the source is, for a screen or a health check."""
+        """The state of the source, for a screen or a health check."""
         return "ended" if self._stopped or self._finished else "live"
 
     @property
-    def trouble(self) -> str:
-        """What is wrong with a live source now, in words; empty where nothing is."""
+    def problem(self) -> str:
+        """What is wrong with a live source now, as text. Empty if nothing is."""
         return ""
 
     @property
     def repeated(self) -> int:
-        """Frames of a live source that equalled the one before to the last bit."""
+        """Frames of a live source that were exactly equal to the one before."""
         return 0
 
-    def _note_size(self, image: Image) -> None:
-        """Begin a new segment where the picture has another size than the one before."""
+    def _update_segment(self, image: Image) -> None:
+        """Begin a new segment if the frame differs in size from the one before."""
         self._segment += self._size not in ((), image.shape[:2])
         self._size = image.shape[:2]
 
     def close(self) -> None:
-        """Release what the source holds; may be called twice."""
+        """Release the device or file. It may be called twice."""
         self.stop()
 
     def __enter__(self) -> Source:

@@ -1,4 +1,4 @@
-"""The finite sources: image files and video files give every frame."""
+"""Finite sources: image files and video files, which give every frame."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ import cv2
 from iern.runtime.errors import ImageError, SourceError
 from iern.runtime.imaging.images import Image, read_image
 from iern.runtime.sources.base import Frame, Source
-from iern.runtime.sources.capture import OpenCapture, read
+from iern.runtime.sources.capture import OpenCapture, TimedCapture, read_frame
 from iern.runtime.system.latency import counted
 
-FAR_SHORT = 0.9
-"""A video that delivers less than this part of the frames it announces is reported as cut off or damaged."""
+COMPLETE_SHARE = 0.9
+"""A video that delivers less than this share of the frames it announces is reported as cut off or damaged."""
 
 DEFAULT_FPS = 25.0
-"""Frames a second where a video file does not say, or says nonsense: 0, or its clock's 90,000 ticks."""
+"""Frames a second of a video file that states no rate, or an impossible one: 0, or the 90,000 ticks of its clock."""
 
 HIGHEST_FPS = 1000.0
+"""A higher stated rate is not believed."""
 
-LEAP, LEAP_BACK = 3600.0, 1.0
-"""Seconds: the clock of a video that goes so far ahead, or back, was set anew, and what records it begins anew too."""
+JUMP_AHEAD, JUMP_BACK = 3600.0, 1.0
+"""Seconds. If a video's clock jumps further than this, it was reset, and a new segment begins."""
 
 
 class ImageFiles(Source):
-    """Image files one after another; of several, an unreadable one is skipped and counted."""
+    """Image files one after another. An unreadable one among several is skipped and counted."""
 
     def __init__(self, paths: Sequence[Path], name: str) -> None:
         super().__init__(name, fps=1.0)
@@ -47,71 +48,82 @@ class ImageFiles(Source):
                 first_problem = first_problem or str(error)
                 self.note = f"skipped {self.skipped} of {len(self._paths)} images; the first: {first_problem}"
                 continue
-            self._note_size(image)
-            yield Frame(image, float(index), index, path.name, time.monotonic(), self._segment)
+            self._update_segment(image)
+            yield Frame(image, float(index), index, path.name, time.monotonic(), segment=self._segment, photograph=True)
         self._finished = True
         if self.skipped == len(self._paths):
             raise SourceError(f"{self.name}: none of its images can be read; the first: {first_problem}")
 
 
 class VideoFile(Source):
-    """Every frame of a video, with its time from the file's own clock."""
+    """Every frame of a video, with its time by the file's own clock."""
 
     def __init__(self, opened: OpenCapture, name: str) -> None:
         self._capture, self._first = opened
-        self._stated = self._capture.get(cv2.CAP_PROP_FPS)
-        super().__init__(name, self._stated if 0 < self._stated <= HIGHEST_FPS else DEFAULT_FPS)
-        self._clock = self._told = self._ahead = 0.0
-        self._reading = threading.Lock()  # OpenCV may hang where one thread releases what another reads
+        self._stated_fps = self._capture.get(cv2.CAP_PROP_FPS)
+        super().__init__(name, self._stated_fps if 0 < self._stated_fps <= HIGHEST_FPS else DEFAULT_FPS)
+        self._file_time = self._time = self._offset = 0.0
+        self._capture_lock = threading.Lock()  # OpenCV may hang if one thread releases a capture that another reads
 
     def __iter__(self) -> Iterator[Frame]:
         image: Image | None = self._first
         index, problem = 0, ""
         while image is not None and not self._stopped:
-            self._note_size(image)
-            seconds = self._tell_time(index)
+            self._update_segment(image)
+            seconds = self._advance_time(index)
             yield Frame(image, seconds, index, self.name, time.monotonic(), self._segment)
             index += 1
             try:
-                with self._reading:
-                    image = read(self._capture)
+                with self._capture_lock:
+                    image = read_frame(self._capture)
             except SourceError as error:
                 image, problem = None, f"{self.name}: ended after {counted(index, 'frame')}: {error}"
         self._finished = True
         if not self._stopped:
-            self.note = problem or self._shortfall(index)
+            self.note = problem or self._early_end(index) or self._damage(index)
 
-    def _tell_time(self, index: int) -> float:
-        """Seconds of the frame just read: the file's clock, except that it goes on where that one is set anew."""
-        position = self._position(index)
-        leapt = index > 0 and not -LEAP_BACK < position - self._clock < LEAP
-        self._clock = position
-        if leapt:
+    def _advance_time(self, index: int) -> float:
+        """Seconds of the frame just read: the file's clock, which continues by one frame when it was reset."""
+        file_time = self._read_file_time(index)
+        jumped = index > 0 and not -JUMP_BACK < file_time - self._file_time < JUMP_AHEAD
+        self._file_time = file_time
+        if jumped:
             self._segment += 1
-            self._ahead = self._told + 1 / self.fps - position
-        self._told = max(self._told, position + self._ahead)  # damaged files jump back a little
-        return self._told
+            self._offset = self._time + 1 / self.fps - file_time
+        self._time = max(self._time, file_time + self._offset)  # damaged files jump back a little
+        return self._time
 
-    def _position(self, index: int) -> float:
-        """The file's own seconds of the frame just read; some keep no clock, or merely count at a rate of nonsense."""
-        seconds = self._told_by_file(cv2.CAP_PROP_POS_MSEC) / 1000
-        counts = self._stated > HIGHEST_FPS and abs(self._stated * seconds - index) < 1
-        return seconds if math.isfinite(seconds) and seconds > 0 and not counts else index / self.fps
+    def _read_file_time(self, index: int) -> float:
+        """Seconds of the frame just read, by the file's clock; by its index if the file has no usable clock."""
+        seconds = self._property(cv2.CAP_PROP_POS_MSEC) / 1000
+        counts_frames = self._stated_fps > HIGHEST_FPS and abs(self._stated_fps * seconds - index) < 1
+        return seconds if math.isfinite(seconds) and seconds > 0 and not counts_frames else index / self.fps
 
-    def _shortfall(self, delivered: int) -> str:
-        announced = self._told_by_file(cv2.CAP_PROP_FRAME_COUNT)  # a guess: huge, negative or half is possible
-        if not delivered < FAR_SHORT * announced:
+    def _early_end(self, delivered: int) -> str:
+        """Why the video counts as cut off; empty if it does not."""
+        announced = self._property(cv2.CAP_PROP_FRAME_COUNT)  # a guess: it may be huge, negative or half
+        length = self._capture.seconds if isinstance(self._capture, TimedCapture) else announced / self.fps
+        # By its time stamps: a video whose rate varies may have far fewer frames than its usual rate announces.
+        if not self._file_time + 1 / self.fps < COMPLETE_SHARE * length:
             return ""
-        return (
-            f"{self.name}: ended after {delivered} of about {announced:.0f} frames; "
-            "it is cut off or damaged, copy it again if the rest matters"
+        part = (
+            f"{delivered} of about {announced:.0f} frames" if announced > 0 else f"{self._time:.1f} of {length:.1f} s"
         )
+        return f"{self.name}: ended after {part}; it is cut off or damaged; copy it again if you need the rest"
 
-    def _told_by_file(self, what: int) -> float:
-        with self._reading:
-            return self._capture.get(what)
+    def _damage(self, delivered: int) -> str:
+        """How much could not be decoded; empty if all could be."""
+        damaged = self._capture.damaged if isinstance(self._capture, TimedCapture) else 0
+        lost = max(damaged, round(self._property(cv2.CAP_PROP_FRAME_COUNT)) - delivered)  # some fail without an error
+        skipped = f"{self.name}: skipped {counted(lost, 'damaged frame')}; copy it again if you need them"
+        return skipped if damaged else ""
+
+    def _property(self, number: int) -> float:
+        """A property of the capture, by OpenCV's number."""
+        with self._capture_lock:
+            return self._capture.get(number)
 
     def close(self) -> None:
         super().close()
-        with self._reading:
+        with self._capture_lock:
             self._capture.release()

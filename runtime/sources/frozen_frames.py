@@ -1,4 +1,4 @@
-"""Whether the pictures of a live source are alive: one that repeats to the last bit, or is black, is no news."""
+"""Detects a live source whose frames are frozen (exactly equal) or black."""
 
 from __future__ import annotations
 
@@ -6,60 +6,60 @@ import numpy as np
 
 from iern.runtime.imaging.images import Image
 
-SAMPLES = 120
-"""A picture is judged by a grid of about so many of its lines and columns: enough that the noise of a sensor shows."""
+GRID_LINES = 120
+"""Frames are compared on a grid of about this many lines and columns. It is fine enough to see a sensor's noise."""
 
 BLACK = 16
-"""Of 255: black in video, and what is below."""
+"""Of 255. Black in video has this level or a lower one."""
 
-LIT = 0.01
-"""A picture with a smaller part of its samples above `BLACK` is black: hot pixels light no scene."""
+LIT_SHARE = 0.01
+"""A frame is black if a smaller share of its samples is above `BLACK`. A few hot pixels do not count as light."""
 
-LONGEST_LIMIT = 3600.0
-"""Seconds: a test card is opened anew once an hour in the end."""
+LONGEST_RETRY_INTERVAL = 3600.0
+"""Seconds. In the end a test card is reopened once an hour."""
 
 
 class FrozenFrameDetector:
-    """Follows the pictures of one source, over all its reconnects. Times in seconds of one clock."""
+    """Compares the frames of one source, over all its reconnects. Times are seconds of one clock."""
 
-    def __init__(self, patience: float, now: float) -> None:
+    def __init__(self, timeout: float, now: float) -> None:
         self.repeated = 0
-        """Pictures that equalled the one before."""
+        """Frames that were exactly equal to the one before."""
         self.black = False
-        """Whether the last picture was black."""
-        self._patience = self._limit = patience
-        self._lively = self._retried = now
-        self._last: Image | None = None
+        """Whether the last frame was black."""
+        self._timeout = self._retry_interval = timeout
+        self._last_change = self._last_retry = now
+        self._last_sample: Image | None = None
 
-    def see(self, image: Image, now: float) -> None:
-        """Take note of one more picture."""
-        sample = sampled(image)
-        same = self._last is not None and np.array_equal(sample, self._last)
-        self._last = sample
-        self.repeated += same
+    def update(self, image: Image, now: float) -> None:
+        """Compare one more frame with the one before."""
+        sample = sample_grid(image)
+        equal = self._last_sample is not None and np.array_equal(sample, self._last_sample)
+        self._last_sample = sample
+        self.repeated += equal
         self.black = is_black(sample)
-        if not same and not self.black:
-            self._lively, self._limit = now, self._patience
+        if not equal and not self.black:
+            self._last_change, self._retry_interval = now, self._timeout
 
-    def unwell(self, now: float) -> bool:
-        """Whether nothing new was to be seen for longer than the patience."""
-        return now - self._lively >= self._patience
+    def is_frozen(self, now: float) -> bool:
+        """Whether all frames were equal or black for as long as the timeout."""
+        return now - self._last_change >= self._timeout
 
     def retry_due(self, now: float) -> bool:
-        """Whether it is time to see if opening the source anew helps."""
-        return now - max(self._lively, self._retried) >= self._limit
+        """Whether it is time to reopen the source."""
+        return now - max(self._last_change, self._last_retry) >= self._retry_interval
 
-    def retried(self, now: float) -> None:
-        """It was opened anew; where that does not help, the next time comes after twice as long."""
-        self._retried, self._limit = now, min(2 * self._limit, LONGEST_LIMIT)
+    def note_retry(self, now: float) -> None:
+        """Call this when the source is reopened. If that does not help, the next time comes after twice as long."""
+        self._last_retry, self._retry_interval = now, min(2 * self._retry_interval, LONGEST_RETRY_INTERVAL)
 
 
-def sampled(image: Image) -> Image:
-    """(H, W, 3) -> a copy of every n-th line and column: a caller may draw on the picture itself."""
-    step = max(1, min(image.shape[:2]) // SAMPLES)
+def sample_grid(image: Image) -> Image:
+    """(H, W, 3) -> every n-th line and column, as a copy, since a caller may draw on the frame."""
+    step = max(1, min(image.shape[:2]) // GRID_LINES)
     return image[::step, ::step].copy()
 
 
 def is_black(image: Image) -> bool:
-    """Whether there is nothing to see in (H, W, 3) uint8."""
-    return bool(np.count_nonzero(image > BLACK) < LIT * image.size)
+    """Whether an (H, W, 3) uint8 frame is black."""
+    return bool(np.count_nonzero(image > BLACK) < LIT_SHARE * image.size)

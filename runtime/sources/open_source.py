@@ -1,4 +1,4 @@
-"""One word for a source, the camera's number, a path or a URL, and the source is open."""
+"""Opens a source from one word: a camera number, a path or a URL."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from iern.runtime.errors import ImageError, SourceError
 from iern.runtime.imaging.images import IMAGE_SUFFIXES, read_image
 from iern.runtime.sources.base import Frame, Source
 from iern.runtime.sources.cameras import CSI, connect_camera, connect_csi
-from iern.runtime.sources.capture import OpenCapture, described, with_first_frame
+from iern.runtime.sources.capture import OpenCapture, describe_capture, read_first_frame
 from iern.runtime.sources.files import ImageFiles, VideoFile
 from iern.runtime.sources.live import LiveSource
 from iern.runtime.sources.raw_frames import RawFrames
 from iern.runtime.sources.settings import SourceSettings
-from iern.runtime.sources.streams import connect_stream, scheme_of, shown, without_credentials
+from iern.runtime.sources.streams import connect_stream, scheme_of, spec_without_credentials, without_credentials
 from iern.runtime.system.opencv import silence_opencv
 
 __all__ = ["Frame", "Source", "open_source"]
@@ -30,9 +30,9 @@ STDIN = "-"
 def open_source(spec: str | int | Path, settings: SourceSettings | None = None) -> Source:
     """A camera number, /dev/video*, csi://N, video file, image, folder of images, stream URL or `-` -> its open source.
 
-    Images, video files and stdin give every frame; cameras and streams the latest one, and they are opened anew where
-    they are lost. A finite video behind an HTTP URL counts as a file. Raises SourceError, with a remedy, where it is
-    absent, empty, damaged or of no known format.
+    Images, video files and stdin give every frame. Cameras and streams give the latest one, and are reopened when they
+    are lost. A finite video behind an HTTP URL counts as a file. Raises SourceError, with a remedy, if the source is
+    absent, empty, damaged or of an unknown format.
     """
     silence_opencv()
     settings = settings or SourceSettings()
@@ -40,6 +40,10 @@ def open_source(spec: str | int | Path, settings: SourceSettings | None = None) 
     path = Path(text)
     if text == STDIN:
         return _open_stdin(settings)
+    if ("://" in text or text.startswith("/dev/")) and not _is_text(text):
+        raise SourceError(
+            f"{spec_without_credentials(text)!a}: has bytes that are no text; only a file may be named so"
+        )
     if text.isdecimal() or text.startswith(("/dev/video", "/dev/v4l/")):
         name = f"camera {int(text)}" if text.isdecimal() else text
         return _live(functools.partial(connect_camera, text, settings), name, settings)
@@ -50,7 +54,7 @@ def open_source(spec: str | int | Path, settings: SourceSettings | None = None) 
     if path.is_dir():
         return _open_folder(path)
     if not path.exists():
-        raise SourceError(f"{shown(text)}: no such file, folder or device; check --source")
+        raise SourceError(f"{spec_without_credentials(text)}: no such file, folder or device; check --source")
     if path.is_file() and path.stat().st_size == 0:
         raise SourceError(f"{text}: the file is empty (0 bytes); an image or a video was expected")
     if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -58,9 +62,18 @@ def open_source(spec: str | int | Path, settings: SourceSettings | None = None) 
     return _open_video(path)
 
 
+def _is_text(name: str) -> bool:
+    """Whether a name is text. Bytes that are none Python keeps as surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _open_image(path: Path) -> Source:
     try:
-        read_image(path)  # an error belongs here, not to the first iteration
+        read_image(path)  # report an error here, not in the first iteration
     except ImageError as error:
         raise SourceError(str(error)) from error
     return ImageFiles([path], str(path))
@@ -81,18 +94,18 @@ def _open_folder(path: Path) -> Source:
 def _open_video(path: Path) -> Source:
     if not os.access(path, os.R_OK):
         raise SourceError(f"{path}: may not be read; check its permissions")
-    opened = with_first_frame(cv2.VideoCapture(str(path)))
-    if opened is None:
+    try:
+        return _finite_video(path, path.name)
+    except SourceError as error:
         raise SourceError(
-            f"{path}: {path.stat().st_size} bytes that are no video OpenCV can play: another format, or cut off "
-            "(an MP4 keeps its index at the end); copy it again, or convert it to MP4 or WebM"
-        )
-    return _film(opened, path.name)
+            f"{path}: not a video that FFmpeg can play ({error}; {path.stat().st_size} bytes): another format, or cut "
+            "off (an MP4 keeps its index at the end); copy it again, or convert it to MP4 or WebM"
+        ) from error
 
 
 def _open_stdin(settings: SourceSettings) -> Source:
     if settings.stdin_format is None:
-        raise SourceError("stdin: frames have no header there; say what they are, as in --stdin-format 640x480:bgr24")
+        raise SourceError("stdin: frames have no header there; give their format, as in --stdin-format 640x480:bgr24")
     return RawFrames(sys.stdin.fileno(), settings.stdin_format, settings.fps)
 
 
@@ -100,29 +113,38 @@ def _open_stream(url: str, settings: SourceSettings) -> Source:
     opened = connect_stream(url)
     name = without_credentials(url)
     if scheme_of(url) in ("http", "https") and opened[0].get(cv2.CAP_PROP_FRAME_COUNT) > 1:
-        return _film(opened, name)  # what has a length has an end
+        opened[0].release()
+        return _finite_video(url, name)
     return _live(functools.partial(connect_stream, url), name, settings, opened)
 
 
-def _film(opened: OpenCapture, name: str) -> Source:
+def _finite_video(video: Path | str, name: str) -> Source:
+    """A file, or a video on a server by its URL. Raises SourceError if it cannot be played."""
+    try:
+        from iern.runtime.sources.pyav_capture import PyAvCapture  # late: cameras and images need no PyAV
+    except ModuleNotFoundError as error:
+        raise SourceError(f"videos need PyAV, which is not installed ({error}); pip install av") from error
+    opened = read_first_frame(PyAvCapture(video))
+    if opened is None:
+        raise SourceError("it has no frame")
     source = VideoFile(opened, name)
-    source.details = described(opened)
+    source.details = describe_capture(opened)
     return source
 
 
 def _live(
     connect: Callable[[], OpenCapture], name: str, settings: SourceSettings, opened: OpenCapture | None = None
 ) -> Source:
-    """Open it now, so that an absent camera is an error at once, and let the source open it anew later on."""
+    """A live source that reopens itself. It is opened now, so that an absent camera is an error at once."""
     opened = opened or connect()
-    details = described(opened)  # before its thread reads on
-    source = LiveSource(opened, name, connect, settings.patience)
-    source.details = details + _asked(settings)
+    details = describe_capture(opened)  # before the source's thread reads on
+    source = LiveSource(opened, name, connect, settings.timeouts)
+    source.details = details + _requested(settings)
     return source
 
 
-def _asked(settings: SourceSettings) -> str:
-    """What a camera was asked for, to be read beside what it gives."""
+def _requested(settings: SourceSettings) -> str:
+    """The mode that the user requested of a camera, to be compared with the actual one."""
     size = f"{settings.size[0]}x{settings.size[1]}" if settings.size else ""
-    wishes = [size, f"{settings.fps:g} fps" if settings.fps else "", settings.codec or ""]
-    return f" (asked for: {', '.join(filter(None, wishes))})" if any(wishes) else ""
+    requested = [size, f"{settings.fps:g} fps" if settings.fps else "", settings.codec or ""]
+    return f" (requested: {', '.join(filter(None, requested))})" if any(requested) else ""

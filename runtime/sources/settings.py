@@ -1,4 +1,4 @@
-"""What a user may ask of a source beyond its name. Imports no OpenCV, so that the command line can read it."""
+"""The settings of a source beyond its name. Imports no OpenCV, so that the command line can read them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import math
 import re
 from dataclasses import dataclass
 
-PIXELS = {"bgr24": 3, "rgb24": 3, "bgra": 4, "gray": 1}
-"""Raw pixel layouts, by FFmpeg's names, and their bytes a pixel."""
+BYTES_PER_PIXEL = {"bgr24": 3, "rgb24": 3, "bgra": 4, "gray": 1}
+"""FFmpeg's name of a raw pixel layout -> bytes a pixel."""
 
 
 @dataclass(frozen=True)
 class LiveTimeouts:
-    """For how many seconds a live source may be unwell before something is done about it."""
+    """How many seconds a live source may be in a bad state before it is reopened or given up."""
 
-    silent: float = 4.0
-    """Without a frame: it counts as stalled and is opened anew."""
-    same: float = 30.0
-    """Black, or the same picture to the last bit: it is said, and the source is opened anew, after twice as long each
-    time that changed nothing. Sensors have noise, but video coders may drop it for seconds, and test cards for ever."""
-    stuck: float = 15.0
-    """An opening or a read that does not come back is left behind; longer than the time-outs of OpenCV's backends."""
+    no_frames: float = 4.0
+    """Without a frame: the source counts as stalled and is reopened."""
+    frozen: float = 30.0
+    """Black, or exactly equal frames: the source is reopened. The time doubles with each attempt that changes nothing.
+    A sensor has noise, but a video coder may drop it for seconds, and a test card has none."""
+    blocked: float = 15.0
+    """An opening or a read that does not return is abandoned. Longer than the time-outs of OpenCV's backends."""
     give_up: float = math.inf
-    """Lost and not back: the source ends with an error. 0 never opens anew."""
+    """Lost: the source ends with an error. At 0 it is never reopened."""
 
 
 @dataclass(frozen=True)
 class RawFormat:
-    """Frames without any header, as `ffmpeg -f rawvideo` writes them."""
+    """The format of frames without a header, as `ffmpeg -f rawvideo` writes them."""
 
     width: int
     height: int
@@ -36,25 +36,25 @@ class RawFormat:
     @property
     def size(self) -> int:
         """Bytes of one frame."""
-        return self.width * self.height * PIXELS[self.pixels]
+        return self.width * self.height * BYTES_PER_PIXEL[self.pixels]
 
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """What is asked of a source; None leaves it to the source."""
+    """What the user requests of a source. None leaves it to the source."""
 
     size: tuple[int, int] | None = None
-    """Width and height of a camera's picture, in pixels."""
+    """Width and height of a camera's frames, in pixels."""
     fps: float | None = None
     """Frames a second of a camera or of raw frames."""
     codec: str | None = None
-    """What a camera shall send: MJPG, YUYV, ..."""
+    """The codec of a camera: MJPG, YUYV, ..."""
     stdin_format: RawFormat | None = None
-    patience: LiveTimeouts = LiveTimeouts()
+    timeouts: LiveTimeouts = LiveTimeouts()
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """`640x480` -> (640, 480); raises ValueError."""
+    """`640x480` -> (640, 480). Raises ValueError."""
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if not match:
         raise ValueError(f"expected WIDTHxHEIGHT as in 640x480, found {text!r}")
@@ -62,8 +62,10 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_raw_format(text: str) -> RawFormat:
-    """`640x480:bgr24` -> RawFormat; raises ValueError."""
+    """`640x480:bgr24` -> RawFormat. Raises ValueError."""
     size, _, pixels = text.partition(":")
-    if pixels not in PIXELS:
-        raise ValueError(f"expected WIDTHxHEIGHT:PIXELS with PIXELS one of {', '.join(PIXELS)}, found {text!r}")
+    if pixels not in BYTES_PER_PIXEL:
+        raise ValueError(
+            f"expected WIDTHxHEIGHT:PIXELS with PIXELS one of {', '.join(BYTES_PER_PIXEL)}, found {text!r}"
+        )
     return RawFormat(*parse_size(size), pixels)

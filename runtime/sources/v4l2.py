@@ -1,4 +1,4 @@
-"""The cameras of this machine, asked of Linux itself: names, and the sizes they offer. Needs no OpenCV."""
+"""Lists the cameras of a Linux machine: their devices, names, formats and sizes. Needs no OpenCV."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import re
 import struct
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-DEVICES, CLASSES = Path("/dev"), Path("/sys/class/video4linux")
+from iern.runtime.system.machine import text_of
+
+ROOT = Path("/")
+"""The folder that holds `dev` and `sys`."""
 
 VIDEO_CAPTURE = 1
 """linux/videodev2.h: V4L2_BUF_TYPE_VIDEO_CAPTURE."""
@@ -20,72 +24,111 @@ FORMAT, FORMAT_BYTES = 0xC0405602, 64
 SIZE, SIZE_BYTES = 0xC02C564A, 44
 """VIDIOC_ENUM_FRAMESIZES and its struct v4l2_frmsizeenum: index, pixel_format, type, then the sizes."""
 DISCRETE = 1
-"""V4L2_FRMSIZE_TYPE_DISCRETE: width, height; otherwise least and largest width with the step, then height's."""
+"""V4L2_FRMSIZE_TYPE_DISCRETE: width, height. Otherwise: least and largest width and the step, then the heights."""
 
-MOST = 64
-"""Formats or sizes that are asked for: a driver that never ends its list must not hang us."""
+MOST_ENTRIES = 64
+"""The most formats or sizes that are queried, in case a driver never ends its list."""
 
 
-def camera_lines() -> list[str]:
-    """What `--list-cameras` shows: a line a camera, or one that says that there is none."""
+@dataclass(frozen=True)
+class Camera:
+    """A video device of this machine."""
+
+    device: str
+    """/dev/video0."""
+    name: str
+    """The driver's name for it; empty if unknown."""
+    present: bool
+    """Whether the device file exists. A container may see only the kernel's list."""
+    allowed: bool
+    """Whether this user may open it."""
+
+    @property
+    def number(self) -> int:
+        """N of /dev/videoN."""
+        return int(self.device.removeprefix("/dev/video"))
+
+
+def cameras(root: Path = ROOT, *, every_node: bool = False) -> list[Camera]:
+    """The video devices that the kernel or /dev lists, in the order of their numbers.
+
+    A webcam has a second node, which gives metadata only. Such nodes are listed with `every_node`.
+    """
+    listed = root / "sys" / "class" / "video4linux"
+    names = {path.name for folder in (listed, root / "dev") for path in folder.glob("video*")}
+    found = []
+    for name in names:
+        if not re.fullmatch(r"video\d+", name) or not (every_node or text_of(listed / name / "index") in ("", "0")):
+            continue
+        path = root / "dev" / name
+        found.append(Camera(f"/dev/{name}", text_of(listed / name / "name"), path.exists(), may_open(path)))
+    return sorted(found, key=lambda camera: camera.number)
+
+
+def may_open(device: Path) -> bool:
+    """Whether this user may read and write the device."""
+    return os.access(device, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def camera_lines(root: Path = ROOT) -> list[str]:
+    """The lines of `--list-cameras`: one a camera, or one that reports that there is none."""
     if sys.platform != "linux":
         return ["cameras can be listed on Linux only; try --source 0, 1, ..."]
-    numbers = [int(match[1]) for path in DEVICES.glob("video*") if (match := re.fullmatch(r"video(\d+)", path.name))]
-    if not numbers:
+    present = [camera for camera in cameras(root, every_node=True) if camera.present]
+    if not present:
         return ["no cameras: there is no /dev/video*; plug one in (in a container: --device /dev/video0)"]
-    return [f"{number}  {DEVICES / f'video{number}'}  {_described(number)}" for number in sorted(numbers)]
+    return [
+        f"{camera.number}  {camera.device}  {camera.name or '(unnamed)'}: {_formats_of(camera, root)}"
+        for camera in present
+    ]
 
 
-def _described(number: int) -> str:
-    """Name and formats of one device, or what keeps us from them."""
+def _formats_of(camera: Camera, root: Path) -> str:
+    """The formats and sizes of one camera, or why they cannot be read."""
     try:
-        name = (CLASSES / f"video{number}" / "name").read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        name = "(unnamed)"
-    try:
-        device = os.open(DEVICES / f"video{number}", os.O_RDWR | os.O_NONBLOCK)
+        device = os.open(root / camera.device.lstrip("/"), os.O_RDWR | os.O_NONBLOCK)
     except OSError as error:
-        return f"{name}: cannot be asked ({error.strerror})"
+        return f"cannot be opened ({error.strerror})"
     try:
-        formats = [f"{_code(pixels)} {' '.join(_sizes(device, pixels))}".rstrip() for pixels in _formats(device)]
+        formats = [f"{_format_code(pixels)} {' '.join(_sizes(device, pixels))}".rstrip() for pixels in _formats(device)]
     finally:
         os.close(device)
-    return f"{name}: {'; '.join(formats) or 'gives no pictures (the other half of a camera, or an output)'}"
+    return "; ".join(formats) or "gives no frames (the metadata node of a camera, or an output)"
 
 
 def _formats(device: int) -> Iterator[int]:
     """The pixel formats of an open device, as numbers."""
-    for index in range(MOST):
-        answer = _asked(device, FORMAT, struct.pack("=II", index, VIDEO_CAPTURE).ljust(FORMAT_BYTES, b"\0"))
-        if answer is None:
+    for index in range(MOST_ENTRIES):
+        entry = _query(device, FORMAT, struct.pack("=II", index, VIDEO_CAPTURE).ljust(FORMAT_BYTES, b"\0"))
+        if entry is None:
             return
-        yield struct.unpack_from("=I", answer, 44)[0]
+        yield struct.unpack_from("=I", entry, 44)[0]
 
 
 def _sizes(device: int, pixels: int) -> Iterator[str]:
     """The sizes that an open device offers in one format."""
-    for index in range(MOST):
-        answer = _asked(device, SIZE, struct.pack("=II", index, pixels).ljust(SIZE_BYTES, b"\0"))
-        if answer is None:
+    for index in range(MOST_ENTRIES):
+        entry = _query(device, SIZE, struct.pack("=II", index, pixels).ljust(SIZE_BYTES, b"\0"))
+        if entry is None:
             return
-        kind, *values = struct.unpack_from("=7I", answer, 8)
+        kind, *values = struct.unpack_from("=7I", entry, 8)
         if kind != DISCRETE:
             yield f"{values[0]}x{values[3]} to {values[1]}x{values[4]}"
             return
         yield f"{values[0]}x{values[1]}"
 
 
-def _asked(device: int, request: int, question: bytes) -> bytes | None:
-    """The driver's answer to an ioctl; None where its list ends, or where it knows no such question."""
+def _query(device: int, request: int, content: bytes) -> bytes | None:
+    """Call ioctl and return the driver's struct; None at the end of its list, or if it does not know the request."""
     ioctl = importlib.import_module("fcntl").ioctl  # late: Windows has none
     try:
-        return ioctl(device, request, question)
+        return ioctl(device, request, content)
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOTTY, errno.ENODEV, errno.EIO):
             return None
         raise
 
 
-def _code(pixels: int) -> str:
-    """A pixel format as it is written: MJPG, YUYV, ..."""
+def _format_code(pixels: int) -> str:
+    """The four letters of a pixel format: MJPG, YUYV, ..."""
     return struct.pack("=I", pixels & 0x7FFFFFFF).decode("ascii", errors="replace").strip()

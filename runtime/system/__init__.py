@@ -1,1 +1,1 @@
-"""The machine and its files: atomic writes, core budget, devices, queues between threads, latencies."""
+"""The machine and the process: files, CPU budget, hardware, threads, signals, command lines and latencies."""

@@ -1,4 +1,4 @@
-"""What the commands' arguments may be: argparse types, each of which says what it expects."""
+"""Argparse types for the commands. Each error message names what was expected."""
 
 from __future__ import annotations
 
@@ -7,22 +7,51 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
 SHORTEST_TOKEN = 8
+"""Characters."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that repeats no URL: it may hold a password, and what a service says is kept."""
+    """A parser for commands: an option given twice is an error, and no error repeats what may be a secret.
+
+    A URL may hold a password or a token, and the output of a service is stored.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.given: set[str] = set()
+        """Options seen while arguments are parsed."""
+        for name in (None, "store"):
+            self.register("action", name, _StoreOnce)
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """As argparse does, which all ways of parsing go through."""
+        self.given.clear()
+        return super().parse_known_args(*arguments, **options)
 
     def error(self, message: str) -> NoReturn:
-        super().error(re.sub(r"\w+://[^\s[]\S*", "...", message))
+        super().error(re.sub(r"\w+://[^\s[]\S*|(?<!\S)[^\s[]+:[^\s[]*@\S*|\S+\?\S*=\S*", "...", message))
+
+
+class _StoreOnce(argparse.Action):
+    """Stores a value, and refuses a second one: otherwise the last would win without a word."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if option is not None and isinstance(parser, Parser):
+            if self.dest in parser.given:
+                parser.error(f"{option} is given twice; it takes one value")
+            parser.given.add(self.dest)
+        setattr(namespace, self.dest, values)
 
 
 def value_of(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """An argparse type of a function that raises ValueError, whose own words are shown."""
+    """An argparse type from a function that raises ValueError. Its message is shown."""
 
     def value(text: str) -> T:
         try:
@@ -34,7 +63,7 @@ def value_of(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def path_with(suffixes: tuple[str, ...]) -> Callable[[str], Path]:
-    """An argparse type: a path with one of these suffixes, dated as `dated_path` does."""
+    """An argparse type: a path with one of these suffixes, otherwise as `dated_path`."""
 
     def path(text: str) -> Path:
         if Path(text).suffix.lower() not in suffixes:
@@ -45,12 +74,12 @@ def path_with(suffixes: tuple[str, ...]) -> Callable[[str], Path]:
 
 
 def dated_path(text: str) -> Path:
-    """An argparse type: a path in which %Y%m%d, %H%M%S and their like become the time of now."""
+    """An argparse type: a path in which %Y%m%d, %H%M%S and so on become the current time."""
     return Path(time.strftime(text) if "%" in text else text)
 
 
 def number(text: str) -> float:
-    """A number of at least 0; raises ValueError."""
+    """A number of at least 0. Raises ValueError."""
     try:
         found = float(text)
     except ValueError:
@@ -72,14 +101,14 @@ def positive(text: str) -> int:
 
 
 def fourcc(text: str) -> str:
-    """The four characters of a codec, in capitals; raises ValueError."""
+    """The four characters of a codec, in capitals. Raises ValueError."""
     if not (len(text) == 4 and text.isascii() and text.isalnum()):
         raise ValueError(f"expected four letters as in MJPG or YUYV, found {text!r}")
     return text.upper()
 
 
 def token(text: str) -> str:
-    """An argparse type: a token that is not guessed by trying."""
+    """An argparse type: a token that is too long to guess."""
     if len(text) < SHORTEST_TOKEN:
         raise argparse.ArgumentTypeError(f"expected at least {SHORTEST_TOKEN} characters, found {len(text)}")
     return text

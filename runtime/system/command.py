@@ -1,27 +1,39 @@
-"""What every command of this project has in common at its end: exit statuses, and one line for an error."""
+"""The end of every command: its exit status, and one line for an error."""
 
 from __future__ import annotations
 
 import functools
+import io
+import logging
+import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol
 
 from iern.runtime.errors import IernError, report
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 plus the number of SIGINT."""
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """A command: arguments, by default those of the process -> exit status."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 def command(main: Callable[[Sequence[str] | None], int | None]) -> Main:
     """Decorate a command's `main(argv)`, so that it returns an exit status instead of raising.
 
-    0, or what `main` returns; 1 after one line on stderr for IernError and OSError; 130 after Ctrl-C. Usage errors
-    leave with 2, from argparse.
+    The status is 0 or what `main` returns, 1 after an IernError or OSError (one line on stderr), and 130 after Ctrl-C.
+    argparse itself exits with 2 after wrong usage.
     """
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be no text
         try:
             return main(argv) or 0
         except (IernError, OSError) as error:
@@ -30,3 +42,16 @@ def command(main: Callable[[Sequence[str] | None], int | None]) -> Main:
             return INTERRUPTED
 
     return run
+
+
+def leave(status: int) -> NoReturn:
+    """End the process with an exit status, without waiting for a thread that is blocked inside a C library.
+
+    A camera's read cannot be interrupted, and Python would wait for it. Call this last, when all files are closed.
+    """
+    if any(thread.daemon for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -1,4 +1,4 @@
-"""How many cores this process may use: the affinity and the container's quota, not the machine's core count.
+"""How many cores this process may use: by its affinity and its container's quota, not by the machine's core count.
 
 Libraries that count the machine's cores start too many threads in a container: they wait for each other, and
 onnxruntime also logs one warning a thread when it cannot pin it.
@@ -13,21 +13,21 @@ from pathlib import Path, PurePosixPath
 
 
 def cpu_budget(root: Path = Path("/")) -> int:
-    """Cores that this process can keep busy: its affinity, cut to the cgroup quota rounded up, at least 1.
+    """Cores that this process can keep busy: its affinity, limited by the cgroup quota rounded up. At least 1.
 
-    `root` is the folder that holds `proc` and `sys`. A platform without affinity counts the machine's cores.
+    `root` is the folder that holds `proc` and `sys`. Without affinity on this platform, the machine's cores count.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Every quota in cores that binds this process, from its own cgroup up to the topmost that can be seen."""
+    """Every quota in cores that limits this process, from its own cgroup up to the topmost visible one."""
     mount = root / "sys" / "fs" / "cgroup"
     for line in _read(root / "proc" / "self" / "cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if not controllers:  # version 2, mounted alone or, beside version 1, under `unified`
+        if not controllers:  # version 2, mounted alone or, together with version 1, under `unified`
             for group in _upwards([mount, mount / "unified"], path):
                 yield from _ratio(_read(group / "cpu.max").split())
         elif "cpu" in controllers.split(","):
@@ -38,8 +38,8 @@ def _quotas(root: Path) -> Iterator[float]:
 def _upwards(mounts: list[Path], path: str) -> Iterator[Path]:
     """The group's folder and its parents in each mount.
 
-    Inside a container `path` may name a group of the host that is not mounted here; the mount's top, which is the
-    container's own group then, is among the parents.
+    Inside a container `path` may name a group of the host that is not mounted here. The container's own group is then
+    the top of the mount, which is among the parents.
     """
     group = PurePosixPath(path.lstrip("/"))
     for mount in mounts:
@@ -47,7 +47,7 @@ def _upwards(mounts: list[Path], path: str) -> Iterator[Path]:
 
 
 def _ratio(quota_and_period: list[str]) -> Iterator[float]:
-    """Quota over period, where both are positive numbers: no quota reads `max` in version 2 and -1 in version 1."""
+    """Quota over period, if there is a quota. Without one, version 2 has `max` and version 1 has -1."""
     try:
         quota, period = (int(text) for text in quota_and_period)
     except ValueError:
@@ -57,7 +57,7 @@ def _ratio(quota_and_period: list[str]) -> Iterator[float]:
 
 
 def _read(path: Path) -> str:
-    """The text of a file of the kernel, empty where there is none to read."""
+    """The text of a kernel file. Empty if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""How long the stages of the loop take, frame by frame and over a run."""
+"""The latency of the loop's stages, for each frame and over a run."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-REMEMBERED = 100_000
-"""Frames whose latencies are kept for the percentiles: about an hour of video, so that a week does not fill memory."""
+KEPT_FRAMES = 100_000
+"""Frames whose latencies are kept for the percentiles: about an hour of video, so that memory stays bounded."""
 
 RATE_FRAMES = 30
-"""The rate on the screen is taken over this many frames."""
+"""Frames over which the current rate is measured."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """One frame's way through the loop, in milliseconds."""
+    """The milliseconds that one frame spent in each stage of the loop."""
 
     detect: float
     preprocess: float
     infer: float
     age: float
-    """From the frame's capture to its answers: `total`, and what it waited before."""
+    """From the frame's capture to its predictions: `total` plus the wait before it."""
 
     @property
     def total(self) -> float:
-        """From taking the frame to its answers."""
+        """The time to analyze the frame, without waiting."""
         return self.detect + self.preprocess + self.infer
 
     def stages(self) -> dict[str, float]:
-        """The figures by name, in the order of the loop."""
+        """Stage -> milliseconds, in the order of the loop."""
         return {
             "detect": self.detect,
             "preprocess": self.preprocess,
@@ -44,7 +44,7 @@ class Latency:
 
 
 def stopwatch() -> Callable[[], float]:
-    """A function that tells the milliseconds since its last call, or since now."""
+    """Return a function that returns the milliseconds since its last call, at first since now."""
     last = time.perf_counter()
 
     def lap() -> float:
@@ -61,22 +61,22 @@ def counted(number: int, noun: str) -> str:
 
 
 class LoopStats:
-    """Counts frames and faces and remembers latencies."""
+    """Counts frames and faces, and keeps latencies."""
 
     def __init__(self) -> None:
         self.frames = 0
         self.faces = 0
         self.dropped = 0
-        """Frames of a live source for which a thread of the loop was not free in time."""
+        """Frames of a live source that came while the loop was busy."""
         self.failed = 0
-        """Frames that got no answer."""
-        self._stages = _Remembered(len(Latency(0, 0, 0, 0).stages()) + 1)
-        self._ages = _Remembered(1)
+        """Frames whose analysis failed."""
+        self._stages = _LastRows(len(Latency(0, 0, 0, 0).stages()) + 1)
+        self._ages = _LastRows(1)
         self._recent: deque[float] = deque(maxlen=RATE_FRAMES)
         self._first = self._last = 0.0
 
     def add(self, latency: Latency, faces: int) -> None:
-        """One more frame is answered."""
+        """Count an analyzed frame."""
         self._last = time.perf_counter()
         if not self.frames:
             self._first = self._last - latency.total / 1000
@@ -85,26 +85,26 @@ class LoopStats:
         self._recent.append(self._last)
         self._stages.add(*latency.stages().values(), faces)
 
-    def shown(self, age: float) -> None:
-        """Every output has the frame, so many milliseconds after its capture."""
+    def add_age(self, age: float) -> None:
+        """Count a frame that every output has received, `age` milliseconds after its capture."""
         self._ages.add(age)
 
     @property
     def age(self) -> float:
-        """Milliseconds from the capture of the last frame until every output had it; 0 before the first."""
+        """Milliseconds from the capture of the last frame until every output had it. 0 before the first."""
         return self._ages.last(0) if self._ages.count else 0.0
 
     @property
     def rate(self) -> float:
-        """Frames a second lately; 0 before the second frame."""
+        """Frames per second over the last RATE_FRAMES. 0 before the second frame."""
         seconds = self._recent[-1] - self._recent[0] if self._recent else 0.0
         return (len(self._recent) - 1) / seconds if seconds > 0 else 0.0
 
     def summary(self, provider: str, live: bool) -> list[str]:
-        """Lines for a person: counts and rate, then the percentiles of each stage.
+        """Lines to print: counts and rate, then the percentiles of each stage.
 
-        `preprocess` and `infer` are taken over the frames that show a face. The age of a frame, at its answers and when
-        it was `shown`, is told of `live` sources only: a file's frame is as old as the reader wishes.
+        `preprocess` and `infer` count the frames that show a face. `age` (at the predictions) and `shown` (at the
+        outputs) are for `live` sources only: the age of a file's frame means nothing.
         """
         if not self.frames:
             return ["no frames"]
@@ -117,19 +117,19 @@ class LoopStats:
         for column, name in enumerate(Latency(0, 0, 0, 0).stages()):
             if name == "age" and not live:
                 continue
-            kept = rows[rows[:, -1] > 0] if name in ("preprocess", "infer") else rows
-            lines.append(_row(name, kept[:, column]))
+            counting = rows[rows[:, -1] > 0] if name in ("preprocess", "infer") else rows
+            lines.append(_row(name, counting[:, column]))
         if live and self._ages.count:
             lines.append(_row("shown", self._ages.rows()[:, 0]))
         return lines
 
 
-class _Remembered:
-    """The last REMEMBERED rows of numbers, in memory that is all taken at once: a loop's memory must not climb."""
+class _LastRows:
+    """The last KEPT_FRAMES rows of numbers. All memory is allocated at the start, so that the loop's does not grow."""
 
     def __init__(self, columns: int) -> None:
         self.count = 0
-        self._rows = np.full((REMEMBERED, columns), np.nan, np.float32)
+        self._rows = np.full((KEPT_FRAMES, columns), np.nan, np.float32)
 
     def add(self, *row: float) -> None:
         self._rows[self.count % len(self._rows)] = row
@@ -139,7 +139,7 @@ class _Remembered:
         return float(self._rows[(self.count - 1) % len(self._rows), column])
 
     def rows(self) -> NDArray[np.float32]:
-        """(rows, columns), in no order."""
+        """(rows, columns), in no particular order."""
         return self._rows[: self.count]
 
 

@@ -1,4 +1,4 @@
-"""OpenCV as this package wants it: present, silent, and on no more threads than it may use."""
+"""OpenCV for this package: installed, silent, and with no more threads than cores that it may use."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from iern.runtime.errors import IernError
 from iern.runtime.system.cpu_budget import cpu_budget
 
 OPENCV_REMEDY = (
-    "either take the build that needs no display libraries (pip uninstall opencv-python; pip install "
-    "opencv-python-headless), or install them (Debian, Ubuntu: apt-get install libgl1 libglib2.0-0 libxcb1)"
+    "either install the build that needs no display libraries (pip uninstall opencv-python; pip install "
+    "opencv-python-headless), or install these libraries (Debian, Ubuntu: apt-get install libgl1 libglib2.0-0 libxcb1)"
 )
 
 
 def require_opencv() -> None:
-    """Raise IernError with the remedy where OpenCV is missing, or its wheel misses the system's libraries."""
+    """Raise IernError with the remedy if OpenCV, or a system library that it needs, is missing."""
     try:
         importlib.import_module("cv2")
     except ImportError as error:
@@ -23,8 +23,8 @@ def require_opencv() -> None:
 
 
 def silence_opencv() -> None:
-    """Keep OpenCV and FFmpeg off the log: they write URLs with passwords there, and our errors say more."""
-    import cv2  # late: `require_opencv` says what to do if it is missing
+    """Silence the logs of OpenCV and FFmpeg: they contain URLs with passwords, and our errors contain more."""
+    import cv2  # late: `require_opencv` reports the remedy if it is missing
 
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # libav's "quiet"; read when FFmpeg is first used
     if hasattr(cv2.utils, "logging"):
@@ -34,10 +34,10 @@ def silence_opencv() -> None:
 
 
 def limit_opencv(threads: int | None = None) -> int:
-    """Set OpenCV's threads, by default to the budget, and return their number.
+    """Set the number of OpenCV's threads, by default to the CPU budget, and return it.
 
-    Measured for a loop that detects and then classifies: the whole budget for each of the two, where onnxruntime's
-    threads do not spin. Stages that run side by side share it instead.
+    Measured: in a loop that detects and then classifies, each of the two gets the whole budget, as onnxruntime's
+    threads do not spin. Stages that run at the same time share it instead.
     """
     import cv2  # late, as above
 

@@ -1,4 +1,4 @@
-"""From one thread to the next: everything in order, or only the latest."""
+"""Queues between two threads: every item in order, or only the latest one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 DEPTH = 2
-"""Things that wait where none may be lost: one is ready when the next is asked for, and pictures do not pile up."""
+"""Items that may wait if none may be lost: enough to have the next one ready, and few pictures in memory."""
 
 
 class FrameQueue(Generic[T]):
-    """One thread puts, another takes; what ends the one, an error too, is what the other finds at the end."""
+    """A queue between two threads. When the producer ends or fails, the consumer sees the end or the exception."""
 
     def __init__(self, latest: bool) -> None:
-        """`latest`: one thing waits, and a newer one takes its place; otherwise `put` waits for room."""
+        """With `latest` a new item replaces the one that waits. Otherwise `put` waits for room."""
         self.dropped = 0
-        """Things that nobody took before a newer one came."""
+        """Items that were replaced before the consumer took them."""
         self._latest = latest
         self._waiting: deque[T] = deque()
         self._changed = threading.Condition()
@@ -29,12 +29,12 @@ class FrameQueue(Generic[T]):
 
     @property
     def ended(self) -> bool:
-        """Whether everything has been taken and the other side ended well; where it did not, `take` has more to say."""
+        """Whether every item was taken and the producer ended without an error. After an error `take` raises it."""
         with self._changed:
             return self._ended and not self._waiting and self._error is None
 
     def put(self, item: T) -> bool:
-        """Hand over; False once the other side takes no more."""
+        """Add an item. False if the consumer has closed the queue."""
         with self._changed:
             if self._latest:
                 self.dropped += len(self._waiting)
@@ -46,15 +46,15 @@ class FrameQueue(Generic[T]):
             return not self._closed
 
     def end(self, error: BaseException | None = None) -> None:
-        """Nothing more comes; `error` is raised where it would have come."""
+        """Declare that no more items come. `take` raises `error` after the last item."""
         with self._changed:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
     def take(self, seconds: float | None = None) -> T | None:
-        """The next thing, after at most so many seconds; None where none came, or none will.
+        """The next item, or None if none came within `seconds` or the producer has ended.
 
-        Raises what ended the other side, once all that it put has been taken.
+        After the last item, the error that ended the producer is raised.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ended, seconds)
@@ -70,7 +70,7 @@ class FrameQueue(Generic[T]):
             yield item
 
     def close(self) -> None:
-        """Take no more, so that the other side ends."""
+        """Refuse further items, so that the producer ends."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -79,24 +79,24 @@ class FrameQueue(Generic[T]):
 
 @contextlib.contextmanager
 def produce_in_thread(items: Iterable[T], latest: bool, name: str) -> Iterator[FrameQueue[T]]:
-    """Let a thread of that name make the items, and yield where to take them; the thread ends with the block."""
-    handover = FrameQueue[T](latest)
+    """Produce the items in a thread called `name`, and yield their queue. The thread ends with the block."""
+    queue = FrameQueue[T](latest)
 
-    def make() -> None:
+    def produce() -> None:
         error = None
         try:
             for item in items:
-                if not handover.put(item):
+                if not queue.put(item):
                     break
-        except BaseException as caught:  # a thread that dies must not die silently: the taker gets its reason
+        except BaseException as caught:  # the consumer raises it
             error = caught
-        handover.end(error)
+        queue.end(error)
 
-    # No daemon: Python ending under a thread that is inside a C library aborts the process.
-    thread = threading.Thread(target=make, name=name)
+    # Not a daemon: if Python ends while a daemon thread is inside a C library, the process aborts.
+    thread = threading.Thread(target=produce, name=name)
     thread.start()
     try:
-        yield handover
+        yield queue
     finally:
-        handover.close()
+        queue.close()
         thread.join()

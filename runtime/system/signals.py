@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM handled for the length of a block, for work that must stop in good order."""
+"""Handles Ctrl-C and SIGTERM during a block, for work that must finish its files before it stops."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def on_signals(
-    handle: Callable[[int], None], numbers: Sequence[signal.Signals] = STOPPING
+    handle: Callable[[int], None], numbers: Sequence[signal.Signals] = STOP_SIGNALS
 ) -> Iterator[Callable[[], None]]:
     """Call `handle(number)` for these signals until the block ends, then restore the earlier handlers.
 
-    Yields a function that restores them before that, so that a second signal has its usual effect. Python delivers
-    signals to the main thread only: in any other thread the block runs without handlers.
+    Yields a function that restores them earlier, so that a second signal has its usual effect. Python delivers signals
+    to the main thread only. In any other thread the block runs without handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None

@@ -1,4 +1,4 @@
-"""The soak benchmark: it notices what it is there to notice, and its camera fails as it says."""
+"""The soak benchmark notices every broken limit, and its camera fails in every way."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from doubles.tiny_artifact import tiny_model
 
 
 def healthy(minutes: float = 60) -> dict:
-    """What a run without fault leaves: a look each second, and 20 frames a second."""
+    """The results of a run without fault: one sample and 20 frames a second."""
     end = 60 * minutes
     samples = [{"seconds": s, "memory": 200 + s % 3 / 10, "threads": 9, "handles": 12} for s in range(int(end))]
-    answers = [{"seconds": s / 20, "total": 20 + s % 7, "age": 40, "faces": s % 5} for s in range(int(20 * end))]
+    frames = [{"seconds": s / 20, "total": 20 + s % 7, "age": 40, "faces": s % 5} for s in range(int(20 * end))]
     return {
         "minutes": minutes,
         "seconds_a_round": 60,
@@ -28,17 +28,17 @@ def healthy(minutes: float = 60) -> dict:
         "ending": {"early": False, "status": 0, "said": ["done"]},
         "machine": {"cores": 2, "system": "Linux", "python": "3.11"},
         "measured": "2026-11-25",
-        **soak_report.figures(samples, answers),
+        **soak_report.figures(samples, frames),
     }
 
 
-def test_a_healthy_run_breaks_no_limit_and_its_page_says_so():
-    record = {**healthy(), "broken": []}
-    assert soak_report.broken_limits(record) == []
-    page = soak_report.markdown(record)
+def test_a_healthy_run_breaks_no_limit():
+    results = {**healthy(), "broken": []}
+    assert soak_report.broken_limits(results) == []
+    page = soak_report.markdown(results)
     assert "No limit is broken" in page
     assert "| threads (fewest) | 9 | 9 |" in page
-    assert "Too short" not in page
+    assert "too short" not in page
 
 
 @pytest.mark.parametrize(
@@ -50,55 +50,55 @@ def test_a_healthy_run_breaks_no_limit_and_its_page_says_so():
         (("last", "latency_ms", "p99"), 40, "p99 grew to 1.54 times"),
         (("last", "age_ms", "p99"), 1500, "frames grew 1500 ms old"),
         (("last", "frames"), 0, "0 in the last"),
-        (("longest_gap_seconds",), 100, "no frame was answered for 100 s"),
+        (("longest_gap_seconds",), 100, "no frame was analysed for 100 s"),
         (("recorded_megabytes",), 0, "no recording"),
         (("ending", "status"), None, "status None after SIGTERM"),
-        (("ending", "early"), True, "before its time"),
+        (("ending", "early"), True, "too early"),
     ],
 )
 def test_each_limit_is_noticed_alone(path, value, words):
-    record = copy.deepcopy(healthy())
-    inner = record
+    results = copy.deepcopy(healthy())
+    inner = results
     for key in path[:-1]:
         inner = inner[key]
     inner[path[-1]] = value
-    (broken,) = soak_report.broken_limits(record)
+    (broken,) = soak_report.broken_limits(results)
     assert words in broken
 
 
 def test_memory_that_climbs_slowly_is_noticed_and_peaks_are_not():
-    looks = [{"seconds": s, "memory": 200.0, "threads": 9, "handles": 12} for s in range(3600)]
+    samples = [{"seconds": s, "memory": 200.0, "threads": 9, "handles": 12} for s in range(3600)]
     peaks = [
-        {**look, "memory": 260, "threads": 30, "handles": 40} if i % 10 == 0 else look for i, look in enumerate(looks)
+        {**sample, "memory": 260, "threads": 30, "handles": 40} if i % 10 == 0 else sample
+        for i, sample in enumerate(samples)
     ]
-    climbing = [{**look, "memory": 200 + look["seconds"] / 1000} for look in looks]
-    answers = [{"seconds": s, "total": 20, "age": 40, "faces": 1} for s in range(3600)]
+    climbing = [{**sample, "memory": 200 + sample["seconds"] / 1000} for sample in samples]
+    frames = [{"seconds": s, "total": 20, "age": 40, "faces": 1} for s in range(3600)]
     steady, slow = (
-        soak_report.broken_limits({**healthy(), **soak_report.figures(samples, answers)})
-        for samples in (peaks, climbing)
+        soak_report.broken_limits({**healthy(), **soak_report.figures(found, frames)}) for found in (peaks, climbing)
     )
     assert steady == []
     assert [limit.partition(" by ")[0] for limit in slow] == ["memory grew"]
 
 
-def test_a_short_run_is_not_judged_by_what_needs_long_and_says_so():
-    record = healthy(minutes=2)
-    record["last"]["memory_mb"] *= 2
-    assert soak_report.broken_limits(record) == []
-    assert "Too short" in soak_report.markdown({**record, "broken": []})
+def test_memory_is_not_checked_in_a_short_run():
+    results = healthy(minutes=2)
+    results["last"]["memory_mb"] *= 2
+    assert soak_report.broken_limits(results) == []
+    assert "too short" in soak_report.markdown({**results, "broken": []})
 
 
 def test_a_run_that_ended_before_it_began_has_a_page_too():
-    record = {**healthy(), **soak_report.figures([], [])}
-    record["ending"] = {"early": True, "status": 1, "said": ["error: no model"]}
-    record["broken"] = soak_report.broken_limits(record)
-    assert "error: no model" in record["broken"][0]
-    assert "| none | none |" in soak_report.markdown(record)
+    results = {**healthy(), **soak_report.figures([], [])}
+    results["ending"] = {"early": True, "status": 1, "said": ["error: no model"]}
+    results["broken"] = soak_report.broken_limits(results)
+    assert "error: no model" in results["broken"][0]
+    assert "| none | none |" in soak_report.markdown(results)
 
 
-def test_the_camera_can_be_watched_fails_in_every_way_and_comes_back():
+def test_the_camera_fails_in_every_way_and_comes_back():
     seen = set()
-    camera = soak_camera.Camera(seconds=2)
+    camera = soak_camera.FailingCamera(seconds=2)
     deadline = time.monotonic() + 60
     while len(seen) < 3 + len(soak_camera.ROUND) and time.monotonic() < deadline:
         what, size = camera.now()
@@ -118,19 +118,21 @@ def test_a_real_client_gets_the_cameras_pictures():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at the process in Linux's /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the process's entries in Linux's /proc")
 def test_the_command_watches_a_real_loop_to_its_end_and_writes_its_page(tmp_path):
-    """What it finds is not said: a minute is too short, and the machine may be busy."""
+    """What it measures is not asserted: a minute is too short, and the machine may be busy."""
     (tmp_path / "tiny.onnx").write_bytes(tiny_model())
     arguments = ["--minutes", "0.9", "--round", "40", "--json", str(tmp_path / "soak.json")]
     assert soak.main([*arguments, "--", "--model", str(tmp_path / "tiny.onnx")]) in (0, 1)
-    record = json.loads((tmp_path / "soak.json").read_text(encoding="utf-8"))
-    assert (record["ending"]["early"], record["ending"]["status"]) == (False, 0), record["ending"]["said"]
-    assert record["frames"] > 20
-    assert record["recorded_megabytes"] > 0
-    assert min(len(record["samples"]), *(record["samples"][-1][what] for what in ("memory", "threads", "handles"))) > 3
-    for tenth in (record["first"], record["last"]):
+    results = json.loads((tmp_path / "soak.json").read_text(encoding="utf-8"))
+    assert (results["ending"]["early"], results["ending"]["status"]) == (False, 0), results["ending"]["said"]
+    assert results["frames"] > 20
+    assert results["recorded_megabytes"] > 0
+    assert (
+        min(len(results["samples"]), *(results["samples"][-1][what] for what in ("memory", "threads", "handles"))) > 3
+    )
+    for tenth in (results["first"], results["last"]):
         assert {"memory_mb", "threads", "handles", "latency_ms", "age_ms"} <= set(tenth)
     page = (tmp_path / "soak.md").read_text(encoding="utf-8")
-    assert page == soak_report.markdown(record)
-    assert "Too short a run to judge memory and drift" in page
+    assert page == soak_report.markdown(results)
+    assert "too short to check memory and drift" in page

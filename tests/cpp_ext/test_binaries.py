@@ -1,5 +1,6 @@
-"""The binaries that come with the package: made from the source as it is, whole, and loadable where they are meant to
-be, as far as their files tell. No GPU takes part.
+"""The binaries in the package: made from the present source, whole, and for the intended GPUs, as read from the files.
+
+No GPU takes part.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ QUICK = ("sm_87", "sm_121")
 MOST_REGISTERS = 64
 """As in test_kernel_compiles.py."""
 ENTRY_REGISTERS, FRAME_SIZE = 0x2F, 0x11
-"""Attributes in a cubin's section .nv.info, each of a function."""
+"""Attributes of functions in a cubin's section .nv.info."""
 
 
 def c_string(content: bytes, start: int) -> str:
@@ -44,7 +45,7 @@ def sections(cubin: bytes) -> dict[str, tuple[int, int]]:
 
 
 def functions(cubin: bytes) -> dict[int, tuple[str, bool]]:
-    """Index -> name of the functions in the symbol table, and whether others may call them."""
+    """Index -> name of the functions in the symbol table, and whether they may be called from outside."""
     found, (start, size), (names, _) = {}, sections(cubin)[".symtab"], sections(cubin)[".strtab"]
     for index in range(size // 24):
         name, info = struct.unpack_from("<IB", cubin, start + 24 * index)
@@ -54,7 +55,7 @@ def functions(cubin: bytes) -> dict[int, tuple[str, bool]]:
 
 
 def attributes(cubin: bytes, wanted: int) -> dict[int, int]:
-    """Function's index -> value, of one kind of attribute."""
+    """Index of a function -> value of one kind of attribute."""
     found, (at, size) = {}, sections(cubin)[".nv.info"]
     end = at + size
     while at < end:
@@ -66,12 +67,12 @@ def attributes(cubin: bytes, wanted: int) -> dict[int, int]:
     return found
 
 
-def test_they_are_made_from_the_source_as_it_is():
+def test_they_are_made_from_the_present_source():
     assert read_manifest().source_sha256 == build_binaries.source_sha256(), f"the kernel has changed: {REMEDY}"
 
 
 @pytest.mark.parametrize("changed", ["SOURCE", "HEADER"])
-def test_a_change_of_either_source_would_show(tmp_path, monkeypatch, changed):
+def test_a_change_of_either_source_is_noticed(tmp_path, monkeypatch, changed):
     path = tmp_path / "changed"
     path.write_bytes(getattr(build_binaries, changed).read_bytes() + b"\n")
     monkeypatch.setattr(build_binaries, changed, path)
@@ -83,7 +84,7 @@ def test_the_folder_holds_what_the_manifest_names_and_nothing_else():
     assert {binary.name: sha256(BINARIES / binary.name) for binary in SHIPPED} == {b.name: b.sha256 for b in SHIPPED}
 
 
-def test_the_manifest_names_the_compilers_that_the_command_takes():
+def test_the_manifest_names_the_compilers_that_the_command_uses():
     wanted = {(each.version, name) for each in build_binaries.COMPILERS for name in each.architectures}
     assert {(binary.version, binary.architecture) for binary in SHIPPED} == wanted, REMEDY
 
@@ -111,8 +112,8 @@ def test_the_kernels_of_a_cubin_leave_room_for_each_other_and_spill_nothing(bina
 
 
 @pytest.mark.parametrize("binary", CUBINS, ids=lambda binary: binary.architecture)
-def test_a_cubin_is_in_the_format_of_the_cuda_that_its_compiler_is_of(binary):
-    """CUDA 13 writes another ELF ABI than CUDA 12, so a cubin of it for Orin would say nothing about JetPack 6."""
+def test_a_cubin_is_in_the_format_of_its_compilers_cuda(binary):
+    """CUDA 13 writes another ELF ABI than CUDA 12, so its cubin for Orin would not serve JetPack 6."""
     found = (BINARIES / binary.name).read_bytes()[7:9]
     assert found == (b"\x33\x07" if binary.version.startswith("12.") else b"\x41\x08")
 
@@ -127,7 +128,7 @@ def test_the_ptx_is_for_a_driver_of_cuda_12_6_and_the_oldest_gpu_and_holds_the_f
 
 
 @pytest.mark.parametrize("path", [BINARIES / binary.name for binary in SHIPPED], ids=lambda path: path.name)
-def test_no_path_or_line_of_source_is_left_in_a_binary(path):
+def test_a_binary_holds_no_path_and_no_line_of_source(path):
     content = path.read_bytes()
     assert not re.findall(rb"/[\w.-]{2,}/[\w.-]{2,}", content)
     assert b".debug_line" not in content
@@ -135,14 +136,14 @@ def test_no_path_or_line_of_source_is_left_in_a_binary(path):
 
 
 def nvcc(*words: str | Path) -> str:
-    """What it prints."""
+    """The output of nvcc."""
     result = subprocess.run([NVCC, *words], capture_output=True, encoding="utf-8", check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout + result.stderr
 
 
 @pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
-def test_there_is_a_cubin_for_every_gpu_that_the_newest_compiler_knows():
+def test_there_is_a_cubin_for_every_gpu_that_the_newest_compiler_supports():
     release = build_binaries.COMPILERS[-1].version.rpartition(".")[0]
     if f"release {release}," not in nvcc("--version"):
         pytest.skip(f"nvcc is not of CUDA {release}")
@@ -160,9 +161,9 @@ def test_there_is_a_cubin_for_every_gpu_that_the_newest_compiler_knows():
 def test_the_ptx_becomes_a_cubin_for_every_gpu_without_spilling(tmp_path, architecture):
     if architecture not in nvcc("--list-gpu-code").split():
         pytest.skip(f"this nvcc does not know {architecture}")
-    told = nvcc("-cubin", f"-arch={architecture}", "-Xptxas=-v", PTX, "-o", tmp_path / "out")
-    assert set(re.findall(r"Compiling entry function '(\w+)'", told)) == KERNELS
-    spilled = set(re.findall(r"\d+ bytes stack frame, .*", told))
+    output = nvcc("-cubin", f"-arch={architecture}", "-Xptxas=-v", PTX, "-o", tmp_path / "out")
+    assert set(re.findall(r"Compiling entry function '(\w+)'", output)) == KERNELS
+    spilled = set(re.findall(r"\d+ bytes stack frame, .*", output))
     assert spilled == {"0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"}
     assert {name for name, called in functions((tmp_path / "out").read_bytes()).values() if called} == KERNELS
 
@@ -190,12 +191,14 @@ def test_the_same_compilers_give_the_same_bytes_again(compilers, tmp_path, capsy
     names = {path.name for path in BINARIES.iterdir()}
     assert {path.name for path in again.iterdir()} == names
     assert [name for name in names if (again / name).read_bytes() != (BINARIES / name).read_bytes()] == []
-    told = capsys.readouterr().out
-    assert all(binary.name in told for binary in SHIPPED)
+    output = capsys.readouterr().out
+    assert all(binary.name in output for binary in SHIPPED)
 
 
 @pytest.mark.slow
-def test_a_source_that_does_not_compile_changes_nothing_and_is_told_by_line(compilers, tmp_path, monkeypatch, capsys):
+def test_a_source_that_does_not_compile_changes_nothing_and_its_line_is_reported(
+    compilers, tmp_path, monkeypatch, capsys
+):
     source = tmp_path / "strata_tail.cu"
     source.write_text('#include "strata_tail.h"\nnonsense\n', encoding="utf-8")
     monkeypatch.setattr(build_binaries, "SOURCE", source)
@@ -206,12 +209,12 @@ def test_a_source_that_does_not_compile_changes_nothing_and_is_told_by_line(comp
     assert [path.name for path in before.iterdir()] == [MANIFEST]
 
 
-def test_a_registry_that_does_not_answer_is_an_error_with_a_remedy_and_changes_nothing(tmp_path, monkeypatch, capsys):
+def test_a_registry_without_the_compiler_is_an_error_with_a_remedy_and_changes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     assert build_binaries.main(["--output", str(tmp_path / "binaries")]) == 1
-    told = capsys.readouterr().err
-    assert re.search(r"^error: NVRTC 12\.6\.85 cannot be installed \(ERROR: No matching .*check the connection", told)
+    output = capsys.readouterr().err
+    assert re.search(r"^error: NVRTC 12\.6\.85 cannot be installed \(ERROR: No matching .*check the connection", output)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Each GPU is offered the binaries that can run on it, in order; a damaged folder is told with its remedy."""
+"""Each GPU gets the binaries that can run on it, in order. A damaged folder is reported with its remedy."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_a_gpu_gets_the_cubin_of_its_own_architecture_then_the_ptx(capability):
     assert found[f"strata_tail.{capability}.cubin"] == (BINARIES / f"strata_tail.{capability}.cubin").read_bytes()
 
 
-def test_ptx_ends_in_the_one_zero_byte_that_the_driver_looks_for():
+def test_ptx_ends_in_the_one_zero_byte_that_the_driver_expects():
     content = dict(binaries_for("sm_87"))[PTX]
     assert content == (BINARIES / PTX).read_bytes() + b"\0"
     assert content.count(b"\0") == 1
 
 
 @pytest.mark.parametrize("capability", ["sm_122", "sm_130", "sm_101"])
-def test_a_gpu_that_no_compiler_knew_gets_the_ptx_alone(capability):
+def test_a_gpu_that_no_compiler_supports_gets_only_the_ptx(capability):
     assert [name for name, _ in binaries_for(capability)] == [PTX]
 
 
@@ -57,12 +57,12 @@ def test_a_gpu_older_than_the_ptx_gets_nothing(capability):
 
 
 @pytest.mark.parametrize("capability", ["8.7", "87", "compute_87", "sm_9", "sm_90a", "sm_87\n", ""])
-def test_a_capability_that_is_written_otherwise_is_refused(capability):
+def test_a_capability_in_another_form_is_refused(capability):
     with pytest.raises(ValueError, match="write it as sm_87"):
         list(binaries_for(capability))
 
 
-def test_a_file_is_read_when_it_is_asked_for(folder):
+def test_a_file_is_read_when_it_is_taken(folder):
     (folder / PTX).unlink()
     found = binaries_for("sm_87", folder)
     assert next(found)[0] == "strata_tail.sm_87.cubin"
@@ -84,12 +84,12 @@ def test_a_file_with_one_bit_changed_is_refused(folder):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"source_sha256": "", "files": {"a": {}}}', '{"files": 1}', "\xff"]
 )
-def test_a_manifest_that_is_not_one_is_refused(folder, text):
+def test_a_damaged_manifest_is_refused(folder, text):
     (folder / MANIFEST).write_bytes(text.encode("latin-1"))
     with pytest.raises(BinariesError, match=r"manifest\.json: damaged \(\w+: .*; install iern again"):
         read_manifest(folder)
 
 
-def test_a_folder_that_is_not_there_is_refused_as_a_file_not_found(tmp_path):
+def test_a_missing_folder_is_a_file_not_found_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"manifest\.json: cannot be read.*cpp_ext/build_binaries\.py"):
         list(binaries_for("sm_87", tmp_path / "nowhere"))

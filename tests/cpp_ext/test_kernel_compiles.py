@@ -1,4 +1,4 @@
-"""The kernels compiled for every GPU they are meant for, and what the compiler says of them. No GPU takes part."""
+"""The kernels compiled for every intended GPU, and the compiler's report on them. No GPU takes part."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ GPUS = (75, 80, 86, QUICK, 88, 89, 90, 100, 103, 110, 120, 121)
 KERNELS = {native.kernel_name(windowed, half) for windowed in (False, True) for half in (False, True)}
 
 MOST_REGISTERS = 64
-"""So that registers leave room for half of the threads that any of these GPUs can hold."""
+"""With this number, each of these GPUs can hold half of its largest number of threads."""
 MOST_SHARED_BYTES = 1024
 
 
 @functools.cache
 def known_gpus() -> set[str]:
-    """Names such as sm_87 that this nvcc can compile for."""
+    """Names such as sm_87 that this nvcc compiles for."""
     return set(nvcc("--list-gpu-code").stdout.split())
 
 
@@ -45,9 +45,9 @@ def nvcc(*words: str | Path) -> subprocess.CompletedProcess[str]:
 def test_the_kernels_fit_a_gpu_without_spilling(tmp_path, gpu):
     if f"sm_{gpu}" not in known_gpus():
         pytest.skip(f"this nvcc does not know sm_{gpu}")
-    told = nvcc("-std=c++17", "-O3", "-cubin", f"-arch=sm_{gpu}", "-Xptxas=-v", KERNEL, "-o", tmp_path / "out").stderr
+    output = nvcc("-std=c++17", "-O3", "-cubin", f"-arch=sm_{gpu}", "-Xptxas=-v", KERNEL, "-o", tmp_path / "out").stderr
     found = set()
-    for part in told.split("Compiling entry function ")[1:]:
+    for part in output.split("Compiling entry function ")[1:]:
         name = re.match(r"'(\w+)'", part)[1]
         found.add(name)
         assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in part, part
@@ -59,8 +59,8 @@ def test_the_kernels_fit_a_gpu_without_spilling(tmp_path, gpu):
 
 
 def test_blocks_count_themselves_between_two_fences_and_read_nothing_around_the_caches(tmp_path):
-    """What a fence does cannot be seen on a CPU, so their place is read from the code; also that nothing but a counter
-    is changed atomically, and that no load takes the read-only path, which fences do not reach."""
+    """The effect of a fence does not show on a CPU, so the place of the fences is read from the code. The code must
+    also change only a counter atomically, and no load may use the read-only path, which fences do not affect."""
     output = tmp_path / "out.ptx"
     nvcc("-std=c++17", "-O3", "-ptx", "-arch=compute_75", KERNEL, "-o", output)
     text = output.read_text(encoding="utf-8")
@@ -69,9 +69,9 @@ def test_blocks_count_themselves_between_two_fences_and_read_nothing_around_the_
     for kernel in kernels:
         assert "ld.global.nc" not in kernel
         marks = re.findall(r"^\s*(?:@\S+ )?((?:bar|barrier|membar|fence|atom|red)\b\S*)", kernel, re.MULTILINE)
-        told = [re.sub(r"^membar\.gl\b.*|^fence\..*\.gpu\b.*", "fence", mark.rstrip(";")) for mark in marks]
-        atomic = [i for i, mark in enumerate(told) if mark.startswith(("atom", "red"))]
-        assert len(atomic) == 1 and told[atomic[0]].startswith("atom.global.inc"), told
-        before, behind = told[: atomic[0]], told[atomic[0] + 1 :]
-        assert before[-1] == behind[0] == "fence", told
-        assert before[-2].startswith("bar") and behind[1].startswith("bar"), told
+        order = [re.sub(r"^membar\.gl\b.*|^fence\..*\.gpu\b.*", "fence", mark.rstrip(";")) for mark in marks]
+        atomic = [i for i, mark in enumerate(order) if mark.startswith(("atom", "red"))]
+        assert len(atomic) == 1 and order[atomic[0]].startswith("atom.global.inc"), order
+        before, behind = order[: atomic[0]], order[atomic[0] + 1 :]
+        assert before[-1] == behind[0] == "fence", order
+        assert before[-2].startswith("bar") and behind[1].startswith("bar"), order

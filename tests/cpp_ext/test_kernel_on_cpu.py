@@ -1,4 +1,4 @@
-"""The CUDA kernels, run on the CPU under several schedules, against the layers that they replace in float64."""
+"""The CUDA kernels, run on the CPU under several schedules, compared in float64 with the layers that they replace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason=NO_COMPILER)
 TOLERANCE = 5e-7
 """A few roundings of float32."""
 SEEDS = (0, 2)
-"""Each runs two schedules: in order and in reverse, any and by urgency."""
+"""Each runs two schedules: 0 in order and in reverse, 2 any thread and by urgency."""
 
 CASES = {
     "half, mean of logits": {},
@@ -46,10 +46,10 @@ def sanitized(tmp_path_factory) -> Path:
 
 
 def assert_right(program: Path, case: TailCase, seeds: tuple[int, ...] = SEEDS) -> None:
-    answers = [run_kernel(program, case, seed) for seed in seeds]
-    for answer in answers:
-        assert max(case.differences(*answer).values()) < TOLERANCE
-        for values, first in zip(answer, answers[0], strict=True):
+    results = [run_kernel(program, case, seed) for seed in seeds]
+    for outputs in results:
+        assert max(case.differences(*outputs).values()) < TOLERANCE
+        for values, first in zip(outputs, results[0], strict=True):
             np.testing.assert_array_equal(values.view(np.uint32), first.view(np.uint32))
 
 
@@ -73,7 +73,7 @@ def test_the_sanitizers_find_nothing_in_the_kernel(sanitized, name):
     assert_right(sanitized, tail_case(**{"faces": 2, "strata": 2, "channels": 18, **CASES[name]}), seeds=(2,))
 
 
-def test_python_knows_the_size_of_a_launch_and_the_names_of_the_kernels():
+def test_python_has_the_kernels_launch_size_and_names():
     header = KERNEL.with_name("strata_tail.h").read_text(encoding="utf-8")
     constants = dict(re.findall(r"constexpr int (\w+) = (\d+);", header))
     assert int(constants["THREADS"]) == native.THREADS
@@ -87,7 +87,7 @@ def test_a_small_batch_fills_a_large_gpu():
     assert columns * strata * faces >= 188, "multiprocessors of the largest GPU at hand"
 
 
-# What is wrong, what stands there, what is planted instead.
+# The mistake, the right code, the planted code.
 BUGS = [
     ("no barrier before the classifier", "    __syncthreads();\n    const size_t block", "    const size_t block"),
     ("no barrier before counting", "    __syncthreads();\n    if (threadIdx.x == 0) {", "    if (threadIdx.x == 0) {"),
@@ -107,7 +107,7 @@ BUGS = [
     ("partial logits of another face", "size_t(face) * chunks * row", "0"),
     ("partial logits out of place", "blockIdx.x) * tail.strata + blockIdx.y", "blockIdx.x) * tail.strata"),
 ]
-MEMORY_BUGS = [  # that only a sanitizer sees, since what is read there is multiplied by zero or overwritten
+MEMORY_BUGS = [  # only a sanitizer finds these: the values read are multiplied by zero or overwritten
     ("weights behind the last channel", "min(CHANNELS, tail.channels - first)", "CHANNELS"),
     ("maps behind the last channel", "if (channel < tail.channels) {", "{"),
     ("shared memory one too small", "channel_sums[CHANNELS * sums];", "channel_sums[CHANNELS * sums - 1];"),
@@ -119,7 +119,7 @@ MEMORY_BUGS = [  # that only a sanitizer sees, since what is read there is multi
 def test_a_planted_bug_is_caught(tmp_path, bug):
     _, right, wrong = bug
     source = KERNEL.read_text(encoding="utf-8")
-    assert right in source, "the planted bug has lost its place"
+    assert right in source, "the code that the planted bug replaces has changed"
     mutant = tmp_path / "mutant.cu"
     mutant.write_text(source.replace(right, wrong, 1), encoding="utf-8")
     program = compile_kernel(tmp_path / "run_tail", *(SANITIZERS if bug in MEMORY_BUGS else ()), source=mutant)

@@ -1,4 +1,4 @@
-"""docs/kernel.md says what is so."""
+"""The figures and the file table of docs/kernel.md are right."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def test_the_bytes_are_those_of_the_arrays():
     assert len(rows) == 3
     half, single, expressions, pixels, sums = 2, 4, 6, 7 * 7, 10
     for row in rows:
-        width, strata, *told = map(int, row)
+        width, strata, *counts = map(int, row)
         weights = sums * width * expressions
-        assert told == [
+        assert counts == [
             2 * half * strata * width * pixels,
             half * weights,
             2 * half * sums * strata * width,

@@ -1,4 +1,4 @@
-"""The compiled libraries: the plain C++ twin against float64, and the launcher as far as it goes without a GPU."""
+"""The compiled libraries: the plain C++ form compared with float64, and the launcher, without a GPU."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_plain_twin_equals_float64(twin, name):
     assert max(case.differences(*run_twin(twin, case)).values()) < 3e-7
 
 
-def test_every_half_precision_number_is_read_as_numpy_reads_it(twin):
+def test_every_half_precision_number_has_numpys_value(twin):
     numbers = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     one, zero = np.ones((1, 1, 1), np.float32), np.zeros(1, np.float32)
     blank = np.zeros((len(numbers), 1))
@@ -86,14 +86,14 @@ def test_a_library_that_was_not_built_is_none(tmp_path):
     assert native.library(native.CUDA, tmp_path) is None
 
 
-def test_all_but_the_operator_loads_where_torch_is_absent():
+def test_all_modules_but_the_operator_load_without_torch():
     modules = [f"iern.cpp_ext.{path.stem}" for path in (ROOT / "cpp_ext").glob("[!_]*.py") if path.stem[:5] != "torch"]
     assert {"iern.cpp_ext.native", "iern.cpp_ext.tail_weights"} <= set(modules)
     program = f"import importlib, sys; sys.modules['torch'] = None; [importlib.import_module(m) for m in {modules}]"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_cuda_home_decides_which_nvcc_is_taken(tmp_path, monkeypatch):
+def test_cuda_home_selects_the_nvcc(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     assert compile_native.cuda_command(Path("out.so")) is None
     compiler = tmp_path / "bin" / "nvcc"
@@ -106,7 +106,7 @@ def test_cuda_home_decides_which_nvcc_is_taken(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(compile_native.find_nvcc() is None, reason="nvcc is not installed")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, on which null pointers must not be tried")
-def test_without_a_gpu_the_launcher_loads_and_says_why_it_cannot_start(tmp_path):
+def test_without_a_gpu_the_launcher_loads_and_reports_why_it_cannot_start(tmp_path):
     command = compile_native.cuda_command(tmp_path / "strata_tail_cuda.so")
     subprocess.run([word.replace("-arch=all", "-arch=sm_75") for word in command], check=True)
     loaded = native.library(native.CUDA, tmp_path)

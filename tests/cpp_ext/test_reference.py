@@ -1,4 +1,4 @@
-"""The slow twin of the fused tail, against PyTorch's layers and against the exporter's tail."""
+"""The slow form of the averaging tail, compared with PyTorch's layers and with the exporter's tail."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_reference_equals_pytorchs_convolution_pool_and_linear_layer(map_siz
 
 
 @pytest.mark.parametrize("map_size", MAPS, ids=str)
-def test_window_sums_give_what_the_convolution_gives(map_size):
+def test_window_sums_give_the_result_of_the_convolution(map_size):
     case = random_case(map_size)
     np.testing.assert_allclose(strata_tail_by_window_sums(*case), strata_tail(*case), rtol=0, atol=1e-12)
 
@@ -57,7 +57,7 @@ def test_the_exported_tail_equals_the_reference(map_size, strata):
     np.testing.assert_allclose(found.numpy(), strata_tail(u, h, linear, bias, kernel, kernel_bias), rtol=0, atol=1e-12)
 
 
-def test_a_window_leaves_out_the_row_or_column_that_its_tap_never_meets():
+def test_a_window_omits_the_row_or_column_that_its_tap_never_meets():
     h = np.arange(1.0, 7.0).reshape(2, 3)  # 1 2 3 / 4 5 6
     expected = [[1 + 2, 1 + 2 + 3, 2 + 3], [1 + 2 + 4 + 5, 21, 2 + 3 + 5 + 6], [4 + 5, 4 + 5 + 6, 5 + 6]]
     np.testing.assert_array_equal(window_sums(h), expected)

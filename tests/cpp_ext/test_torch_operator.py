@@ -1,4 +1,4 @@
-"""The operator `iern::strata_tail`: what it answers, what it refuses, and what PyTorch asks of an operator."""
+"""The operator `iern::strata_tail`: its outputs, the arguments that it refuses, and PyTorch's rules for operators."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_operator_equals_float64(name):
     assert largest_difference(case, strata_tail(*arguments(case))) < 1e-6
 
 
-def test_the_operator_takes_the_place_of_the_exported_tail():
+def test_the_operator_equals_the_exported_tail():
     last, classifier = nn.Conv2d(5, 5, 3, padding=1), Classifier(5, 4)
     u, h = torch.randn(6, 5, 4, 7), torch.rand(6, 5, 4, 7)
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_channels_last_maps_give_the_same():
     assert largest_difference(case, strata_tail(*last, *others)) < 1e-6
 
 
-def test_no_face_gives_an_empty_answer():
+def test_no_face_gives_empty_outputs():
     u, h, *others = arguments(tail_case())
     assert [tuple(tensor.shape) for tensor in strata_tail(u[:0], h[:0], *others)] == [(0, 6), (0, 6), (0, 3, 6)]
 
@@ -82,14 +82,14 @@ def test_no_face_gives_an_empty_answer():
         ({"h": torch.zeros(6, 20, 7, 7)}, "h is .* of torch.float32, but u is .* of torch.float16"),
         ({"h": None}, r"expected \(6, 20, 1\)"),
         ({"weight": torch.zeros(6, 20, 9)}, r"weight is \(6, 20, 9\)"),
-        ({"strata": 4}, "6 maps, which 4 strata do not divide"),
+        ({"strata": 4}, "6 maps, which is not a multiple of 4 strata"),
         ({"strata": 0}, "0 strata"),
         ({"temperature": 0.0}, "must be positive"),
         ({"answer": "probability"}, "expected 'logits' or 'probabilities'"),
         ({"bias": torch.zeros(6, device="meta")}, "different devices"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_what_was_found(changed, complaint):
+def test_arguments_that_do_not_fit_are_refused_with_what_was_found(changed, complaint):
     names = ("u", "h", "weight", "bias", "strata", "temperature", "answer")
     fitting = dict(zip(names, arguments(tail_case()), strict=True))
     with pytest.raises(ValueError, match=complaint):
@@ -98,16 +98,16 @@ def test_what_does_not_fit_is_refused_with_what_was_found(changed, complaint):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
-def test_setup_builds_the_twin_and_the_operator_takes_it(tmp_path):
+def test_setup_builds_the_cpu_library_and_the_operator_uses_it(tmp_path):
     source, out = tmp_path / "source", tmp_path / "out"
     for path in tracked_files():
         target = source / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    asked = {**os.environ, "IERN_BUILD_TAIL": "1", "CUDA_HOME": str(tmp_path / "absent")}
+    environment = {**os.environ, "IERN_BUILD_TAIL": "1", "CUDA_HOME": str(tmp_path / "absent")}
     offline = ("--no-deps", "--no-build-isolation", "--no-index")
     build = [sys.executable, "-m", "pip", "wheel", source, *offline, "--wheel-dir", out]
-    subprocess.run(build, env=asked, check=True, capture_output=True)
+    subprocess.run(build, env=environment, check=True, capture_output=True)
     (wheel,) = out.glob("*.whl")
     assert "py3-none-any" not in wheel.name, "a compiled library does not run on any machine"
     zipfile.ZipFile(wheel).extractall(tmp_path / "unpacked")
@@ -127,7 +127,7 @@ def test_setup_builds_the_twin_and_the_operator_takes_it(tmp_path):
         native.run_on_cpu = lambda *given: calls.append(given) or run(*given)
         inputs = torch.load({str(inputs)!r}, weights_only=True)
         torch.save(torch_operator.strata_tail(*inputs), {str(answer)!r})
-        assert len(calls) == 1, "the operator did not take the twin"
+        assert len(calls) == 1, "the operator did not use the library"
         torch.library.opcheck(torch_operator.strata_tail, inputs)
         """
     )
@@ -138,7 +138,7 @@ def test_setup_builds_the_twin_and_the_operator_takes_it(tmp_path):
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory) -> None:
-    """On CUDA tensors the operator is the kernel, not PyTorch's calls: built beforehand, or here for this GPU."""
+    """On CUDA tensors the operator is the kernel, not PyTorch calls. It is built before, or here for this GPU."""
     if native.library(native.CUDA) is not None:
         return
     folder = tmp_path_factory.mktemp("kernel")
@@ -173,7 +173,7 @@ def test_the_kernel_equals_float64_on_a_gpu_at_other_sizes(kernel, faces, strata
 
 @needs_gpu
 @pytest.mark.gpu
-def test_a_compiled_function_takes_the_kernel_on_a_gpu(kernel):
+def test_a_compiled_function_uses_the_kernel_on_a_gpu(kernel):
     pytest.importorskip("triton", reason="torch.compile needs Triton")
     case = tail_case(strata=10, channels=512)
     given = arguments(case, "cuda")

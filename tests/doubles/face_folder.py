@@ -15,7 +15,7 @@ STRATA = ("film", "web")
 
 
 def write_image(path: Path, seed: int) -> None:
-    """A random picture of 24 to 48 pixels a side, written without loss."""
+    """Write a random picture of 24 to 48 pixels a side, without loss."""
     random = np.random.default_rng(seed)
     height, width = random.integers(24, 49, 2)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +23,7 @@ def write_image(path: Path, seed: int) -> None:
 
 
 def write_manifest(root: Path, rows: Sequence[dict[str, Any]], encoding: str = "utf-8") -> Path:
-    """`root/manifest.csv` of the rows, its columns those of the first one."""
+    """Write the rows to `root/manifest.csv`, with the columns of the first one; returns `root`."""
     root.mkdir(parents=True, exist_ok=True)
     with open(root / "manifest.csv", "w", newline="", encoding=encoding) as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -33,7 +33,7 @@ def write_manifest(root: Path, rows: Sequence[dict[str, Any]], encoding: str = "
 
 
 def write_faces(root: Path, training: int, testing: int = 0) -> Path:
-    """`training` + `testing` pictures over all expressions and strata, with a manifest; returns `root`."""
+    """Write `training` + `testing` pictures of all expressions and strata, with a manifest; returns `root`."""
     rows = []
     for i in range(training + testing):
         expression, stratum = EXPRESSIONS[i % 3], STRATA[i // 3 % 2]

@@ -1,4 +1,4 @@
-"""Views without a camera or a model, and what a video file shows when OpenCV plays it."""
+"""Results without a camera or a model, and the frames of a video file as OpenCV plays it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency
 
 
-def view(level: int, time: float = 0.0, faces: int = 0, width: int = 64, height: int = 48) -> FrameResult:
-    """A frame of one grey level, and so many faces at one place."""
+def grey_result(level: int, time: float = 0.0, faces: int = 0, width: int = 64, height: int = 48) -> FrameResult:
+    """The result of a frame of one grey level, with `faces` faces at one place."""
     image = np.full((height, width, 3), level, np.uint8)
     found = [
         Face(Detection(5, 15, 20, 20, np.zeros((5, 2)), 0.9), {"happy": 0.75, "sad": 0.25}, 0.0) for _ in range(faces)

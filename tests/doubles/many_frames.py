@@ -1,7 +1,7 @@
-"""Program: so many frames of ever new sizes with 0 to 16 faces through the loop.
+"""Program: runs the loop on many frames of ever new sizes with 0 to 16 faces.
 
-Prints the megabytes of memory after the first ones and at the end, the most faces found in a frame, and how many
-numbers of faces there were.
+It prints the megabytes of memory after SETTLED frames and at the end, the most faces found in a frame, and
+how many different numbers of faces there were.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import numpy as np
 
 from doubles.tiny_artifact import tiny_model
 from iern.runtime.app.frame_analyzer import FrameAnalyzer
-from iern.runtime.app.loop import watch
+from iern.runtime.app.loop import run_loop
 from iern.runtime.backends.onnx import OnnxSession
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.outputs.frame_result import FrameResult
 from iern.runtime.sources.base import Frame, Source
 from iern.runtime.system.latency import LoopStats
+from repository import PHOTOS
 
-PHOTO = Path(__file__).parent / "data" / "photos" / "astronaut.jpg"
+PHOTO = PHOTOS / "astronaut.jpg"
 
 
 class Crowds(Source):
-    """Frames of random sizes, on which heads lie in a grid."""
+    """Frames of random sizes, with heads in a grid."""
 
     def __init__(self, count: int) -> None:
         super().__init__("crowds", fps=25)
@@ -40,7 +41,7 @@ class Crowds(Source):
             yield Frame(self._picture(), index / 25, index, self.name, time.monotonic())
 
     def _picture(self) -> np.ndarray:
-        """Up to 16 heads of equal size, and a frame that just holds them, or more."""
+        """Up to 16 heads of equal size, in a frame that just holds them or is larger."""
         side, columns, rows = (int(v) for v in self._random.integers((48, 1, 1), (65, 5, 5)))
         heads = int(self._random.integers(0, columns * rows + 1))
         height, width = rows * side + self._random.integers(0, 40), columns * side + self._random.integers(0, 40)
@@ -53,24 +54,24 @@ class Crowds(Source):
 
 
 def resident() -> float:
-    """Megabytes of memory that this process holds."""
+    """The memory of this process in megabytes."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 def main(frames: int, settled: int) -> None:
-    """Run, and print what was found."""
+    """Run the loop and print the figures."""
     counts: set[int] = set()
     held: list[float] = []
 
-    def look(view: FrameResult) -> None:
-        counts.add(len(view.faces))
-        assert view.annotated.shape == view.frame.image.shape  # it is drawn when it is asked for
-        if view.frame.index in (settled, frames - 1):  # while the loop still has all it needs
+    def measure(result: FrameResult) -> None:
+        counts.add(len(result.faces))
+        assert result.annotated.shape == result.frame.image.shape  # draws the result
+        if result.frame.index in (settled, frames - 1):  # while the loop still has all its memory
             held.append(resident())
 
     with OnnxSession(tiny_model(), "cpu", threads=1) as session:
-        watch(Crowds(frames), FrameAnalyzer(FaceDetector(), session), [look], LoopStats())
+        run_loop(Crowds(frames), FrameAnalyzer(FaceDetector(), session), [measure], LoopStats())
     print(*held, max(counts), len(counts))
 
 

@@ -1,4 +1,4 @@
-"""A camera for tests that fails as no server can be told to: stands in for `cv2.VideoCapture`."""
+"""A double of `cv2.VideoCapture` that fails in ways in which no server can."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import cv2
 import numpy as np
 
 Step = np.ndarray | Exception | Callable[[], None] | None
-"""A picture to give, an error to raise, something to do before the next step, or None: a read that says False."""
+"""An image to return, an error to raise, a function to call before the next step, or None: the read returns False."""
 
 
 class ScriptedCapture:
-    """Does one step a read; after the last one every read says False, as OpenCV does after a loss."""
+    """Takes one step a read. After the last one every read returns False, as OpenCV does after a loss."""
 
     def __init__(
         self, steps: Iterable[Step], pause: float = 0.005, positions: Iterable[float] = (), fps: float = 30.0
     ) -> None:
-        """`pause`: seconds a read takes; `positions`: what CAP_PROP_POS_MSEC says after each picture."""
+        """`pause`: seconds that a read takes. `positions`: CAP_PROP_POS_MSEC after each image."""
         self.released = threading.Event()
         self.read_in: set[threading.Thread] = set()
         self._steps: Iterator[Step] = iter(steps)
@@ -46,10 +46,10 @@ class ScriptedCapture:
             step()
         return False, None
 
-    def get(self, what: int) -> float:
-        return {cv2.CAP_PROP_FPS: self._fps, cv2.CAP_PROP_POS_MSEC: self._position}.get(what, 0.0)
+    def get(self, number: int) -> float:
+        return {cv2.CAP_PROP_FPS: self._fps, cv2.CAP_PROP_POS_MSEC: self._position}.get(number, 0.0)
 
-    def set(self, what: int, value: float) -> bool:
+    def set(self, number: int, value: float) -> bool:
         return False
 
     def getBackendName(self) -> str:
@@ -60,7 +60,7 @@ class ScriptedCapture:
 
 
 def noise(count: int | None = None, width: int = 64, height: int = 48) -> Iterator[np.ndarray]:
-    """So many pictures that all differ, or without end."""
+    """N images that all differ; endless if `count` is None."""
     random = np.random.default_rng(0)
     made = 0
     while made != count:

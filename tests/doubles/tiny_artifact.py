@@ -1,4 +1,4 @@
-"""A real ONNX file under our contract, small enough to build in a test: it judges a face by its mean colour."""
+"""A real ONNX file that keeps the contract, small enough to build in a test. Its outputs depend on the mean colour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STRATA = ("studio", "street")
 
 
 def tiny_artifact(size: int = 32, temperature: float = 1.0) -> Artifact:
-    """The description that `tiny_model` puts into its file."""
+    """The description in the file of `tiny_model`."""
     return Artifact(
         expressions=EXPRESSIONS,
         strata=STRATA,
@@ -26,7 +26,7 @@ def tiny_artifact(size: int = 32, temperature: float = 1.0) -> Artifact:
 
 
 def tiny_model(artifact: Artifact | None = None, seed: int = 0, with_metadata: bool = True) -> bytes:
-    """The file's bytes: image (batch, S, S, 3) uint8 BGR -> mean colour -> one affine map a stratum -> the outputs."""
+    """The file's bytes: image (batch, S, S, 3) uint8 BGR -> mean colour -> one affine map per stratum -> outputs."""
     artifact = artifact or tiny_artifact()
     e, n, size = len(artifact.expressions), len(artifact.strata), artifact.input.size
     random = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Small networks as exported files, and answers made up for the gates that compare them."""
+"""Small networks as exported files, and made-up outputs for the gates that compare them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import torch
 
 from iern.export.graph.deconfound import deconfound
 from iern.export.graph.onnx_graph import export_onnx
-from iern.export.parity.answers import ModelOutputs, softmax
+from iern.export.parity.model_outputs import ModelOutputs
 from iern.runtime.artifact import Artifact
-from iern.train.network.iern import Baseline
+from iern.runtime.intervention import softmax
+from iern.train.network.iern import Baseline, stratum_names
 
 
 def exported_tiny(model: Baseline, trunk: torch.dtype | None = None) -> bytes:
-    """Content of the file of a network, its trunk in another type where one is given."""
+    """The content of a network's file. `trunk` is the number type before the tail, float32 by default."""
     config = model.config
-    strata = config.strata if config.method == "iern" else ("all",)
-    artifact = Artifact(expressions=config.expressions, strata=strata, input=config.input, answer=config.answer)
+    artifact = Artifact(config.expressions, stratum_names(config), config.input, answer=config.answer)
     return export_onnx(deconfound(model, trunk=trunk), artifact)
 
 
 def made_up(stratum_logits: np.ndarray) -> ModelOutputs:
-    """(n, N, E) logits under each stratum -> the answers that follow from them."""
+    """(n, N, E) logits in each stratum -> the outputs that follow from them."""
     logits = stratum_logits.mean(axis=1)
     return ModelOutputs(softmax(logits), logits, stratum_logits)

@@ -1,4 +1,4 @@
-"""Networks small enough for a test, with nothing at a value that would hide an error: BatchNorms and biases drawn."""
+"""Networks small enough for a test. BatchNorms and biases are random, so that no default value hides an error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tiny_config(strata: int = 3, **changes) -> ModelConfig:
 
 @torch.no_grad()
 def randomise(network: nn.Module, seed: int = 0) -> None:
-    """Draw BatchNorm statistics, weights of both signs among them, and all biases."""
+    """Draw BatchNorm statistics, BatchNorm weights of both signs, and all biases."""
     random = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -48,7 +48,7 @@ def randomise(network: nn.Module, seed: int = 0) -> None:
 
 @torch.no_grad()
 def tiny_network(config: ModelConfig | None = None, seed: int = 0) -> Baseline:
-    """A network in eval mode whose strata change the logits about as much as the face does."""
+    """A network in eval mode. Its strata change the logits about as much as the face does."""
     torch.manual_seed(seed)
     model = build(config or tiny_config())
     randomise(model, seed)
@@ -57,7 +57,7 @@ def tiny_network(config: ModelConfig | None = None, seed: int = 0) -> Baseline:
             fan_in = module.weight[0].numel()
             module.weight.normal_(
                 0, fan_in**-0.5
-            )  # the published 0.02 would leave the strata no say in so few channels
+            )  # with the published 0.02 the strata would hardly matter in so few channels
     return model.eval()
 
 
@@ -70,7 +70,7 @@ def random_faces(count: int, size: int = 64, seed: int = 0) -> NDArray[np.uint8]
 def sequential_logits(model: Baseline, faces: NDArray[np.uint8]) -> Tensor:
     """(B, S, S, 3) BGR faces -> (B, N, E) float64 logits of the network as published, one stratum after another.
 
-    Written from the paper's equations, with the model's own layers in float64 but nothing else of it.
+    Written from the equations of the paper. It uses only the layers of the model, in float64.
     """
     config, model = model.config, _in_double(model)
     rgb = torch.from_numpy(faces[..., ::-1].copy()).double() / 255
@@ -97,7 +97,7 @@ def _in_double(model: Baseline) -> Baseline:
 
 
 def spread_of(stratum_logits: Tensor) -> float:
-    """What an error is held against: the largest difference between strata, or the logits' range with one stratum."""
+    """The scale for an error: the largest difference between strata, or the range of the logits with one stratum."""
     if stratum_logits.shape[1] == 1:
         return float(stratum_logits.max() - stratum_logits.min())
     return float((stratum_logits.amax(dim=1) - stratum_logits.amin(dim=1)).max())

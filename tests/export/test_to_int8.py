@@ -1,4 +1,4 @@
-"""The 8-bit file: its trunk is in integers, its intervention is not, and it is written only where it is worth it."""
+"""The 8-bit file: its trunk is in integers, its intervention is not, and it is written only if it is good and fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from doubles.face_folder import write_image, write_manifest
 from doubles.tiny_export import exported_tiny
 from doubles.tiny_network import EXPRESSIONS, sequential_logits, tiny_config, tiny_network
 from iern.export import to_int8
-from iern.export.parity.answers import answers_of_onnxruntime
+from iern.export.parity.model_outputs import outputs_of_file
 from iern.export.to_int8 import main
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.imaging.images import read_image
@@ -25,15 +25,15 @@ SPEED_UP = to_int8.speed_up
 
 
 def painted(number):
-    """(64, 64, 3): a picture in two colours of its own."""
-    picture = np.empty((64, 64, 3), np.uint8)
-    picture[:32], picture[32:] = np.random.default_rng(number).integers(0, 256, (2, 3), np.uint8)
-    return picture
+    """(64, 64, 3): an image in two colours of its own."""
+    image = np.empty((64, 64, 3), np.uint8)
+    image[:32], image[32:] = np.random.default_rng(number).integers(0, 256, (2, 3), np.uint8)
+    return image
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """An exported network of three strata, its classifier shifted and stretched until faces differ in its eyes."""
+    """An exported network of three strata. Its classifier is shifted and scaled so that its logits differ by face."""
     network = tiny_network(tiny_config())
     linear = network.classifier.linear
     with torch.no_grad():
@@ -47,27 +47,27 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, model):
-    """Pictures that the network is sure of, labelled with its answers: half to calibrate on, half to compare on."""
+    """Images with confident predictions, which are their labels: half to calibrate on, half to compare on."""
     root = tmp_path_factory.mktemp("faces")
-    logits = answers_of_onnxruntime(model, np.stack([painted(i) for i in range(4 * COUNT)])).logits
+    logits = outputs_of_file(model, np.stack([painted(i) for i in range(4 * COUNT)])).logits
     lead = np.sort(logits, axis=1)[:, -1] - np.sort(logits, axis=1)[:, -2]
     rows = []
     for i, number in enumerate(np.argsort(-lead)[:COUNT].tolist()):
         cv2.imwrite(str(root / f"{i}.png"), painted(number))
         split = "train" if i % 2 else "valid"
-        answer = EXPRESSIONS[logits[number].argmax()]
-        rows.append({"path": f"{i}.png", "expression": answer, "confounder": "web", "split": split})
+        expression = EXPRESSIONS[logits[number].argmax()]
+        rows.append({"path": f"{i}.png", "expression": expression, "confounder": "web", "split": split})
     return write_manifest(root, rows)
 
 
 @pytest.fixture(autouse=True)
 def faster(monkeypatch):
-    """So small a network is not faster in 8 bits on every machine; what the clock says is replaced, nothing else."""
+    """Replaces the measured speed only: a network this small is not faster in 8 bits on every machine."""
     monkeypatch.setattr(to_int8, "speed_up", lambda *_: 1.5)
 
 
 def refused(capsys, *arguments) -> str:
-    """The one line that a failed command says."""
+    """The one line of the failed command on stderr."""
     assert main([str(argument) for argument in arguments]) == 1
     return capsys.readouterr().err.strip()
 
@@ -85,38 +85,40 @@ def test_the_trunk_is_in_integers_and_the_intervention_in_float(model, data, tmp
     assert len(integers) > 5
 
 
-def test_it_answers_as_the_file_that_it_was_made_from(model, data, tmp_path):
+def test_its_outputs_are_close_to_those_of_the_given_file(model, data, tmp_path):
     target = tmp_path / "small.onnx"
     assert main([str(model), "--data", str(data), "-o", str(target)]) == 0
     with open_session(target, provider="cpu") as small, open_session(model, provider="cpu") as given:
         assert small.artifact.expressions == given.artifact.expressions
         assert small.artifact.strata == given.artifact.strata
-        told = small.artifact.parity
-        seen = np.stack([resize_face(read_image(data / f"{i}.png"), given.artifact.input) for i in range(0, COUNT, 2)])
-    first, second = answers_of_onnxruntime(model, seen), answers_of_onnxruntime(target, seen)
+        parity = small.artifact.parity
+        images = np.stack(
+            [resize_face(read_image(data / f"{i}.png"), given.artifact.input) for i in range(0, COUNT, 2)]
+        )
+    first, second = outputs_of_file(model, images), outputs_of_file(target, images)
     agreement = np.mean(first.logits.argmax(1) == second.logits.argmax(1))
-    assert told["faces"] == COUNT // 2 and told["accuracy"] == 1.0
-    assert told["agreement"] == pytest.approx(agreement, abs=1e-3)
-    assert told["change"] == pytest.approx(agreement - 1, abs=1e-3), "the labels are the answers of the file given"
+    assert parity["faces"] == COUNT // 2 and parity["accuracy"] == 1.0
+    assert parity["agreement"] == pytest.approx(agreement, abs=1e-3)
+    assert parity["change"] == pytest.approx(agreement - 1, abs=1e-3), "its predictions are the labels"
     strata = [each.stratum_logits - each.stratum_logits.mean(1, keepdims=True) for each in (first, second)]
     assert np.corrcoef(strata[0].ravel(), strata[1].ravel())[0, 1] > 0.99
 
 
 def test_a_less_accurate_file_is_not_written(model, data, tmp_path, capsys):
-    """Calibrated on black pictures it has no numbers for others."""
+    """Calibrated on black images, it cannot represent the values of others."""
     for path in data.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     for i in range(1, COUNT, 2):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.zeros((32, 32, 3), np.uint8))
-    said = refused(capsys, model, "--data", tmp_path, "-o", tmp_path / "small.onnx")
-    assert re.search(r"accuracy falls by \d+\.\d+%, at most 0\.5%", said) and f"use {model} as it is" in said
+    error = refused(capsys, model, "--data", tmp_path, "-o", tmp_path / "small.onnx")
+    assert re.search(r"accuracy falls by \d+\.\d+%, limit 0\.5%", error) and f"use {model} as it is" in error
     assert not (tmp_path / "small.onnx").exists()
 
 
 def test_a_slower_file_is_not_written(model, data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(to_int8, "speed_up", lambda *_: 0.8)
-    said = refused(capsys, model, "--data", data, "-o", tmp_path / "small.onnx")
-    assert "a face takes 1.25 times as long on this machine" in said
+    error = refused(capsys, model, "--data", data, "-o", tmp_path / "small.onnx")
+    assert "one face takes 1.25 times as long on this machine" in error
     assert not (tmp_path / "small.onnx").exists()
 
 
@@ -134,18 +136,18 @@ def test_a_trunk_that_is_not_in_float32_is_refused(model, data, tmp_path, capsys
         assert "not in float32" in refused(capsys, path, "--data", data, "-o", tmp_path / "again.onnx")
 
 
-def test_a_file_that_is_no_model_is_named(data, tmp_path, capsys):
+def test_a_file_that_does_not_exist_is_named(data, tmp_path, capsys):
     assert "no.onnx" in refused(capsys, tmp_path / "no.onnx", "--data", data)
 
 
-def test_the_clock_compares_medians_of_calls_in_turn(monkeypatch):
+def test_the_speed_up_compares_medians_of_calls_in_turn(monkeypatch):
     now, calls = 0.0, []
 
     def taking(name, seconds):
         def session(face):
             nonlocal now
             calls.append(name)
-            now += seconds * (100 if len(calls) == 5 else 1)  # one hiccup
+            now += seconds * (100 if len(calls) == 5 else 1)  # one slow call
 
         return session
 

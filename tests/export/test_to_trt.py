@@ -1,4 +1,4 @@
-"""The command: a checkpoint becomes one verified file, or one line says why not and nothing is left behind."""
+"""The command: a checkpoint becomes one verified file, or one line has the reason and no file is written."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ import torch
 from doubles.tiny_artifact import tiny_model
 from doubles.tiny_network import random_faces, sequential_logits, tiny_config, tiny_network
 from iern.export import convert
-from iern.export.engine.plan import load_backend
-from iern.export.parity import half as half_parity
+from iern.export.convert import ExportOptions
+from iern.export.engine.plan_builder import load_backend
+from iern.export.parity import half_precision
 from iern.export.parity.gate_faces import edge_cases
 from iern.export.to_trt import main
 from iern.runtime.artifact import Artifact
@@ -54,54 +55,54 @@ def checkpoint(**changes) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
-    """ckpt.onnx, written beside its ckpt.pt by the command as the user types it, from another folder."""
+    """ckpt.onnx, written beside its ckpt.pt by the command, as the user types it in another folder."""
     folder = tmp_path_factory.mktemp("run")
     save_checkpoint(checkpoint(), folder / "ckpt.pt")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     command = [sys.executable, "-X", "utf8", ROOT / "export" / "to_trt.py", folder / "ckpt.pt", *OPTIONS]
     result = subprocess.run(command, cwd=elsewhere, capture_output=True, encoding="utf-8", check=False)
     assert result.returncode == 0, result.stderr
-    (folder / "said.txt").write_text(result.stdout, encoding="utf-8")
+    (folder / "output.txt").write_text(result.stdout, encoding="utf-8")
     assert not list(elsewhere.iterdir())
     return folder / "ckpt.onnx"
 
 
 def copied(exported: Path, folder: Path) -> Path:
-    """The checkpoint alone in a folder of its own."""
+    """A copy of the checkpoint, without other files, in the folder."""
     return Path(shutil.copy(exported.with_suffix(".pt"), folder))
 
 
 def refused(capsys, *words: str | Path) -> str:
-    """The one line that the command says as it fails."""
+    """The one line of the failed command on stderr."""
     assert main([str(word) for word in words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     return line
 
 
-def test_it_says_parity_where_the_file_is_its_size_and_digest_and_that_no_engine_was_asked_for(exported):
-    said = (exported.parent / "said.txt").read_text(encoding="utf-8")
-    assert re.search(r"^onnxruntime +\d\.\de-\d\d +\d\.\de-\d\d +\d\.\de-\d\d +0$", said, re.MULTILINE)
+def test_it_prints_parity_path_size_and_digest_of_the_file_and_that_no_engine_is_built(exported):
+    output = (exported.parent / "output.txt").read_text(encoding="utf-8")
+    assert re.search(r"^onnxruntime +\d\.\de-\d\d +\d\.\de-\d\d +\d\.\de-\d\d +0$", output, re.MULTILINE)
     size, digest = exported.stat().st_size / 1e6, hashlib.sha256(exported.read_bytes()).hexdigest()
-    assert f"wrote {exported}: {size:.1f} MB, sha256 {digest}" in said
-    assert "no engine is built: as asked" in said
+    assert f"wrote {exported}: {size:.1f} MB, sha256 {digest}" in output
+    assert "no engine is built: --backend none;" in output
 
 
-def test_nothing_but_the_file_is_left_beside_the_checkpoint(exported):
-    assert {path.name for path in exported.parent.iterdir()} == {"ckpt.pt", "ckpt.onnx", "said.txt"}
+def test_only_the_file_is_written_beside_the_checkpoint(exported):
+    assert {path.name for path in exported.parent.iterdir()} == {"ckpt.pt", "ckpt.onnx", "output.txt"}
 
 
 def test_the_file_answers_in_the_runtime_as_the_sequential_network_does(exported):
     faces = random_faces(20)
     expected = sequential_logits(tiny_network(), faces)
     with OnnxSession(exported) as session:
-        answer = session(faces)
-    np.testing.assert_allclose(answer.stratum_logits, expected.numpy(), rtol=0, atol=1e-4)
+        predictions = session(faces)
+    np.testing.assert_allclose(predictions.stratum_logits, expected.numpy(), rtol=0, atol=1e-4)
     probabilities = (expected.mean(dim=1) / TEMPERATURE).softmax(dim=1)
-    np.testing.assert_allclose(answer.probabilities, probabilities.numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(predictions.probabilities, probabilities.numpy(), rtol=0, atol=1e-5)
 
 
-def test_the_file_says_what_the_checkpoint_says(exported):
+def test_the_files_description_is_that_of_the_checkpoint(exported):
     with OnnxSession(exported) as session:
         artifact = session.artifact
     config = tiny_config()
@@ -121,21 +122,21 @@ def test_the_same_checkpoint_gives_the_same_bytes_from_another_process_and_folde
     assert not source.with_suffix(".onnx").exists()
 
 
-def test_words_on_the_command_line_replace_those_of_the_checkpoint(exported):
+def test_data_and_licence_of_the_command_line_replace_those_of_the_checkpoint(exported):
     with OnnxSession(exported) as session:
         assert session.artifact.licence == "nur für Forschung"
     source = exported.with_suffix(".pt")
-    assert convert.describe(load_checkpoint(source), source, data="CK+, MMI").data == "CK+, MMI"
+    assert convert.describe(load_checkpoint(source), source, ExportOptions(data="CK+, MMI")).data == "CK+, MMI"
     assert convert.describe(load_checkpoint(source), source).licence == "CC0-1.0"
 
 
-def test_folders_of_the_machine_are_not_told(exported):
+def test_the_file_names_no_folder_of_the_machine(exported):
     with OnnxSession(exported) as session:
         assert session.artifact.data == "faces"
     assert b"somebody" not in exported.read_bytes()
 
 
-def test_a_file_exported_before_is_checked_and_left_as_it_is(exported, capsys):
+def test_an_exported_file_is_checked_and_not_changed(exported, capsys):
     before = exported.read_bytes()
     assert main([str(exported), "--faces", PHOTOGRAPH, "--backend", "none"]) == 0
     assert "sound" in capsys.readouterr().out
@@ -144,7 +145,7 @@ def test_a_file_exported_before_is_checked_and_left_as_it_is(exported, capsys):
 
 @pytest.fixture
 def wrong_algebra(monkeypatch):
-    """The exporter with a mistake in it: the first stratum's centre is off by a hundredth."""
+    """The exporter with a mistake: the first stratum's centre is wrong by a hundredth."""
     right = convert.deconfound
 
     def wrong(*arguments, **options):
@@ -156,17 +157,17 @@ def wrong_algebra(monkeypatch):
 
 
 @pytest.mark.usefixtures("wrong_algebra")
-def test_over_the_parity_limit_it_fails_and_leaves_no_file(exported, tmp_path, capsys):
+def test_over_the_parity_limit_it_fails_and_writes_no_file(exported, tmp_path, capsys):
     source = copied(exported, tmp_path)
     assert main([str(source), *OPTIONS]) == 1
-    said = capsys.readouterr()
-    assert "onnxruntime: strata differ by" in said.err
-    assert "nothing was written" in said.err
-    assert "strata / spread" in said.out
+    output = capsys.readouterr()
+    assert "onnxruntime: strata differ by" in output.err
+    assert "nothing was written" in output.err
+    assert "strata / spread" in output.out
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
 
 
-def test_weights_that_are_not_numbers_are_stopped_and_an_older_file_stays_as_it_was(tmp_path, capsys):
+def test_weights_that_are_not_numbers_are_refused_and_an_older_file_stays_as_it_was(tmp_path, capsys):
     weights = {name: tensor.clone() for name, tensor in tiny_network().state_dict().items()}
     weights["confounders"][0, 0, 0, 0] = float("nan")
     save_checkpoint(checkpoint(weights=weights), tmp_path / "ckpt.pt")
@@ -257,7 +258,7 @@ def weights_not_numbers(path: Path, content: bytes) -> None:
         (lambda path, content: path.write_bytes(content[: len(content) // 2]), "cut off"),
         (lambda path, content: path.write_bytes(tiny_model(with_metadata=False)), "no iern.* metadata"),
         (external_weights, "weights.bin"),
-        (contradicting_outputs, "probabilities are off"),
+        (contradicting_outputs, "probabilities differ"),
         (unknown_operation, "no valid ONNX graph"),
         (weights_not_numbers, "NaN"),
     ],
@@ -277,12 +278,12 @@ def test_an_output_that_is_no_onnx_file_is_refused_before_any_work(exported, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_options_of_an_export_are_refused_for_a_file_that_is_exported_already(exported, tmp_path, capsys):
+def test_options_of_an_export_are_refused_for_an_exported_file(exported, tmp_path, capsys):
     assert "leave out --data" in refused(capsys, exported, "--data", "CK+")
     assert "model.engine" in refused(capsys, exported, "-o", tmp_path / "model.onnx")
 
 
-def test_faces_that_cannot_be_opened_are_told_and_nothing_is_written(exported, tmp_path, capsys):
+def test_faces_that_cannot_be_opened_are_reported_and_nothing_is_written(exported, tmp_path, capsys):
     source = copied(exported, tmp_path)
     assert "no such file" in refused(capsys, source, "--faces", tmp_path / "absent.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
@@ -290,7 +291,7 @@ def test_faces_that_cannot_be_opened_are_told_and_nothing_is_written(exported, t
 
 @pytest.fixture(scope="module")
 def engine(exported, tmp_path_factory) -> Path:
-    """ckpt.fp16.engine with all that the command writes along with it, by TensorRT for RTX, as the user types it."""
+    """ckpt.fp16.engine and the command's other files, by TensorRT for RTX, as the user types it."""
     try:
         load_backend("rtx")
     except EngineError as error:
@@ -303,13 +304,13 @@ def engine(exported, tmp_path_factory) -> Path:
     target = ["--compute-capability", "sm_89", "--log", folder / "log.txt"]
     result = subprocess.run([*command, *target], capture_output=True, encoding="utf-8", check=False)
     assert result.returncode == 0, result.stderr
-    (folder / "said.txt").write_text(result.stdout, encoding="utf-8")
+    (folder / "output.txt").write_text(result.stdout, encoding="utf-8")
     return folder / "ckpt.fp16.engine"
 
 
-def test_an_engine_comes_with_its_manifest_and_both_exported_files_and_nothing_else(engine):
+def test_an_engine_is_written_with_its_manifest_and_both_exported_files_and_nothing_else(engine):
     made = {"ckpt.onnx", "ckpt.fp16.onnx", "ckpt.fp16.engine", "ckpt.fp16.engine.json"}
-    assert {path.name for path in engine.parent.iterdir()} == {"ckpt.pt", "log.txt", "said.txt", *made}
+    assert {path.name for path in engine.parent.iterdir()} == {"ckpt.pt", "log.txt", "output.txt", *made}
     found = read_engine(engine)
     assert found.artifact.licence == "CC0-1.0"
     assert found.artifact.parity["faces"] >= 1000
@@ -317,11 +318,11 @@ def test_an_engine_comes_with_its_manifest_and_both_exported_files_and_nothing_e
     assert (found.manifest.precision, found.manifest.targets) == ("fp16", ("sm_89",))
 
 
-def test_it_says_what_half_precision_costs_and_the_head_room_of_the_layers(engine):
-    said = (engine.parent / "said.txt").read_text(encoding="utf-8")
-    assert re.search(r"half precision against float64, on 1\d{3} images:", said)
-    assert re.search(r"^head-room below 65504 +\d+ x  at least 4 x$", said, re.MULTILINE)
-    assert f"wrote {engine}: {engine.stat().st_size / 1e6:.1f} MB" in said
+def test_it_prints_the_differences_of_half_precision_and_the_head_room_of_the_layers(engine):
+    output = (engine.parent / "output.txt").read_text(encoding="utf-8")
+    assert re.search(r"half precision against float64, on 1\d{3} images:", output)
+    assert re.search(r"^head-room below 65504 +\d+ x  at least 4 x$", output, re.MULTILINE)
+    assert f"wrote {engine}: {engine.stat().st_size / 1e6:.1f} MB" in output
     assert "stratum_logits" in (engine.parent / "log.txt").read_text(encoding="utf-8")
 
 
@@ -329,13 +330,13 @@ def test_the_file_in_half_precision_answers_in_the_runtime_within_its_rounding(e
     faces = random_faces(20)
     expected = sequential_logits(tiny_network(), faces).numpy()
     with OnnxSession(engine.with_suffix(".onnx")) as session:
-        answer = session(faces)
-    error = np.abs(answer.stratum_logits - expected).max() / np.ptp(expected)
+        predictions = session(faces)
+    error = np.abs(predictions.stratum_logits - expected).max() / np.ptp(expected)
     assert 1e-6 < error < 1e-2
 
 
-def test_an_exported_file_becomes_an_engine_where_pytorch_is_absent(engine, tmp_path):
-    """What a small machine does with the file that a larger one exported."""
+def test_an_exported_file_becomes_an_engine_without_pytorch(engine, tmp_path):
+    """As on a small machine, with the file that a larger one exported."""
     source = Path(shutil.copy(engine.with_suffix(".onnx"), tmp_path / "office.onnx"))
     program = f"""
 import sys
@@ -360,40 +361,42 @@ def test_without_parity_there_is_no_engine_either(exported, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
 
 
-def test_half_precision_that_does_not_hold_is_refused_and_the_sound_file_stays(exported, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(half_parity, "AGREEMENT_LIMIT", 1.1)
+def test_half_precision_that_differs_too_much_is_refused_and_the_float32_file_stays(
+    exported, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(half_precision, "AGREEMENT_LIMIT", 1.1)
     source = copied(exported, tmp_path)
     line = refused(capsys, source, *OPTIONS, "--precision", "fp16")
     assert "ckpt.fp16.onnx was not written; use --precision fp32; " in line
     assert {path.name for path in tmp_path.iterdir()} == {"ckpt.pt", "ckpt.onnx"}
 
 
-def test_faces_of_a_data_set_serve_the_gates(exported, tmp_path, capsys):
+def test_the_gates_can_use_the_faces_of_a_data_set(exported, tmp_path, capsys):
     write(tmp_path / "set", plan(4), size=64)
     source = copied(exported, tmp_path)
     assert main([str(source), "--faces", str(tmp_path / "set"), "--backend", "none", "--precision", "fp16"]) == 0
-    said = capsys.readouterr().out
-    assert f"float64, on {len(edge_cases(64)) + 9} images" in said.splitlines()[1]
-    assert f"half precision against float64, on {len(edge_cases(64)) + 1000} images" in said
+    output = capsys.readouterr().out
+    assert f"float64, on {len(edge_cases(64)) + 9} images" in output.splitlines()[1]
+    assert f"half precision against float64, on {len(edge_cases(64)) + 1000} images" in output
 
 
 @pytest.mark.parametrize(
     ("words", "found"),
     [
         (["--backend", "none", "--head", "kernel"], "leave out --head"),
-        (["--compute-capability", "sm_99"], "does not build for sm_99; it knows sm_75"),
+        (["--compute-capability", "sm_99"], "does not build for sm_99; it supports sm_75"),
         (["--compute-capability", "ada"], "no compute capability"),
         (["--backend", "rtx", "--timing-cache", "cache"], "no timing cache"),
     ],
 )
 @pytest.mark.usefixtures("engine")
-def test_what_an_engine_cannot_be_is_refused_before_any_work(exported, tmp_path, capsys, words, found):
+def test_impossible_engine_options_are_refused_before_any_work(exported, tmp_path, capsys, words, found):
     source = copied(exported, tmp_path)
     assert found in refused(capsys, source, *words)
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
 
 
-def test_another_precision_than_the_files_is_refused(exported, capsys):
+def test_a_precision_other_than_the_files_is_refused(exported, capsys):
     assert "is fp32, and an engine has the precision of its file" in refused(capsys, exported, "--precision", "fp16")
 
 
@@ -403,7 +406,7 @@ def no_tensorrt(monkeypatch):
 
 
 @pytest.mark.usefixtures("no_tensorrt")
-def test_without_tensorrt_that_is_said_and_the_file_is_complete(exported, tmp_path, capsys):
+def test_without_tensorrt_the_reason_is_printed_and_the_file_is_complete(exported, tmp_path, capsys):
     source = copied(exported, tmp_path)
     assert main([str(source), "--faces", PHOTOGRAPH]) == 0
     assert "no engine is built: TensorRT is not installed; pip install" in capsys.readouterr().out
@@ -412,7 +415,7 @@ def test_without_tensorrt_that_is_said_and_the_file_is_complete(exported, tmp_pa
 
 @pytest.mark.parametrize("words", [["--backend", "tensorrt"], ["--head", "kernel"], ["--max-batch", "4"]])
 @pytest.mark.usefixtures("no_tensorrt")
-def test_without_tensorrt_an_engine_that_was_asked_for_is_a_failure_before_any_work(exported, tmp_path, capsys, words):
+def test_without_tensorrt_a_required_engine_is_an_error_before_any_work(exported, tmp_path, capsys, words):
     source = copied(exported, tmp_path)
     assert "TensorRT is not installed" in refused(capsys, source, *words)
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]

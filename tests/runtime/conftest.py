@@ -1,4 +1,4 @@
-"""Engines and programs over the doubles of the driver and of TensorRT, made once for all tests that ask for them."""
+"""Engines and programs over the doubles of the driver and of TensorRT, made once for all tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def engine_on_doubles(tmp_path_factory) -> Callable[..., Path]:
-    """Head, and network of `engine_folder.NETWORKS` -> an engine; not to be changed, since others use it too."""
+    """Return a function: head, network of `engine_folder.NETWORKS` -> path of an engine. Tests must not change it."""
     from doubles.gpu.engine_folder import NETWORKS, make_engine  # late: it imports PyTorch
 
     folder = tmp_path_factory.mktemp("engines")
@@ -29,7 +29,7 @@ def engine_on_doubles(tmp_path_factory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> str:
-    """The file of a tiny artifact."""
+    """Return the path of a tiny model."""
     from doubles.tiny_artifact import tiny_model  # late: it needs onnx
 
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
@@ -39,9 +39,9 @@ def model(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def run_on_doubles() -> Callable[..., str]:
-    """A program with its arguments -> what it prints. It ends well, and says nothing on stderr.
+    """Return a function: program, arguments -> its output. It must succeed without output on stderr.
 
-    It begins with all that `on_doubles` holds. Keywords are changes to its environment.
+    The program begins with the names of `on_doubles`. Keywords are changes to its environment.
     """
     from doubles.gpu.pycuda_on_double import environment
 

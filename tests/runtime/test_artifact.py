@@ -1,4 +1,4 @@
-"""What a model file says about itself comes back as it was written, and what is not understood is refused."""
+"""The metadata of a model file are read as they were written, and unsupported metadata are refused."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def test_the_metadata_round_trip_keeps_every_field():
     again = Artifact.from_metadata(FULL.to_metadata(), "model.onnx")
     assert again == FULL
     default = Artifact(("a", "b"), ("c",), InputSpec(64))
-    for field in dataclasses.fields(Artifact):  # so none passed by its default
+    for field in dataclasses.fields(Artifact):  # no field passes by its default
         assert getattr(again, field.name) != getattr(default, field.name), field.name
 
 
-def test_the_metadata_is_text_and_leaves_other_peoples_entries_alone():
+def test_the_metadata_is_text_and_ignores_entries_of_other_programs():
     metadata = FULL.to_metadata()
     assert all(key.startswith(PREFIX) and isinstance(value, str) for key, value in metadata.items())
     assert Artifact.from_metadata({**metadata, "author": "somebody", "iern.future": "1"}, "model.onnx") == FULL
 
 
 def changed(**values: object) -> dict[str, str]:
-    """The metadata with some fields changed, None for a field that is gone."""
+    """Return the metadata with some fields changed. None removes a field."""
     metadata = FULL.to_metadata()
     for key, value in values.items():
         if value is None:
@@ -54,12 +54,12 @@ def changed(**values: object) -> dict[str, str]:
     return metadata
 
 
-def test_a_file_of_before_the_threshold_is_read_and_is_never_uncertain():
+def test_a_file_without_a_threshold_is_read_and_is_never_uncertain():
     assert Artifact.from_metadata(changed(threshold=None), "model.onnx") == dataclasses.replace(FULL, threshold=0.0)
 
 
-def test_behind_every_field_that_may_be_missing_stands_one_that_may_not():
-    """So that a default never serves a file that was cut off."""
+def test_the_last_field_of_a_file_is_a_required_one():
+    """A default therefore never serves for a truncated file."""
     assert list(FULL.to_metadata())[-1].removeprefix(PREFIX) not in LATER_FIELDS
 
 
@@ -100,7 +100,7 @@ def changed_input(**values: object) -> dict[str, str]:
         ({**FULL.to_metadata(), PREFIX + "strata": '["studio", '}, "damaged"),
     ],
 )
-def test_metadata_that_is_not_understood_is_refused_in_one_line_with_the_file_and_a_remedy(metadata, found):
+def test_unsupported_metadata_is_refused_in_one_line_with_the_file_and_a_remedy(metadata, found):
     with pytest.raises(ArtifactError, match=found) as refusal:
         Artifact.from_metadata(metadata, "model.onnx")
     message = str(refusal.value)

@@ -1,4 +1,4 @@
-"""The bundled classifier, on photographs whose expression nobody doubts."""
+"""The bundled classifier on photographs with a clear expression."""
 
 import json
 
@@ -23,8 +23,8 @@ def session():
         yield opened
 
 
-def answers(session, image) -> list[dict[str, float]]:
-    """Expression -> probability of every face, from left to right."""
+def predictions_for(session, image) -> list[dict[str, float]]:
+    """Return expression -> probability for every face, from left to right."""
     faces = sorted(FaceDetector()(image), key=lambda face: face.x)
     probabilities = session(crop_faces(image, faces, session.artifact.input)).probabilities
     return [dict(zip(session.artifact.expressions, row.tolist(), strict=True)) for row in probabilities]
@@ -32,12 +32,12 @@ def answers(session, image) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("name", ["astronaut", "obama_portrait", "obama_and_biden"])
 def test_a_broad_smile_is_happiness(session, name):
-    leftmost = answers(session, read_image(PHOTOGRAPHS / f"{name}.jpg"))[0]
+    leftmost = predictions_for(session, read_image(PHOTOGRAPHS / f"{name}.jpg"))[0]
     assert leftmost["happiness"] > 0.7
 
 
 def test_a_stern_face_is_no_smile(session):
-    (face,) = answers(session, read_image(PHOTOGRAPHS / "biden_portrait.jpg"))
+    (face,) = predictions_for(session, read_image(PHOTOGRAPHS / "biden_portrait.jpg"))
     assert face["happiness"] < 0.3
 
 
@@ -49,7 +49,7 @@ def test_a_smile_stays_happiness_mirrored_grey_and_dim(session, change):
         "grey": np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8),
         "dim": (image * 0.4).astype(np.uint8),
     }[change]
-    (face,) = answers(session, np.ascontiguousarray(changed))
+    (face,) = predictions_for(session, np.ascontiguousarray(changed))
     assert face["happiness"] > 0.7
 
 
@@ -68,7 +68,7 @@ def test_the_demo_shows_smiles_where_people_smile_and_none_in_the_stern_portrait
         assert (found == {("happiness", False)}) if smiling else ("happiness", False) not in found, scene
 
 
-def test_it_says_what_it_is(session):
+def test_its_metadata_describe_it(session):
     artifact = session.artifact
     assert set(artifact.expressions) == SEVEN
     assert artifact.method == "iern" and artifact.preset == "edge"
@@ -79,13 +79,13 @@ def test_it_says_what_it_is(session):
     assert MODEL.stat().st_size < 12e6
 
 
-def test_the_half_precision_file_is_the_same_model_and_answers_alike(session):
+def test_the_half_precision_file_is_the_same_model_and_predicts_the_same(session):
     image = read_image(PHOTOGRAPHS / "obama_and_biden.jpg")
     half_file = MODEL.with_suffix(".fp16.onnx")
     with open_session(half_file, provider="cpu") as half:
         assert half.artifact.checkpoint_sha256 == session.artifact.checkpoint_sha256
         assert half.artifact.parity["faces"] >= 1000
         assert half.artifact.parity["agreement"] >= 0.995
-        for found, expected in zip(answers(half, image), answers(session, image), strict=True):
+        for found, expected in zip(predictions_for(half, image), predictions_for(session, image), strict=True):
             assert found == pytest.approx(expected, abs=0.01)
     assert half_file.stat().st_size < 6e6

@@ -16,7 +16,7 @@ from repository import PHOTOS, ROOT
 SCRIPT = ROOT / "runtime" / "media" / "make_demo.py"
 
 
-def test_the_bundled_clip_is_small_and_goes_from_one_person_to_two():
+def test_the_bundled_clip_is_small_and_shows_one_person_then_two():
     assert DEMO_CLIP.stat().st_size < 1_500_000
     detect = FaceDetector()
     faces = {}
@@ -25,7 +25,7 @@ def test_the_bundled_clip_is_small_and_goes_from_one_person_to_two():
             faces[frame.index] = len(detect(frame.image))
     assert 9 < frame.time < 12
     assert [faces[index] for index in (0, 20, 40, 60, 80, 120, 140)] == [1, 1, 1, 1, 1, 2, 2]
-    assert max(faces.values()) == 2, "the last cross-fade shows no third face, which would make a poor still"
+    assert max(faces.values()) == 2, "the last cross-fade shows no third face, which would spoil the still"
 
 
 @pytest.mark.slow

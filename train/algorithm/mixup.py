@@ -1,4 +1,4 @@
-"""Mixup between faces of one stratum, so that a mixed face still has one confounder."""
+"""Mixup between faces of one stratum, so that a mixed face still belongs to one stratum."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import dataclasses
 
 import torch
 
-from iern.train.algorithm.algorithm1 import Batch
+from iern.train.algorithm.batch import Batch
 
 
 def mixup(batch: Batch, alpha: float) -> Batch:
-    """Blend each face and its target with those of another face of its stratum, by a weight from Beta(alpha, alpha).
+    """Blend each face and its target with another face of its stratum, by one weight drawn from Beta(alpha, alpha).
 
-    Draws from torch's global generator. A face alone in its stratum stays as it is.
+    Draws from torch's global generator. The only face of a stratum stays as it is.
     """
     partner = torch.arange(len(batch.faces), device=batch.faces.device)
     for stratum in batch.confounder.unique():

@@ -1,7 +1,8 @@
-"""A data set of cartoon faces: planned as a list of samples, rendered into memory or written as files.
+"""A data set of cartoon faces: planned as a list of samples, then drawn into memory or written to files.
 
-People are split, not pictures: nobody of the training data is in `valid`, `test` or `ood`. A drawing appears once
-under each stratum of its cells, as in the paper's toy experiment, where one picture is rendered under each degradation.
+People are split, not pictures: no person is in two of `train`, `valid` and `test`; `ood` has the people of `test`.
+Each drawing appears once under each stratum of its cells, as in the paper's toy experiment, in which one picture is
+shown under each degradation.
 """
 
 from __future__ import annotations
@@ -25,29 +26,30 @@ from numpy.typing import NDArray
 
 from iern.runtime.errors import DataError
 from iern.runtime.imaging.images import Image
+from iern.runtime.system.files import write_errors
 from iern.train.cartoons.faces import draw
 from iern.train.cartoons.muscles import EXPRESSIONS
 from iern.train.data.degrade import DEGRADATIONS, degrade
 from iern.train.data.protocols import confounded
 
 STRATA = ("noise", "blur", "clean")
-"""In this order the confounded protocol pairs expressions and degradations as the paper's text does."""
+"""Degradations. The confounded protocol pairs expressions with them in this order, which is the paper's."""
 MANIFEST = "manifest.csv"
 COLUMNS = ("path", "expression", "confounder", "split", "subject")
 MARKER = "cartoon.json"
-"""Says how the set was made, and that a folder is ours to replace."""
+"""File with the options of the set. A folder that has it may be replaced."""
 VALID_SHARE = TEST_SHARE = 0.15
-MOST_PEOPLE = 100_000
+MAX_PEOPLE = 100_000
 
 
 @dataclass(frozen=True)
 class CartoonSample:
-    """One picture that is to be drawn."""
+    """One picture of the set."""
 
     expression: str
     confounder: str
     split: str
-    """`train`, `valid`, `test` (in distribution) or `ood`."""
+    """`train`, `valid`, `test` (in distribution) or `ood` (out of distribution)."""
     identity: int
     """The seed of the person."""
     drawing: int
@@ -60,7 +62,7 @@ class CartoonSample:
 
     @property
     def path(self) -> str:
-        """Where the picture stands below the set's root, with forward slashes."""
+        """The path of the picture below the set's root, with forward slashes."""
         return f"{self.confounder}/{self.expression}/{self.subject}_{self.drawing:03d}.png"
 
 
@@ -72,11 +74,12 @@ def plan(
     strata: Sequence[str] = STRATA,
     seen: int | None = None,
 ) -> list[CartoonSample]:
-    """The samples of a set of `identities` people: `per_cell` pictures of each in each (expression, stratum) cell.
+    """-> the samples of `identities` people: `per_cell` pictures of each in each (expression, stratum) cell.
 
-    70 % of the people are `train`, 15 % `valid`, 15 % `test`. With `seen`, the set is confounded: see
-    `protocols.confounded`; cells that training never sees are left out, except for the test's people, of whom they
-    are the split `ood`. Another `seed` is other people. Raises DataError for impossible numbers or unknown names.
+    70 % of the people are `train`, 15 % `valid`, 15 % `test`. With `seen` the set is confounded, see
+    `protocols.confounded`: cells that training never sees are left out, except for the people of `test`, whose pictures
+    in these cells are the split `ood`. Another `seed` gives other people. Raises DataError for impossible numbers or
+    unknown names.
     """
     _check(identities, per_cell, seed, expressions, strata)
     cells = None if seen is None else confounded(expressions, strata, seen)
@@ -89,13 +92,13 @@ def plan(
             if split != "test":
                 continue
             split = "ood"
-        samples.append(CartoonSample(expression, stratum, split, seed * MOST_PEOPLE + index, drawing))
+        samples.append(CartoonSample(expression, stratum, split, seed * MAX_PEOPLE + index, drawing))
     return samples
 
 
 def render(samples: Iterable[CartoonSample], size: int = 64) -> Iterator[Image]:
-    """Each sample's (size, size, 3) uint8 BGR picture, in order; a picture depends on its own sample alone."""
-    # Neighbours in a plan are one drawing under several strata: it is drawn once.
+    """-> each sample's (size, size, 3) uint8 BGR picture, in order. A picture depends only on its own sample."""
+    # Neighbours in a plan are one drawing under several strata; it is drawn once.
     for (expression, identity, drawing), group in itertools.groupby(
         samples, key=lambda sample: (sample.expression, sample.identity, sample.drawing)
     ):
@@ -105,7 +108,7 @@ def render(samples: Iterable[CartoonSample], size: int = 64) -> Iterator[Image]:
 
 
 def render_all(samples: Sequence[CartoonSample], size: int = 64) -> NDArray[np.uint8]:
-    """(len(samples), size, size, 3) uint8 BGR: the whole set in memory."""
+    """-> (len(samples), size, size, 3) uint8 BGR: the whole set in memory."""
     images = np.empty((len(samples), size, size, 3), np.uint8)
     for row, image in zip(images, render(samples, size), strict=True):
         row[:] = image
@@ -119,13 +122,25 @@ def write(
     made_with: dict[str, Any] | None = None,
     track: Callable[[Iterable[CartoonSample]], Iterable[CartoonSample]] = iter,
 ) -> None:
-    """Write the pictures as PNG, the manifest, and `made_with` as the marker; the folder is whole or not there.
+    """Write the pictures as PNG, the manifest, and `made_with` as the marker. The folder is replaced in one step.
 
-    `track` may wrap the samples to show progress. An `out` that holds anything but an earlier cartoon set is refused
-    with DataError and left as it is.
+    `track` may wrap the samples to show progress. Raises DataError, and changes nothing, if `out` has any other content
+    than an earlier cartoon set. Raises OutputError if the set cannot be written.
     """
     out = Path(out).resolve()
     _check_replaceable(out)
+    with write_errors(out, "; an older set is unchanged"):
+        _replace(out, samples, size, made_with or {}, track)
+
+
+def _replace(
+    out: Path,
+    samples: Sequence[CartoonSample],
+    size: int,
+    made_with: dict[str, Any],
+    track: Callable[[Iterable[CartoonSample]], Iterable[CartoonSample]],
+) -> None:
+    """Write the set into a new folder beside `out`, and replace `out` by it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -134,7 +149,7 @@ def write(
         for sample, image in zip(track(samples), render(samples, size), strict=True):
             (temporary / "new" / sample.path).write_bytes(_png(image))
         (temporary / "new" / MANIFEST).write_text(manifest(samples), encoding="utf-8", newline="")
-        marker = json.dumps(made_with or {}, indent=2, ensure_ascii=False)
+        marker = json.dumps(made_with, indent=2, ensure_ascii=False)
         (temporary / "new" / MARKER).write_text(marker + "\n", encoding="utf-8")
         if out.exists():
             os.replace(out, temporary / "old")
@@ -144,7 +159,7 @@ def write(
 
 
 def manifest(samples: Iterable[CartoonSample]) -> str:
-    """The set's manifest, CSV with a header line."""
+    """-> the manifest of the set, CSV with a header line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -160,7 +175,7 @@ def _split(index: int, identities: int) -> str:
 
 
 def _degradation_rng(sample: CartoonSample) -> np.random.Generator:
-    # Names are hashed by CRC, which is the same in every process; Python's hash() of a string is not.
+    # The CRC of a name is the same in every process; Python's hash() of a string is not.
     names = [zlib.crc32(name.encode()) for name in (sample.expression, sample.confounder)]
     return np.random.default_rng([sample.identity, 3, sample.drawing, *names])
 
@@ -173,34 +188,34 @@ def _png(image: Image) -> bytes:
 
 
 def _check(identities: int, per_cell: int, seed: int, expressions: Sequence[str], strata: Sequence[str]) -> None:
-    if not 3 <= identities <= MOST_PEOPLE:
-        raise DataError(f"{identities} identities: expected 3 (one a split) to {MOST_PEOPLE}")
+    if not 3 <= identities <= MAX_PEOPLE:
+        raise DataError(f"{identities} identities: expected 3 (one for each split) to {MAX_PEOPLE}")
     if per_cell < 1:
         raise DataError(f"{per_cell} pictures per cell: expected at least 1")
     if seed < 0:
         raise DataError(f"seed {seed}: expected 0 or more")
-    for what, names, known in (("expression", expressions, EXPRESSIONS), ("stratum", strata, tuple(DEGRADATIONS))):
+    for kind, names, known in (("expression", expressions, EXPRESSIONS), ("stratum", strata, tuple(DEGRADATIONS))):
         if not names:
-            raise DataError(f"no {what} given; expected some of {', '.join(known)}")
+            raise DataError(f"no {kind} given; expected some of {', '.join(known)}")
         if len(set(names)) < len(names):
-            raise DataError(f"a {what} is named twice in {', '.join(names)}; name each once")
+            raise DataError(f"a {kind} is given twice in {', '.join(names)}; give each once")
         for name in names:
             if name not in known:
-                raise DataError(f"unknown {what} {name!r}; expected some of {', '.join(known)}")
+                raise DataError(f"unknown {kind} {name!r}; expected some of {', '.join(known)}")
 
 
 def _check_replaceable(out: Path) -> None:
-    """Raise DataError unless `out` is absent, an empty folder, or a cartoon set to which nothing was added."""
+    """Raise DataError unless `out` is missing, an empty folder, or a cartoon set without other files."""
     if not out.exists():
         return
     if not out.is_dir():
-        raise DataError(f"{out} is a file; name a folder")
+        raise DataError(f"{out} is a file; give a folder")
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
     if not found:
         return
     if MARKER not in found or MANIFEST not in found:
-        raise DataError(f"{out} holds files that are no earlier cartoon set; name a new or empty folder")
+        raise DataError(f"{out} holds files but no earlier cartoon set; give a new or empty folder")
     with open(out / MANIFEST, encoding="utf-8", newline="") as file:
-        ours = {row.get("path") for row in csv.DictReader(file)} | {MARKER, MANIFEST}
-    if foreign := sorted(found - ours):
-        raise DataError(f"{out} holds {foreign[0]}, which this set did not write; move it away or name another folder")
+        own = {row.get("path") for row in csv.DictReader(file)} | {MARKER, MANIFEST}
+    if foreign := sorted(found - own):
+        raise DataError(f"{out} holds {foreign[0]}, which is not part of the set; move it away or give another folder")

@@ -1,4 +1,4 @@
-"""Draws one cartoon face: an expression on a person, in a pose and a light. No download, no person's likeness."""
+"""Draw one cartoon face: an expression on a person, in a pose and a light. No face of a real person is used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from iern.train.cartoons.features import (
 )
 from iern.train.cartoons.muscles import EXPRESSIONS, Muscles, contract
 from iern.train.cartoons.pen import HeadPose, Pen, Points, arc, oval
-from iern.train.cartoons.people import Person, meet
+from iern.train.cartoons.people import Person, person_of
 
 SUPERSAMPLING = 3
 SMALLEST, LARGEST = 16, 1024
@@ -33,27 +33,27 @@ HAIRLINE = {"cropped": -0.74, "short": -0.66, "parted": -0.66, "long": -0.68, "c
 def draw(expression: str, identity_seed: int, sample_seed: int, size: int = 64) -> Image:
     """One of EXPRESSIONS -> (size, size, 3) uint8 BGR; the same arguments give the same bytes.
 
-    `identity_seed` chooses the person, `sample_seed` the picture of that person: pose, light, background, and how
-    the expression shows. With both seeds kept, pictures of two expressions differ in nothing but the muscles, so no
-    pose or background tells an expression. Raises DataError for an unknown expression or an impossible size.
+    `identity_seed` sets the person, `sample_seed` the picture of that person: pose, light, background, and strength of
+    the expression. Pictures of two expressions with the same seeds differ only in the muscles, so that pose and
+    background are independent of the expression. Raises DataError for an unknown expression or an impossible size.
     """
     if expression not in EXPRESSIONS:
         raise DataError(f"cannot draw the expression {expression!r}; expected one of {', '.join(EXPRESSIONS)}")
     if not SMALLEST <= size <= LARGEST:
         raise DataError(f"cannot draw a face of {size} pixels; expected {SMALLEST} to {LARGEST}")
-    person = meet(identity_seed)
+    person = person_of(identity_seed)
     muscles = contract(expression, np.random.default_rng([identity_seed, 1, sample_seed]))
     scene = np.random.default_rng([identity_seed, 2, sample_seed])
     side = size * SUPERSAMPLING
-    view = _pose(scene, side)
-    pen = Pen(_background(scene, side), view)
+    pose = _pose(scene, side)
+    pen = Pen(_background(scene, side), pose)
     _draw_head(pen, person, muscles)
     picture = cv2.resize(pen.canvas, (size, size), interpolation=cv2.INTER_AREA)
     return _light(picture, scene)
 
 
 def _pose(rng: np.random.Generator, side: int) -> HeadPose:
-    """A head of about three quarters of the picture's height, off the middle, tilted and turned."""
+    """-> a head of about three quarters of the picture's height, off the middle, tilted and turned."""
     x, y = rng.uniform(-0.04, 0.04, 2)
     return HeadPose(
         centre=(side * (0.5 + x), side * (0.51 + y)),
@@ -65,13 +65,13 @@ def _pose(rng: np.random.Generator, side: int) -> HeadPose:
 
 
 def _background(rng: np.random.Generator, side: int) -> Image:
-    """A smooth gradient between two random colours."""
+    """-> a smooth gradient between random colours."""
     corners = rng.uniform(20, 235, (1, 1, 3)) + rng.uniform(-45, 45, (2, 2, 3))
     return cv2.resize(np.clip(corners, 0, 255).astype(np.uint8), (side, side), interpolation=cv2.INTER_LINEAR)
 
 
 def _light(picture: Image, rng: np.random.Generator) -> Image:
-    """(H, W, 3) uint8 -> the same under a light from a random side, and a random exposure."""
+    """(H, W, 3) uint8 -> the picture with light from a random side and a random exposure."""
     direction, contrast, exposure = rng.uniform(0, 2 * math.pi), rng.uniform(0.05, 0.4), rng.uniform(0.85, 1.12)
     across = np.linspace(-1, 1, picture.shape[0], dtype=np.float32)
     ramp = across[None, :] * math.cos(direction) + across[:, None] * math.sin(direction)
@@ -96,7 +96,7 @@ def _draw_head(pen: Pen, person: Person, muscles: Muscles) -> None:
 
 
 def _outline(person: Person, muscles: Muscles) -> Points:
-    """(48, 2) silhouette, clockwise from the top; AU 26 lowers the chin."""
+    """-> (48, 2) silhouette, clockwise from the top; AU 26 lowers the chin."""
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     x, y = np.sin(angle), -np.cos(angle)
     below = np.clip(y, 0, None)
@@ -105,7 +105,7 @@ def _outline(person: Person, muscles: Muscles) -> Points:
 
 
 def _draw_behind(pen: Pen, person: Person) -> None:
-    """What the head covers: long hair or the scarf's back, neck, shoulders, ears."""
+    """Draw what is behind the head: long hair or the scarf's back, neck, shoulders, ears."""
     width = person.face_width
     if person.hair_style == "long":
         back = [(-1.0, 1.5), (-1.2, -0.3), (-0.8, -1.0), (0, -1.15), (0.8, -1.0), (1.2, -0.3), (1.0, 1.5)]

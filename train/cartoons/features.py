@@ -1,7 +1,7 @@
-"""The features that move: brows, eyes, nose, mouth, and the creases between them, from contracted muscles.
+"""Draw the features that move: brows, eyes, nose, mouth, and the creases between them.
 
-The face's middle is at (0, 0), the top of the head at y = -1, the chin near y = 1 (`cartoon_pen.Points`).
-Lengths were set by looking at contact sheets; each line's comment says which action unit moves it.
+The face's middle is at (0, 0), the top of the head at y = -1, the chin near y = 1 (`pen.Points`).
+Lengths were set by eye on contact sheets. The comment of a line names the action unit that moves it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _ACROSS = np.linspace(-1, 1, 21)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """The colour darkened (below 1) or lightened (above 1)."""
+    """-> the colour, darkened by a factor below 1 or lightened by one above 1."""
     blue, green, red = (min(255.0, channel * factor) for channel in colour)
     return blue, green, red
 
 
 def draw_creases(pen: Pen, person: Person, muscles: Muscles) -> None:
-    """Forehead, frown, cheek and nose-to-mouth lines: by age at rest, deeper where a muscle folds the skin."""
+    """Forehead, frown, cheek and nose-to-mouth lines. Age makes them deep, and a muscle that folds the skin deeper."""
     m = muscles
     raised = (m.inner_brow_raiser + m.outer_brow_raiser) / 2  # AU 1 + 2 fold the whole forehead, AU 1 its middle
     reach = 0.16 + 0.26 * m.outer_brow_raiser
@@ -111,7 +111,7 @@ def draw_brows(pen: Pen, person: Person, muscles: Muscles) -> None:
 
 
 def draw_mouth(pen: Pen, person: Person, muscles: Muscles) -> None:
-    """Lips, and teeth and tongue where they part."""
+    """Lips, and between them teeth and tongue."""
     m = muscles
     upper, lower = _mouth_opening(person, m)
     t = _ACROSS
@@ -126,11 +126,11 @@ def draw_mouth(pen: Pen, person: Person, muscles: Muscles) -> None:
         if m.jaw_drop > 0.35:
             x, y = lower[len(lower) // 2]
             pen.fill(oval(x, y + 0.02, 0.6 * abs(upper[0, 0]), 0.09), TONGUE)
-        shown = np.clip(m.lip_corner_puller + m.upper_lip_raiser + 0.7 * m.lip_stretcher, 0, 1)
-        edge = upper + np.array((0, 0.085 * shown))
+        upper_teeth = np.clip(m.lip_corner_puller + m.upper_lip_raiser + 0.7 * m.lip_stretcher, 0, 1)
+        edge = upper + np.array((0, 0.085 * upper_teeth))
         pen.fill(np.vstack([upper, edge[::-1]]), TEETH)
-        bared = np.clip(m.lip_tightener + 0.6 * m.lip_stretcher, 0, 1)
-        edge = lower - np.array((0, 0.06 * bared))
+        lower_teeth = np.clip(m.lip_tightener + 0.6 * m.lip_stretcher, 0, 1)
+        edge = lower - np.array((0, 0.06 * lower_teeth))
         pen.fill(np.vstack([lower, edge[::-1]]), TEETH)
     pen.stroke((upper + lower) / 2 if m.lips_part + m.jaw_drop < 0.3 else upper, shade(person.lips, 0.4), 0.024)
     for side, (x, y) in zip(SIDES, (upper[0], upper[-1]), strict=True):
@@ -140,7 +140,7 @@ def draw_mouth(pen: Pen, person: Person, muscles: Muscles) -> None:
 
 
 def _mouth_opening(person: Person, m: Muscles) -> tuple[Points, Points]:
-    """The inner edges of the upper and the lower lip, (21, 2) each, from one corner to the other."""
+    """-> the inner edges of the upper and the lower lip, (21, 2) each, from one corner to the other."""
     t = _ACROSS
     smile = m.lip_corner_puller + 0.3 * person.resting_smile
     rounded = m.jaw_drop * max(0.0, 1 - m.lip_corner_puller - m.lip_stretcher)  # a jaw that just drops: an O
@@ -158,7 +158,7 @@ def _mouth_opening(person: Person, m: Muscles) -> tuple[Points, Points]:
 
 
 def _lids(side: int, person: Person, m: Muscles) -> tuple[Points, Points]:
-    """Upper and lower lid of the eye on one side, (13, 2) each, from the inner corner to the outer."""
+    """-> upper and lower lid of the eye on one side, (13, 2) each, from the inner corner to the outer."""
     x, width = person.eye_spacing, person.eye_width
     open_up = 1 + 0.75 * m.upper_lid_raiser - 0.4 * m.lid_tightener - 0.65 * m.lid_droop - 0.2 * m.cheek_raiser
     open_down = 1 + 0.15 * m.upper_lid_raiser - 0.45 * m.lid_tightener - 0.7 * m.cheek_raiser
@@ -171,6 +171,6 @@ def _lids(side: int, person: Person, m: Muscles) -> tuple[Points, Points]:
 
 
 def _crease(pen: Pen, person: Person, line: Points, depth: float) -> None:
-    """A fold of the skin: none at depth 0, dark at 1."""
+    """A fold of the skin: invisible at depth 0, dark at 1."""
     if depth > 0.15:
         pen.stroke(line, shade(person.skin, 1 - 0.5 * min(depth, 1.0)), 0.024)

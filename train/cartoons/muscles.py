@@ -1,7 +1,7 @@
 """Expression -> contracted facial muscles, loosely after the Facial Action Coding System (FACS).
 
 The numbers in the comments are FACS action units (AU). Which units make which expression follows the usual EMFACS
-table; how strongly is our own choice, made by looking at the drawings.
+table. How strongly was set by eye on the drawings.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from iern.train.network.config import SEVEN_EXPRESSIONS
 
 EXPRESSIONS = SEVEN_EXPRESSIONS
-"""Those that can be drawn."""
+"""The expressions that can be drawn."""
 
 
 @dataclass(frozen=True)
 class Muscles:
-    """How far each action unit is contracted: 0 at rest, 1 fully; the gaze from -1 to 1."""
+    """Contraction of each action unit: 0 at rest, 1 fully. The gaze is from -1 to 1."""
 
     inner_brow_raiser: float = 0.0  # AU 1
     outer_brow_raiser: float = 0.0  # AU 2
@@ -43,7 +43,7 @@ class Muscles:
 
 VARIANTS: dict[str, tuple[Muscles, ...]] = {
     "anger": (
-        # lips pressed, or teeth bared
+        # lips pressed, or teeth shown
         Muscles(brow_lowerer=1, upper_lid_raiser=0.5, lid_tightener=0.7, lip_tightener=1, chin_raiser=0.4),
         Muscles(
             brow_lowerer=1,
@@ -56,7 +56,7 @@ VARIANTS: dict[str, tuple[Muscles, ...]] = {
         ),
     ),
     "disgust": (
-        # mouth closed with the lip curled, or open as before retching
+        # mouth closed with the lip curled, or open
         Muscles(
             nose_wrinkler=1,
             upper_lip_raiser=0.9,
@@ -121,24 +121,24 @@ VARIANTS: dict[str, tuple[Muscles, ...]] = {
 }
 
 STRENGTH = (0.5, 1.0)
-"""Weakest and strongest showing of an expression."""
-UNEVENNESS = (0.7, 1.15)
-"""Each muscle follows the expression by its own factor."""
-TWITCH = 0.08
-"""No face is ever quite still: the largest contraction that belongs to no expression."""
-GLANCE = 0.45
-"""Largest sideways gaze."""
+"""Factors of the weakest and the strongest expression."""
+MUSCLE_FACTORS = (0.7, 1.15)
+"""Limits of the random factor of each muscle."""
+MAX_RESTING_CONTRACTION = 0.08
+"""Largest contraction that does not come from the expression."""
+MAX_GAZE = 0.45
+"""Largest gaze to a side."""
 
 
 def contract(expression: str, rng: np.random.Generator) -> Muscles:
-    """One showing of an expression: a variant of it, weak to strong, with every muscle a little its own way."""
+    """-> the muscles of an expression: a random variant and strength, with small random differences of each muscle."""
     variants = VARIANTS[expression]
     variant = dataclasses.asdict(variants[rng.integers(len(variants))])
     strength = rng.uniform(*STRENGTH)
-    factors = strength * rng.uniform(*UNEVENNESS, len(variant))
-    twitches = rng.uniform(0, TWITCH, len(variant))
+    factors = strength * rng.uniform(*MUSCLE_FACTORS, len(variant))
+    resting = rng.uniform(0, MAX_RESTING_CONTRACTION, len(variant))
     values = {
-        name: float(np.clip(value * factor + twitch, 0, 1.1))
-        for (name, value), factor, twitch in zip(variant.items(), factors, twitches, strict=True)
+        name: float(np.clip(value * factor + rest, 0, 1.1))
+        for (name, value), factor, rest in zip(variant.items(), factors, resting, strict=True)
     }
-    return Muscles(**{**values, "gaze_x": float(rng.uniform(-GLANCE, GLANCE))})
+    return Muscles(**{**values, "gaze_x": float(rng.uniform(-MAX_GAZE, MAX_GAZE))})

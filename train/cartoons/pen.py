@@ -1,4 +1,4 @@
-"""A pen that draws on a head turned in space: face units in, anti-aliased pixels out."""
+"""A pen that draws on a turned head: it takes face units and draws anti-aliased pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Points = NDArray[np.float64]
 
 SUBPIXEL_BITS = 4
 DEPTH = 0.75
-"""How far the middle of the face stands out before the silhouette, face units."""
+"""Distance of the middle of the face in front of the silhouette, face units."""
 
 _T = np.linspace(0, 1, 13)[:, None]
 _THROUGH = np.hstack([(2 * _T - 1) * (_T - 1), 4 * _T * (1 - _T), _T * (2 * _T - 1)])
@@ -39,7 +39,7 @@ def oval(x: float, y: float, half_width: float, half_height: float) -> Points:
 
 @dataclass(frozen=True)
 class HeadPose:
-    """How the head stands in the picture; lengths in canvas pixels, angles in radians."""
+    """Place and direction of the head in the picture; lengths in canvas pixels, angles in radians."""
 
     centre: tuple[float, float]
     scale: float
@@ -51,7 +51,7 @@ class HeadPose:
     def place(self, points: Points, flat: bool = False) -> Points:
         """(n, 2) face units -> (n, 2) canvas pixels.
 
-        Points lie on the bulging face, and move as it turns; `flat` ones lie in the plane of the silhouette.
+        Points are on the curved face and move when it turns; `flat` ones are in the plane of the silhouette.
         """
         x, y = points[:, 0], points[:, 1]
         if not flat:
@@ -68,22 +68,22 @@ class HeadPose:
 class Pen:
     """Draws on `canvas`, an (H, W, 3) uint8 BGR array, in place."""
 
-    def __init__(self, canvas: Image, view: HeadPose) -> None:
+    def __init__(self, canvas: Image, pose: HeadPose) -> None:
         self.canvas = canvas
-        self.view = view
+        self.pose = pose
 
     def fill(self, outline: Points, colour: Colour, flat: bool = False) -> None:
-        """A filled polygon."""
+        """Draw a filled polygon."""
         cv2.fillPoly(self.canvas, [self._pixels(outline, flat)], colour, cv2.LINE_AA, SUBPIXEL_BITS)
 
     def stroke(self, line: Points, colour: Colour, width: float, flat: bool = False, closed: bool = False) -> None:
-        """A line of `width` face units, at least one canvas pixel."""
-        thickness = max(1, round(width * self.view.scale))
+        """Draw a line of `width` face units, at least one canvas pixel."""
+        thickness = max(1, round(width * self.pose.scale))
         cv2.polylines(self.canvas, [self._pixels(line, flat)], closed, colour, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
 
     @contextlib.contextmanager
     def inside(self, outlines: Sequence[Points]) -> Iterator[None]:
-        """What is drawn in the block shows only inside the outlines."""
+        """Keep what is drawn in the block only inside the outlines."""
         below = self.canvas.copy()
         yield
         outside = np.full(self.canvas.shape[:2], 255, np.uint8)
@@ -92,4 +92,4 @@ class Pen:
         cv2.copyTo(below, outside, self.canvas)
 
     def _pixels(self, points: Points, flat: bool) -> NDArray[np.int32]:
-        return np.rint(self.view.place(points, flat) * (1 << SUBPIXEL_BITS)).astype(np.int32)
+        return np.rint(self.pose.place(points, flat) * (1 << SUBPIXEL_BITS)).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Who is drawn: the traits that stay the same from picture to picture of one person, whatever the expression."""
+"""The people who are drawn: the traits that are the same in every picture of a person."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 Colour = tuple[float, float, float]
 """Blue, green, red, each 0 to 255."""
 
-# The Monk Skin Tone scale, red-green-blue; its darkest tone is left out, on which drawn lines could not be seen.
+# The Monk Skin Tone scale, red-green-blue, without its darkest tone, on which drawn lines cannot be seen.
 SKIN_TONES = np.array(
     [
         (246, 237, 228),
@@ -32,7 +32,7 @@ BEARDS = ("none", "none", "none", "stubble", "moustache", "goatee", "full")
 
 @dataclass(frozen=True)
 class Person:
-    """Lengths are in face units: 1 is half the height of the face."""
+    """A person. Lengths are in face units: 1 is half the height of the face."""
 
     skin: Colour
     hair: Colour
@@ -43,7 +43,7 @@ class Person:
     beard: str
     glasses: bool
     age: float
-    """0 smooth to 1 deeply lined."""
+    """From 0, smooth, to 1, deeply lined."""
     face_width: float
     jaw: float
     """Width of the jaw over that of the cheekbones."""
@@ -60,13 +60,13 @@ class Person:
     mouth_width: float
     lip_fullness: float
     resting_smile: float
-    """How far the mouth's corners stand up (or, negative, hang down) in a face at rest."""
+    """Height of the mouth's corners in a face at rest; negative: they hang down."""
     resting_frown: float
-    """How far the brows' inner ends are low (or, negative, high) in a face at rest."""
+    """Depth of the brows' inner ends in a face at rest; negative: they are high."""
 
 
-def meet(identity_seed: int) -> Person:
-    """The person of that number: the same on every call; traits are independent of one another."""
+def person_of(identity_seed: int) -> Person:
+    """-> the person of a seed, the same in every call. The traits are drawn independently of one another."""
     rng = np.random.default_rng([identity_seed, 0])
     skin = _between(SKIN_TONES, rng.uniform(0, len(SKIN_TONES) - 1))
     age = float(rng.uniform())

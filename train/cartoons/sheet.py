@@ -1,4 +1,4 @@
-"""A contact sheet of cartoon faces, for a person to judge: one column an expression, a band of rows a degradation."""
+"""A contact sheet of cartoon faces, to look at: a column for each expression, a band of rows for each degradation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from iern.runtime.errors import DataError
 from iern.runtime.imaging.images import Image
 from iern.runtime.system.files import atomic_path
-from iern.train.cartoons.data_set import MOST_PEOPLE, CartoonSample, render_all
+from iern.train.cartoons.data_set import MAX_PEOPLE, CartoonSample, render_all
 from iern.train.cartoons.muscles import EXPRESSIONS
 
 SIZE = 64
@@ -21,18 +21,18 @@ HEADER, MARGIN = 24, 64
 
 
 def write_sheet(path: Path | str, strata: Sequence[str], seed: int = 0) -> None:
-    """Write PEOPLE persons with every expression under every stratum as a PNG; DataError for another suffix."""
+    """Write a PNG: PEOPLE people with every expression under every stratum. Raises DataError for another suffix."""
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise DataError(f"{path}: a contact sheet is a PNG; name it {path.with_suffix('.png').name}")
+        raise DataError(f"{path}: a contact sheet is written as PNG; name it {path.with_suffix('.png').name}")
     with atomic_path(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", sheet(strata, seed))[1].tobytes())
 
 
 def sheet(strata: Sequence[str], seed: int = 0) -> Image:
-    """(H, W, 3) uint8 BGR: faces as the network sees them, each pixel enlarged, under a line of names."""
+    """-> (H, W, 3) uint8 BGR: the faces, each pixel enlarged, under a line of names."""
     samples = [
-        CartoonSample(expression, stratum, "train", seed * MOST_PEOPLE + person, 0)
+        CartoonSample(expression, stratum, "train", seed * MAX_PEOPLE + person, 0)
         for stratum in strata
         for person in range(PEOPLE)
         for expression in EXPRESSIONS

@@ -10,16 +10,16 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 GAMMA = 2.2
-"""Of pixels: their value to this power is light."""
+"""A pixel value to this power is proportional to light."""
 BRIGHTNESS = torch.tensor([0.299, 0.587, 0.114])
-"""What red, green and blue give to the grey of a picture."""
+"""Weights of red, green and blue in the grey level."""
 
 Augmentation = Callable[[Tensor], Tensor]
 """(S, S, 3) uint8 BGR -> (S, S, 3) uint8 BGR, drawing from torch's global generator."""
 
 
 def augmentation(name: str, size: int) -> Augmentation | None:
-    """`none`, `paper` or `webcam`, for inputs of size x size pixels."""
+    """The augmentation `none` (None), `paper` or `webcam`, for inputs of size x size pixels."""
     if name == "none":
         return None
     if name not in PIPELINES:
@@ -29,7 +29,7 @@ def augmentation(name: str, size: int) -> Augmentation | None:
 
 
 def paper(size: int) -> v2.Transform:
-    """As published, in an order shuffled per image; the resize to 256 before the crop of 224 is a ratio here."""
+    """As published, in a random order for each image. The published sizes 256 and 224 become a ratio."""
     enlarge = v2.Resize(round(size * 256 / 224), interpolation=InterpolationMode.BICUBIC, antialias=True)
     shuffled = v2.RandomOrder(
         [
@@ -44,7 +44,7 @@ def paper(size: int) -> v2.Transform:
 
 
 def webcam(size: int) -> v2.Transform:
-    """What cameras, rooms and detectors do: pose of the crop, light, colour, focus, noise, codec, size, occlusion."""
+    """What cameras, rooms and detectors change: crop, light, colour, focus, noise, codec, size, occlusion."""
     return v2.Compose(
         [
             v2.RandomHorizontalFlip(0.5),
@@ -75,14 +75,14 @@ def to_uint8() -> v2.Transform:
 
 
 class ColourCast(v2.Transform):
-    """Warmer or cooler light than the camera's white balance takes it for, by up to so many stops of red over blue."""
+    """Warmer or cooler light than the camera's white balance expects, by up to `stops` stops of red over blue."""
 
     def __init__(self, stops: float) -> None:
         super().__init__()
         self.stops = stops
 
     def forward(self, image: Tensor) -> Tensor:
-        """(3, S, S) uint8 RGB -> (3, S, S), a grey's brightness kept."""
+        """(3, S, S) uint8 RGB -> (3, S, S); the brightness of a grey stays."""
         stops = self.stops * (2 * float(torch.rand(())) - 1)
         gains = torch.tensor([stops / 2, 0.0, -stops / 2]).exp2() ** (1 / GAMMA)
         gains = gains / (gains @ BRIGHTNESS)
@@ -90,7 +90,7 @@ class ColourCast(v2.Transform):
 
 
 class LowResolution(v2.Transform):
-    """Shrink by a random factor between `low` and `high` and enlarge again, as a distant face is."""
+    """Shrink by a random factor from `low` to `high` and enlarge again, like a distant face."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class LowResolution(v2.Transform):
 
 
 class Jpeg(v2.Transform):
-    """Through JPEG and back at a random quality, as many a webcam sends its pictures."""
+    """Encode as JPEG at a random quality and decode, as many webcams do."""
 
     def __init__(self, low: int, high: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Conditions under which a face may have been taken: old grey film, a cold sharp camera, a dim blurred one.
+"""Capture conditions of a face: old grey film, a cold sharp camera, a dim blurred one.
 
-Each is strong enough to be told at a glance, and weak enough that a person still sees the expression. Training can
-draw one for each face (recipe field `strata`), so that the camera is the confounder, whatever the data's own is.
+Each is easy to recognise, but a person still sees the expression. Training can draw one for each face (recipe field
+`strata`). The camera is then the confounder, whatever the confounder column of the data is.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from iern.runtime.imaging.images import Image
 from iern.train.data.degrade import degrade, rounded
 
 AS_TAKEN = "as taken"
-"""No condition: the face as its origin has it."""
+"""No condition: the face stays as it is."""
 
 
-def put_under(face: Image, condition: str, rng: np.random.Generator) -> Image:
-    """(S, S, 3) uint8 BGR -> the face under one of STRATA; `rng` chooses strength and noise."""
+def apply_condition(face: Image, condition: str, rng: np.random.Generator) -> Image:
+    """(S, S, 3) uint8 BGR -> the face under one of STRATA; `rng` draws strength and noise."""
     return face if condition == AS_TAKEN else CONDITIONS[condition](face, rng)
 
 
-def drawn_condition(face: Image) -> tuple[Image, str]:
-    """(S, S, 3) uint8 BGR -> the face under one of STRATA, each as likely, and which; from torch's global generator."""
+def draw_condition(face: Image) -> tuple[Image, str]:
+    """(S, S, 3) uint8 BGR -> the face under a random one of STRATA, and its name; draws from torch's generator."""
     condition = STRATA[int(torch.randint(len(STRATA), ()))]
-    return put_under(face, condition, np.random.default_rng(int(torch.randint(2**62, ())))), condition
+    return apply_condition(face, condition, np.random.default_rng(int(torch.randint(2**62, ())))), condition
 
 
 def film(face: Image, rng: np.random.Generator) -> Image:
@@ -37,7 +37,7 @@ def film(face: Image, rng: np.random.Generator) -> Image:
     grey = cv2.cvtColor(face, cv2.COLOR_BGR2GRAY).astype(np.float32)
     soft = cv2.GaussianBlur(grey, (0, 0), size * rng.uniform(0.008, 0.013))
     flat = 128 + (soft - soft.mean()) * np.float32(rng.uniform(0.65, 0.8))
-    # A grain is larger than a pixel: white noise, blurred, and brought back to its strength.
+    # A grain is larger than a pixel, so white noise is blurred, and then scaled to its strength.
     grain = cv2.GaussianBlur(rng.standard_normal(grey.shape, np.float32), (0, 0), 0.6)
     grained = flat + grain / grain.std() * np.float32(rng.uniform(6, 10))
     across = np.linspace(-1, 1, size, dtype=np.float32) ** 2
@@ -46,7 +46,7 @@ def film(face: Image, rng: np.random.Generator) -> Image:
 
 
 def cold(face: Image, rng: np.random.Generator) -> Image:
-    """A cheap camera in cold light: bluish, contrast and edges driven too far."""
+    """A cheap camera in cold light: bluish, with too much contrast and too sharp edges."""
     pixels = face.astype(np.float32)
     blurred = cv2.GaussianBlur(pixels, (0, 0), face.shape[0] * 0.016)
     sharp = pixels + (pixels - blurred) * np.float32(rng.uniform(1.2, 2.0))
@@ -57,7 +57,7 @@ def cold(face: Image, rng: np.random.Generator) -> Image:
 def dim(face: Image, rng: np.random.Generator) -> Image:
     """A moving face in lamplight: blurred, under-exposed, warm, with a sensor's noise."""
     blurred = degrade(face, "blur", rng).astype(np.float32)
-    # An exposure, not a gain: a face that was dark before must not be lost.
+    # Set the mean instead of a gain, so that a dark face is still visible.
     dark = blurred * np.float32(rng.uniform(55, 80) / max(blurred.mean(), 1))
     warm = dark * _gains(blue=rng.uniform(0.6, 0.75), red=rng.uniform(1.15, 1.3))
     return rounded(warm + rng.standard_normal(warm.shape, np.float32) * np.float32(rng.uniform(4, 7)))
@@ -65,9 +65,9 @@ def dim(face: Image, rng: np.random.Generator) -> Image:
 
 CONDITIONS: dict[str, Callable[[Image, np.random.Generator], Image]] = {"film": film, "cold": cold, "dim": dim}
 STRATA = (AS_TAKEN, *CONDITIONS)
-"""The confounder strata where the condition is the confounder."""
+"""The confounder strata when the condition is the confounder."""
 
 
 def _gains(blue: float, red: float) -> NDArray[np.float32]:
-    """White balance: (3,) factors of blue, green and red."""
+    """-> (3,) white balance: factors of blue, green and red."""
     return np.array((blue, 1, red), np.float32)

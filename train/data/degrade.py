@@ -1,6 +1,6 @@
-"""Degradations of an image as confounder strata, after the paper's toy experiment (Fig. 1): noise, blur, none, dark.
+"""Degradations of an image as confounder strata, after the paper's toy experiment (Fig. 1): noise, blur, clean, dark.
 
-Each is strong enough to be told at a glance, and weak enough that a person still sees the expression.
+Each is easy to recognise, but a person still sees the expression.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from iern.runtime.errors import DataError
 from iern.runtime.imaging.images import Image, as_bgr
 
 BLUR_SIGMA = (0.016, 0.026)
-"""Standard deviation of the Gaussian, as a share of the image's longer side."""
+"""Standard deviation of the Gaussian, as a share of the longer side of the image."""
 NOISE_SIGMA = (18.0, 30.0)
-"""Standard deviation of the noise, grey levels of 255, each channel and pixel for itself."""
+"""Standard deviation of the noise in grey levels of 255, independent in each channel and pixel."""
 DARK_GAIN = (0.28, 0.45)
+"""Factor of all values."""
 
 
 def degrade(image: Image, stratum: str, rng: np.random.Generator) -> Image:
-    """(H, W, 3) uint8 -> a degraded copy; `rng` chooses the strength and the noise.
+    """(H, W, 3) uint8 -> a degraded copy; `rng` draws strength and noise.
 
     Raises DataError for a stratum that is not in DEGRADATIONS.
     """
@@ -32,17 +33,17 @@ def degrade(image: Image, stratum: str, rng: np.random.Generator) -> Image:
 
 
 def noisy(image: Image, normal: NDArray[np.float32], sigma: float) -> Image:
-    """(H, W, 3) and as many standard normal numbers -> noise of `sigma` grey levels added, clipped as in a camera."""
+    """(H, W, 3) image and (H, W, 3) standard normal numbers -> image with noise of `sigma` grey levels, clipped."""
     return rounded(image + normal * np.float32(sigma))
 
 
 def blurred(image: Image, sigma: float) -> Image:
-    """(H, W, 3) -> blurred by a Gaussian of `sigma` pixels; beyond the border the image is mirrored."""
+    """(H, W, 3) -> blurred by a Gaussian of `sigma` pixels; the border mirrors the image."""
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
 
 
 def rounded(values: np.ndarray) -> Image:
-    """Any numbers -> the nearest grey levels, clipped to 0 to 255."""
+    """Any numbers -> the nearest grey levels, 0 to 255."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
@@ -60,7 +61,7 @@ def _clean(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _dark(image: Image, rng: np.random.Generator) -> Image:
-    """Under-exposure: every value times one gain."""
+    """Under-exposure: all values times one gain."""
     return rounded(image * np.float32(rng.uniform(*DARK_GAIN)))
 
 

@@ -1,4 +1,4 @@
-"""Faces in batches, read by worker processes that keep out of the way."""
+"""Faces in batches, read by worker processes that leave processors and Ctrl-C to the trainer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 def face_loader(faces: Dataset, workers: int, **options: Any) -> DataLoader:
-    """A DataLoader over a FaceDataset or a part of one; `options` say how it is batched."""
+    """A DataLoader over a FaceDataset or a part of one. `options` are those of DataLoader, such as `batch_size`."""
     return _Loader(faces, num_workers=workers, worker_init_fn=_quiet_worker, **options)
 
 
@@ -23,10 +23,10 @@ class _Loader(DataLoader):
 
 
 def _await_feeders() -> None:
-    """Let the threads end that fed the workers of an earlier loader.
+    """Wait until the threads that fed the workers of an earlier loader have ended.
 
-    Python takes a lock as a thread ends. A worker that is forked in that moment inherits it locked, and waits for ever
-    (CPython 3.11 and older).
+    A thread holds a lock when it ends. A worker that is forked at that moment inherits the locked lock and waits
+    forever (CPython 3.11 and older).
     """
     for thread in threading.enumerate():
         if thread.name == "QueueFeederThread":
@@ -34,7 +34,7 @@ def _await_feeders() -> None:
 
 
 def _quiet_worker(_: int) -> None:
-    """A worker leaves the cores to training, and Ctrl-C to its parent."""
+    """A worker uses one thread, and leaves Ctrl-C to its parent."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,7 +1,7 @@
 """Which (expression, confounder) cells are trained on and which are held out: Table 1, and the toy of Fig. 1.
 
-Both rotate the strata from one expression to the next, so that every expression and every stratum is trained on, but
-not every pair of them: what is held out is out of distribution (o.o.d.) though nothing in it is new but the pairing.
+Both rotate the strata from one expression to the next. Training then has every expression and every stratum, but not
+every pair of them. The held-out faces are out of distribution (o.o.d.), although only the pairs are new.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ TABLE1_STRATA = ("CK+", "MMI", "Oulu-CASIA")
 
 
 def folds(expressions: Sequence[str], strata: Sequence[str]) -> dict[Cell, int]:
-    """Table 1 for any E >= 2 expressions and N >= 2 strata: cell -> the fold, 1 to N, in which it is tested.
+    """Table 1 for any E >= 2 expressions and N >= 2 strata: cell -> the fold (1 to N) that tests it.
 
     In each fold every expression is held out under exactly one stratum and trained on under the N - 1 others.
-    The order of the names decides which; with the paper's own (TABLE1_*) it is the paper's table.
-    Raises DataError for fewer names, or for a name that stands twice.
+    The order of the names decides which; with TABLE1_* it is the table of the paper.
+    Raises DataError for fewer names, or for a name given twice.
     """
     _check_names("expressions", expressions)
     _check_names("strata", strata)
@@ -34,7 +34,7 @@ def folds(expressions: Sequence[str], strata: Sequence[str]) -> dict[Cell, int]:
 
 
 def held_out(expressions: Sequence[str], strata: Sequence[str], fold: int) -> frozenset[Cell]:
-    """The cells that are tested in `fold` (1 to N) of Table 1; the others are trained on. Raises DataError."""
+    """The cells that fold `fold` (1 to N) of Table 1 tests; the others are trained on. Raises DataError."""
     table = folds(expressions, strata)
     if not 1 <= fold <= len(strata):
         raise DataError(f"fold {fold} does not exist; with {len(strata)} strata the folds are 1 to {len(strata)}")
@@ -44,18 +44,19 @@ def held_out(expressions: Sequence[str], strata: Sequence[str], fold: int) -> fr
 def confounded(expressions: Sequence[str], strata: Sequence[str], seen: int = 1) -> frozenset[Cell]:
     """The cells of the toy experiment's training data: expression k under strata k, ..., k + seen - 1 (mod N).
 
-    All other cells are its o.o.d. test. `seen` = 1 is Fig. 1, where a degradation all but names the expression; with
-    strata in the order noise, blur, clean, anger is noise, and disgust and sadness are blur, as in the paper's text.
+    All other cells are its o.o.d. test. `seen` = 1 is Fig. 1, in which the degradation nearly gives the expression
+    away. With the strata noise, blur, clean in this order, anger is noise, and disgust and sadness are blur, as in
+    the paper.
     `seen` = N - 1 is as mild as Table 1.
-    Raises DataError where nothing would be held out, or where a stratum would have no training data.
+    Raises DataError if nothing would be held out, or if a stratum would have no training data.
     """
     _check_names("expressions", expressions)
     _check_names("strata", strata)
     number = len(strata)
     if not 1 <= seen < number:
         raise DataError(
-            f"{seen} strata seen of {number}: expected 1 to {number - 1}, so that every expression is trained on and "
-            "has strata left to be tested under"
+            f"{seen} strata seen of {number}: expected 1 to {number - 1}, so that each expression is trained on and "
+            "has strata left for its test"
         )
     if len(expressions) + seen - 1 < number:
         raise DataError(

@@ -1,1 +1,1 @@
-"""How good a model is: predictions, metrics, intervals, calibration and plots."""
+"""How good a model is: predictions, metrics, intervals, calibration, probes and plots."""

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say, and the largest one below which a model had better say nothing."""
+"""Calibration: the temperature that fits the labels, and the threshold below which a face is uncertain."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from iern.runtime.errors import DataError
 from iern.train.network.iern import average_strata
 
 TEMPERATURES = (0.05, 20.0)
-"""A best temperature beyond these is no sharpness of a model's, but too few faces or labels of something else."""
+"""A best temperature outside these is a sign of too few faces or of wrong labels."""
 TARGET_RISK = 0.10
-"""Of the faces that are not uncertain, at most this share may be answered wrongly: one in ten."""
+"""Largest share of wrong predictions among the faces that are not uncertain."""
 FEWEST = 100
-"""A risk over fewer faces than these is not believed."""
+"""Smallest number of faces for a risk."""
 
 
 class Curve(NamedTuple):
-    """The risk-coverage curve: what happens if only the k likeliest answers are given, for every k that can be."""
+    """The risk-coverage curve: the risk if only the k faces of the largest probabilities count, for each possible k."""
 
     lowest: NDArray[np.float64]
-    """(K,) largest probability of the last face that is answered, falling."""
-    answered: NDArray[np.int64]
-    """(K,) faces with at least that much."""
+    """(K,) Largest probability of the last of the k faces, falling."""
+    faces: NDArray[np.int64]
+    """(K,) k: the number of faces with at least that probability."""
     risk: NDArray[np.float64]
-    """(K,) share of wrong answers among them."""
+    """(K,) Share of wrong predictions among them."""
 
 
 def negative_log_likelihood(probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -39,15 +39,17 @@ def negative_log_likelihood(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def fit_temperature(stratum_logits: Tensor, labels: Tensor, average: str) -> float:
-    """The temperature of the greatest likelihood of (n,) labels under (n, N, E) logits, by L-BFGS in float64.
+    """(n, N, E) logits and (n,) labels -> the temperature of the greatest likelihood, by L-BFGS in float64.
 
-    On the labels and not on votes, since accuracy, calibration error and risk are all counted against the labels.
+    It is fitted to labels, not to votes, since accuracy, calibration error and risk are measured against labels.
     `average` is as for `average_strata`. Raises DataError if no temperature in TEMPERATURES is best.
     """
     logits = stratum_logits.double()
     if torch.equal(average_strata(logits, average).argmax(dim=1), labels):
-        raise DataError(f"all {len(labels)} faces are answered rightly, so that no certainty is too much; take more")
-    # From where the logits have unit spread: from any scale the same way, and no softmax starts out flat.
+        raise DataError(
+            f"the predictions for all {len(labels)} faces are right, so no temperature is best; use more faces"
+        )
+    # The start gives the logits a unit spread: the fit does not depend on their scale, and no softmax is flat.
     spread = (logits - logits.mean(dim=-1, keepdim=True)).std()
     logarithm = spread.log().requires_grad_()
     optimiser = torch.optim.LBFGS([logarithm], max_iter=200, tolerance_change=1e-12, line_search_fn="strong_wolfe")
@@ -63,35 +65,35 @@ def fit_temperature(stratum_logits: Tensor, labels: Tensor, average: str) -> flo
     low, high = TEMPERATURES
     if not low <= temperature <= high:
         raise DataError(
-            f"the best temperature for {len(labels)} faces is {temperature:.3g}, expected {low} to {high}; take more "
-            "faces, some of which the model answers wrongly, and check their labels"
+            f"the best temperature for {len(labels)} faces is {temperature:.3g}, expected {low} to {high}; use more "
+            "faces, some with wrong predictions, and check their labels"
         )
     return temperature
 
 
 def risk_coverage(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Curve:
-    """(n, E) probabilities, (n,) labels -> the curve. Faces of the same largest probability are answered together."""
+    """(n, E) probabilities, (n,) labels -> the curve. Faces with the same largest probability are added together."""
     largest = probabilities.max(axis=1)
     order = np.argsort(-largest, kind="stable")
     falling, wrong = largest[order], (probabilities.argmax(axis=1) != labels)[order]
     last = np.append(falling[1:] < falling[:-1], True)
-    answered = np.arange(1, len(falling) + 1)
-    return Curve(falling[last], answered[last], (np.cumsum(wrong) / answered)[last])
+    faces = np.arange(1, len(falling) + 1)
+    return Curve(falling[last], faces[last], (np.cumsum(wrong) / faces)[last])
 
 
 def choose_threshold(curve: Curve, target: float = TARGET_RISK) -> float:
-    """The threshold that answers most faces at a risk of at most `target`.
+    """The threshold that keeps the most faces at a risk of at most `target`; 0 if it keeps all of them.
 
-    It lies half-way to the next face that is not answered, so that rounding in another form of the network moves none
-    across; 0 where all are answered. Raises DataError where even the likeliest answers are not right so often.
+    It is half-way between the last face that is kept and the next, so that rounding in an exported file moves no face
+    across it. Raises DataError if no threshold keeps the target over at least FEWEST faces.
     """
-    allowed = np.flatnonzero((curve.risk <= target) & (curve.answered >= FEWEST))
+    allowed = np.flatnonzero((curve.risk <= target) & (curve.faces >= FEWEST))
     if not len(allowed):
-        enough = curve.risk[curve.answered >= FEWEST]
-        found = f"the least is {enough.min():.1%}" if len(enough) else f"there are {curve.answered[-1]} faces"
+        enough = curve.risk[curve.faces >= FEWEST]
+        found = f"the smallest share is {enough.min():.1%}" if len(enough) else f"there are {curve.faces[-1]} faces"
         raise DataError(
-            f"at no threshold are at most {target:.1%} of the answers wrong and at least {FEWEST} faces answered: "
-            f"{found}; allow a higher --risk, or take more faces"
+            f"no threshold leaves at least {FEWEST} faces with at most {target:.1%} of them wrong: "
+            f"{found}; set a higher --risk, or use more faces"
         )
     last = allowed[-1]
     return float(curve.lowest[last : last + 2].mean()) if last + 1 < len(curve.lowest) else 0.0

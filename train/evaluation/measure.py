@@ -1,4 +1,4 @@
-"""What the evaluation command finds out about a model's answers: every figure with its interval, per stratum too."""
+"""The figures of the evaluation command, each with its interval: of all faces, and of each stratum."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iern.train.evaluation.bootstrap import intervals
-from iern.train.evaluation.metrics import Weights, confusion, defined, error_auroc, named, rates
+from iern.train.evaluation.metrics import Weights, by_name, confusion, error_auroc, none_if_nan, rates
 
 FEW = 30
-"""A recall over fewer faces is a count, not a rate: it has no interval, and is shown as 5/22."""
+"""A recall over fewer faces has no interval and is printed as a count, such as 5/22."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledPredictions:
-    """n labelled faces, and what a model says about them."""
+    """A model's predictions for n labelled faces."""
 
     probabilities: NDArray[np.float32]
     """(n, E), after the temperature."""
     disagreement: NDArray[np.float64]
-    """(n,), see `iern.runtime.intervention.stratum_disagreement`."""
+    """(n,) See `iern.runtime.intervention.stratum_disagreement`."""
     labels: NDArray[np.int64]
-    """(n,) true expression."""
+    """(n,) True expression."""
     strata: NDArray[np.str_]
-    """(n,) the confounder's value."""
+    """(n,) Value of the confounder."""
     units: NDArray[np.str_]
-    """(n,) whose face it is, or where that is not known its own name: what the bootstrap draws."""
+    """(n,) Unit of the bootstrap: see `bootstrap.resampling_units`."""
     confirmed: NDArray[np.bool_]
-    """(n,) Whether most voters are for the label (`Record.confirmed`); False if nobody voted."""
+    """(n,) Whether most votes are for the label (`LabelledFace.confirmed`); False without votes."""
 
-    def of(self, own: NDArray[np.bool_]) -> LabelledPredictions:
-        """Those for which `own` (n,) is true."""
-        return LabelledPredictions(**{field.name: getattr(self, field.name)[own] for field in dataclasses.fields(self)})
+    def select(self, rows: NDArray[np.bool_]) -> LabelledPredictions:
+        """The faces for which `rows` (n,) is true."""
+        values = {field.name: getattr(self, field.name)[rows] for field in dataclasses.fields(self)}
+        return LabelledPredictions(**values)
 
 
 class Figures(NamedTuple):
-    """The figures of some faces; NaN where there is none."""
+    """The figures of some faces; NaN for a figure that does not exist."""
 
     accuracy: float
     mean_recall: float
@@ -49,67 +50,70 @@ class Figures(NamedTuple):
     coverage: float
     """Share of the faces that are not uncertain."""
     risk: float
-    """Share of wrong answers among those."""
+    """Share of wrong predictions among those."""
     auroc_disagreement: float
-    """How well the strata's disagreement tells wrong answers, see `error_auroc`."""
+    """How well the disagreement of the strata separates wrong predictions from right ones, see `error_auroc`."""
     auroc_improbability: float
-    """The same of 1 - the largest probability."""
+    """The same for 1 - the largest probability."""
     recall: NDArray[np.float64]
-    """(E,)."""
+    """(E,) NaN for an expression without a face."""
 
 
-def measure(judged: LabelledPredictions, expressions: Sequence[str], threshold: float = 0.0) -> dict[str, Any]:
-    """Figures in plain types, as `evaluate.py --json` writes them and its --help explains them."""
+def measure(predictions: LabelledPredictions, expressions: Sequence[str], threshold: float = 0.0) -> dict[str, Any]:
+    """-> the figures in plain types, as `evaluate.py --json` writes them. Its --help explains them."""
     return {
-        **_measured(judged, expressions, threshold),
+        **_with_intervals(predictions, expressions, threshold),
         "threshold": threshold,
         "strata": {
-            name: _measured(judged.of(judged.strata == name), expressions, threshold)
-            for name in sorted(set(judged.strata.tolist()))
+            name: _with_intervals(predictions.select(predictions.strata == name), expressions, threshold)
+            for name in sorted(set(predictions.strata.tolist()))
         },
         "confirmed": (
-            _measured(judged.of(judged.confirmed), expressions, threshold) if judged.confirmed.any() else None
+            _with_intervals(predictions.select(predictions.confirmed), expressions, threshold)
+            if predictions.confirmed.any()
+            else None
         ),
-        "confusion": confusion(judged.probabilities, judged.labels),
+        "confusion": confusion(predictions.probabilities, predictions.labels),
         "expressions": list(expressions),
     }
 
 
-def figures(judged: LabelledPredictions, threshold: float, weights: Weights | None = None) -> Figures:
-    """The figures with each face counted as its weight says."""
-    weights = np.ones(len(judged.labels)) if weights is None else weights
-    found = rates(judged.probabilities, judged.labels, weights)
-    largest = judged.probabilities.max(axis=1).astype(np.float64)
-    wrong = judged.probabilities.argmax(axis=1) != judged.labels
-    answered = weights * (largest >= threshold)
+def figures(predictions: LabelledPredictions, threshold: float, weights: Weights | None = None) -> Figures:
+    """The figures of the faces, each counted as often as its weight says; once without weights."""
+    weights = np.ones(len(predictions.labels)) if weights is None else weights
+    found = rates(predictions.probabilities, predictions.labels, weights)
+    largest = predictions.probabilities.max(axis=1).astype(np.float64)
+    wrong = predictions.probabilities.argmax(axis=1) != predictions.labels
+    certain = weights * (largest >= threshold)
     return Figures(
         accuracy=found.accuracy,
         mean_recall=found.mean_recall,
         ece=found.ece,
-        coverage=float(answered.sum() / weights.sum()),
-        risk=float(answered[wrong].sum() / answered.sum()) if answered.any() else math.nan,
-        auroc_disagreement=error_auroc(wrong, judged.disagreement, weights),
+        coverage=float(certain.sum() / weights.sum()),
+        risk=float(certain[wrong].sum() / certain.sum()) if certain.any() else math.nan,
+        auroc_disagreement=error_auroc(wrong, predictions.disagreement, weights),
         auroc_improbability=error_auroc(wrong, 1 - largest, weights),
         recall=found.recall,
     )
 
 
-def _measured(judged: LabelledPredictions, expressions: Sequence[str], threshold: float) -> dict[str, Any]:
-    found = figures(judged, threshold)
+def _with_intervals(predictions: LabelledPredictions, expressions: Sequence[str], threshold: float) -> dict[str, Any]:
+    measured = figures(predictions, threshold)
 
-    def drawn(weights: Weights) -> list[float]:
-        values = figures(judged, threshold, weights)
+    def of_draw(weights: Weights) -> list[float]:
+        values = figures(predictions, threshold, weights)
         return [*values[:-1], *values.recall]
 
-    bounds = intervals(drawn, judged.units.tolist())
+    bounds = intervals(of_draw, predictions.units.tolist())
     single = dict(zip(Figures._fields[:-1], bounds[: -len(expressions)], strict=True))
-    totals = np.bincount(judged.labels, minlength=len(expressions))
-    right = np.bincount(judged.labels[judged.probabilities.argmax(axis=1) == judged.labels], minlength=len(expressions))
+    totals = np.bincount(predictions.labels, minlength=len(expressions))
+    is_right = predictions.probabilities.argmax(axis=1) == predictions.labels
+    right = np.bincount(predictions.labels[is_right], minlength=len(expressions))
     return {
-        "n": len(judged.labels),
-        "units": len(set(judged.units.tolist())),
-        **{name: defined(getattr(found, name)) for name in single},
-        "recall": named(found.recall, expressions),
+        "n": len(predictions.labels),
+        "units": len(set(predictions.units.tolist())),
+        **{name: none_if_nan(getattr(measured, name)) for name in single},
+        "recall": by_name(measured.recall, expressions),
         "counts": {name: [int(right[i]), int(totals[i])] for i, name in enumerate(expressions)},
         "intervals": {
             **single,

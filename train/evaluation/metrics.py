@@ -1,7 +1,7 @@
 """What an evaluation reports: accuracy, recalls, calibration and confusion, pooled and per stratum.
 
-Every figure takes weights, how often each face counts: all once for the figure itself, and as they were drawn for its
-bootstrap interval (`iern.train.evaluation.bootstrap`).
+Every figure takes weights: how often each face counts. For the figure itself each counts once. For its bootstrap
+interval (`iern.train.evaluation.bootstrap`) each counts as often as it was drawn.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from sklearn.metrics import confusion_matrix
 CALIBRATION_BINS = 15
 
 Weights = NDArray[np.float64]
-"""(n,), how often each face counts."""
+"""(n,) How often each face counts."""
 
 
 class Rates(NamedTuple):
-    """How often a model is right, and whether it knows."""
+    """How often a model is right, and whether its probabilities are calibrated."""
 
     accuracy: float
     mean_recall: float
-    """The mean over the expressions that there are."""
+    """The mean over the expressions that have a face."""
     ece: float
     recall: NDArray[np.float64]
-    """(E,), NaN for an expression without a face."""
+    """(E,) NaN for an expression without a face."""
 
 
 def rates(probabilities: NDArray, labels: NDArray, weights: Weights | None = None) -> Rates:
-    """(n, E) probabilities and (n,) labels of at least one face."""
+    """(n, E) probabilities and (n,) labels, of at least one face -> the rates."""
     weights = np.ones(len(labels)) if weights is None else weights
     right, classes = weights * (probabilities.argmax(axis=1) == labels), probabilities.shape[1]
     with np.errstate(invalid="ignore"):
@@ -46,7 +46,7 @@ def rates(probabilities: NDArray, labels: NDArray, weights: Weights | None = Non
 
 
 def calibration_error(probabilities: NDArray, labels: NDArray, weights: Weights | None = None) -> float:
-    """Expected calibration error: the gap between largest probability and accuracy, over 15 bins of equal width."""
+    """The expected calibration error: gaps between largest probability and accuracy, over 15 bins of equal width."""
     weights = np.ones(len(labels)) if weights is None else weights
     confidence = probabilities.max(axis=1).astype(np.float64)
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
@@ -55,11 +55,11 @@ def calibration_error(probabilities: NDArray, labels: NDArray, weights: Weights 
 
 
 def error_auroc(wrong: NDArray[np.bool_], doubt: NDArray, weights: Weights | None = None) -> float:
-    """How well (n,) `doubt` tells the faces that are answered wrongly: area under the ROC curve, 0.5 for not at all.
+    """How well (n,) `doubt` separates wrong predictions from right ones: area under the ROC curve, 0.5 is by chance.
 
-    The share of pairs of a wrong and a right answer in which the wrong one is doubted more, ties counting half. NaN
-    where there is nothing to tell apart: no error, no right answer, or the same doubt about every face, as that of a
-    model with one stratum is. A tenth of scikit-learn's time, since intervals ask for it thousands of times.
+    It is the share of pairs of a wrong and a right prediction in which the wrong one has more doubt; ties count half.
+    NaN if it does not exist: no error, no right prediction, or the same doubt for every face, as the disagreement of a
+    model with one stratum is. It takes a tenth of scikit-learn's time, and an interval needs it thousands of times.
     """
     weights = np.ones(len(wrong)) if weights is None else weights
     levels, level = np.unique(doubt, return_inverse=True)
@@ -71,7 +71,7 @@ def error_auroc(wrong: NDArray[np.bool_], doubt: NDArray, weights: Weights | Non
     return float(errors @ less_doubted / (errors.sum() * others.sum()))
 
 
-def evaluate_answers(
+def evaluate_predictions(
     probabilities: NDArray[np.float32],
     expression: Sequence[int],
     confounder: Sequence[str],
@@ -79,9 +79,9 @@ def evaluate_answers(
 ) -> dict[str, Any]:
     """(n, E) probabilities and n labels -> figures in plain types.
 
-    `accuracy` is pooled over images and `mean_recall` is the mean over the expressions present, as the two differ under
-    imbalance (Table 2's average is the first). `recall` is None for an expression without an image. `ece`: expected
-    calibration error, 15 bins of equal width. `confusion`: rows true, columns answered.
+    `accuracy` is pooled over images, as the average of Table 2. `mean_recall` is the mean over the expressions that
+    have an image. `recall` is None for an expression without one. `ece`: see `calibration_error`. `confusion`: rows
+    true, columns predicted.
     """
     labels, strata = np.asarray(expression, int), np.asarray(confounder)
     pooled = rates(probabilities, labels)
@@ -89,7 +89,7 @@ def evaluate_answers(
         "n": len(labels),
         "accuracy": pooled.accuracy,
         "mean_recall": pooled.mean_recall,
-        "recall": named(pooled.recall, expressions),
+        "recall": by_name(pooled.recall, expressions),
         "ece": pooled.ece,
         "strata": {
             str(name): _of_stratum(probabilities[strata == name], labels[strata == name])
@@ -101,17 +101,17 @@ def evaluate_answers(
 
 
 def confusion(probabilities: NDArray, labels: NDArray) -> list[list[int]]:
-    """Counts: rows true, columns answered."""
+    """(n, E) probabilities, (n,) labels -> counts: rows true, columns predicted."""
     return confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(probabilities.shape[1])).tolist()
 
 
-def named(values: NDArray, names: Sequence[str]) -> dict[str, float | None]:
-    """(E,) figures by name, None where there is none."""
-    return {name: defined(value) for name, value in zip(names, values.tolist(), strict=True)}
+def by_name(values: NDArray, names: Sequence[str]) -> dict[str, float | None]:
+    """(E,) figures and their names -> the figures by name, None for NaN."""
+    return {name: none_if_nan(value) for name, value in zip(names, values.tolist(), strict=True)}
 
 
-def defined(value: float) -> float | None:
-    """JSON has no NaN."""
+def none_if_nan(value: float) -> float | None:
+    """None for NaN, which JSON does not have."""
     return None if math.isnan(value) else value
 
 

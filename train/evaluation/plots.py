@@ -1,4 +1,4 @@
-"""Pictures of an evaluation."""
+"""Plots of an evaluation."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from iern.runtime.system.files import atomic_path
 
 
 def check_drawable(path: Path) -> None:
-    """Raise IernError where no picture can be written under this name; to be asked before the long work."""
+    """Raise IernError if no plot can be written to a file of this name. Call it before the long work."""
     if path.suffix.lower().lstrip(".") not in FigureCanvasBase.get_supported_filetypes():
-        raise IernError(f"{path}: cannot draw this kind of file; name it .png, .pdf or .svg")
+        raise IernError(f"{path}: plots cannot be written in this format; use .png, .pdf or .svg")
 
 
 def save_confusion(figures: dict[str, Any], path: Path) -> None:
-    """The confusion matrix in shares of the true expression, and accuracy per stratum, as an image file."""
+    """Write the confusion matrix, in shares of the true expression, and the accuracy per stratum to an image file."""
     counts = np.array(figures["confusion"], float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = figures["expressions"]
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     matrix, bars = figure.subplots(1, 2, width_ratios=(2.2, 1))
     matrix.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    matrix.set(xlabel="answered", ylabel="true", title=f"n {figures['n']}, accuracy {figures['accuracy']:.1%}")
+    matrix.set(xlabel="predicted", ylabel="true", title=f"n {figures['n']}, accuracy {figures['accuracy']:.1%}")
     matrix.set_xticks(range(len(names)), names, rotation=45, ha="right")
     matrix.set_yticks(range(len(names)), names)
     for (row, column), share in np.ndenumerate(shares):

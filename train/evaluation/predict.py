@@ -1,4 +1,4 @@
-"""Answers of a model on a list of faces, each counted once however many processes share the work."""
+"""Predictions of a network for a list of faces; several processes can share the work."""
 
 from __future__ import annotations
 
@@ -12,22 +12,7 @@ from torch.utils.data import Subset
 
 from iern.train.data.dataset import FaceDataset
 from iern.train.data.loader import face_loader
-from iern.train.network.iern import Baseline, average_strata
-
-
-@torch.inference_mode()
-def predict(
-    model: Baseline,
-    faces: FaceDataset,
-    fabric: Fabric,
-    batch_size: int = 64,
-    workers: int = 0,
-    on_batch: Callable[[int], None] = lambda count: None,
-    temperature: float = 1.0,
-) -> Tensor:
-    """n faces -> (n, E) float32 probabilities on the CPU, the same on every process."""
-    stratum_logits = predict_strata(model, faces, fabric, batch_size, workers, on_batch)
-    return average_strata(stratum_logits / temperature, model.config.answer)
+from iern.train.network.iern import Baseline, average_strata, stratum_names
 
 
 @torch.inference_mode()
@@ -41,11 +26,13 @@ def predict_strata(
 ) -> Tensor:
     """n faces -> (n, N, E) float32 logits under each stratum on the CPU, the same on every process.
 
-    Each process answers every world_size-th face into its rows of a table of zeros, and the tables are summed: no
-    padding, so no face counts twice, and a process without a face still takes part.
+    Each process writes the logits of every world_size-th face into its own table of zeros, and the tables are summed.
+    There is no padding, so no face counts twice. A process without a face takes part in the sum.
+
+    `on_batch` is called with the number of faces of each batch.
     """
     own = range(fabric.global_rank, len(faces), fabric.world_size)
-    strata = len(model.config.strata) if model.method == "iern" else 1
+    strata = len(stratum_names(model.config))
     table = torch.zeros(len(faces), strata, len(model.config.expressions), device=fabric.device)
     training = model.training
     model.eval()
@@ -58,3 +45,9 @@ def predict_strata(
     if fabric.world_size > 1:
         table = cast(Tensor, fabric.all_reduce(table, reduce_op="sum"))
     return table.cpu()
+
+
+@torch.inference_mode()
+def predict(model: Baseline, faces: FaceDataset, fabric: Fabric, workers: int = 0) -> Tensor:
+    """n faces -> (n, E) float32 probabilities averaged over the strata, on the CPU, the same on every process."""
+    return average_strata(predict_strata(model, faces, fabric, workers=workers), model.config.answer)

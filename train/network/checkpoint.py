@@ -1,4 +1,4 @@
-"""`ckpt.pt`: one file of plain types and tensors, read with `weights_only=True`, written whole or not at all."""
+"""`ckpt.pt`: one file of plain types and tensors, read with `weights_only=True` and written atomically."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ FORMAT_VERSION = 1
 
 @dataclass
 class Checkpoint:
-    """Everything that rebuilds a model and says where it came from; `training` only where it can be resumed."""
+    """What rebuilds a network, and where it came from."""
 
     config: ModelConfig
     weights: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
-    """`data`, `licence`, `seed`, `epoch`, `versions`, `recipe`."""
+    """`data`, `licence`, `seed`, `epoch`, `versions`, `recipe` and others."""
     metrics: dict[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
-    """Divides the logits before the softmax of the answer; 1 where it was not fitted."""
+    """Divides the logits before the softmax; 1 if it was not fitted."""
     threshold: float = 0.0
-    """A face whose largest probability is smaller is called uncertain; 0, never, where it was not chosen."""
+    """A face whose largest probability is smaller is uncertain; 0 (never) if it was not fitted."""
     training: dict[str, Any] | None = None
-    """Optimisers, averages, generators and position, for `--resume`."""
+    """Optimisers, averages and position, for `--resume`; None in files that cannot be resumed."""
 
     def model(self) -> Baseline:
-        """The network with these weights, in eval mode."""
+        """The network with these weights, in eval mode. Raises CheckpointError if they do not fit."""
         model = build(self.config)
         try:
             model.load_state_dict(self.weights)
@@ -48,7 +48,10 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path | str) -> None:
-    """Write atomically. NumPy scalars and arrays become Python's, so that the file loads with `weights_only=True`."""
+    """Write whole or not at all. NumPy values become Python's, so that the file loads with `weights_only=True`.
+
+    Raises OutputError if the file cannot be written.
+    """
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -60,12 +63,22 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path | str) -> None:
         "threshold": checkpoint.threshold,
         "training": checkpoint.training,
     }
-    with atomic_path(path) as temporary:
-        torch.save(plain(content), temporary)
+    write_tensors(plain(content), path)
+
+
+def write_tensors(content: Any, path: Path | str) -> None:
+    """`torch.save`, whole or not at all. Raises OutputError if the file cannot be written."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch hides the system's error behind one of its own
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a checkpoint onto the CPU. Raises CheckpointError for anything that is not one of ours, whole."""
+    """Read a checkpoint onto the CPU. Raises CheckpointError if the file is no complete checkpoint of this project."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected a checkpoint written by train/fit.py")
@@ -73,7 +86,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{path}: the file is empty; expected a checkpoint written by train/fit.py")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for files that are not its own
+    except Exception as error:  # torch raises many types for files that are not its own
         raise CheckpointError(
             f"{path}: not a checkpoint that can be read safely, or cut off ({one_line(error)}); "
             "expected a file written by train/fit.py"
@@ -82,11 +95,11 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def parse_checkpoint(content: Any, path: Path) -> Checkpoint:
-    """What `torch.load` gave for `path` -> checkpoint. Raises CheckpointError where it is not one of ours, whole."""
+    """What `torch.load` returned for `path` -> checkpoint. Raises CheckpointError as `load_checkpoint` does."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         keys = list(content)[:4] if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(
-            f"{path}: a PyTorch file, but not of this project (found {keys}); expected one written by train/fit.py, "
+            f"{path}: a PyTorch file, but not of this project (found {keys}); use one of train/fit.py, "
             "or convert the authors' files with train/convert_published.py"
         )
     if content["format_version"] != FORMAT_VERSION:
@@ -96,7 +109,7 @@ def parse_checkpoint(content: Any, path: Path) -> Checkpoint:
     try:
         return Checkpoint(
             config=ModelConfig.from_dict(content["config"]),
-            threshold=content.get("threshold", 0.0),  # younger than the first files of this format
+            threshold=content.get("threshold", 0.0),  # the first files of this format have none
             **{key: content[key] for key in ("weights", "provenance", "metrics", "temperature", "training")},
         )
     except (KeyError, TypeError) as error:
@@ -104,7 +117,7 @@ def parse_checkpoint(content: Any, path: Path) -> Checkpoint:
 
 
 def plain(value: Any) -> Any:
-    """The same value in Python's own types and tensors; raises TypeError for what is neither."""
+    """The same value in Python's own types and tensors. Raises TypeError if it holds anything else."""
     if isinstance(value, Mapping):
         return {plain(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -121,7 +134,7 @@ def plain(value: Any) -> Any:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Installed versions of `packages`; those not installed are left out."""
+    """The versions of those of `packages` that are installed."""
     found = {}
     for package in packages:
         try:

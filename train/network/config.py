@@ -1,4 +1,4 @@
-"""What a network is made of: a frozen description that travels from recipe to checkpoint to artifact."""
+"""The configuration of a network, which goes from the recipe into the checkpoint and into the exported file."""
 
 from __future__ import annotations
 
@@ -17,47 +17,50 @@ SEVEN_EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surpri
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network, exactly; with the weights it is all that rebuilds a model."""
+    """A network, exactly: this and the weights rebuild it."""
 
     expressions: tuple[str, ...]
-    """E names, the order of the logits."""
+    """E names in the order of the logits."""
     strata: tuple[str, ...]
-    """N confounder strata, the order of the centres."""
+    """N confounder strata in the order of the centres."""
     method: Method = "iern"
     """`iern`, or an ablation of Table 2: `disentanglement`, `baseline`."""
     preset: str = "custom"
-    """Name of the preset it started from."""
+    """Name of the preset that it is based on."""
     backbone: str = "resnet50.tv_in1k"
     """Any timm model with feature maps."""
     stride: int = 32
-    """The backbone is cut where image size over map size is this."""
+    """Where the backbone is cut: image size over map size."""
     image_size: int = 224
     """Side of the square input, pixels."""
     width: int = 512
-    """d, channels of every map behind the backbone."""
+    """d: channels of the maps behind the backbone."""
     block: Literal["published", "paper"] = "published"
-    """Residual block: two convolutions without a last ReLU, or one with, as Table 5 prints it."""
+    """Residual block: `published` has two convolutions and no last ReLU; `paper` has one and a ReLU, as in Table 5."""
     answer: Literal["logits", "probabilities"] = "logits"
-    """Averaged over the strata: logits (Eq. 9) or probabilities (Eq. 2)."""
+    """What is averaged over the strata: logits (Eq. 9) or probabilities (Eq. 2)."""
     mirrored: bool = False
-    """Answer from the mean feature of the face and its mirror image; `train/calibrate.py` sets it."""
+    """Predict from the mean feature of the face and its mirror image. `train/calibrate.py` sets it."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """Subtracted from red, green, blue in 0..1."""
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Divides them after that."""
     margin: float = 1.1
-    """Side of the face crop over the longer side of the detector's box."""
+    """Side of the face crop over the longer side of the detected box."""
     alignment: Literal["eyes", "none"] = "eyes"
-    """Turn crops until the eyes are level."""
+    """`eyes`: crops are turned until the eyes are level."""
 
     @property
     def input(self) -> InputSpec:
-        """The same, as the runtime needs it."""
-        from iern.runtime.imaging.preprocess import InputSpec  # late: it brings OpenCV, which the network does not need
+        """The input of the network, as the runtime describes it."""
+        from iern.runtime.imaging.preprocess import (
+            InputSpec,
+        )  # late: it imports OpenCV, which the network does not need
 
         return InputSpec(size=self.image_size, margin=self.margin, alignment=self.alignment)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only, for `torch.save` and `weights_only=True`."""
+        """-> plain types only, for `torch.save` and `weights_only=True`."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
@@ -70,7 +73,7 @@ class ModelConfig:
 PRESETS: dict[str, dict[str, Any]] = {
     # The paper's network: 7x7 maps of 512 channels.
     "paper": {"backbone": "resnet50.tv_in1k", "stride": 32, "image_size": 224, "width": 512},
-    # For webcams on small machines: again 7x7 maps, from MobileNet without its last two blocks.
+    # For webcams on small machines: 7x7 maps too, from MobileNet without its last two blocks.
     "edge": {"backbone": "mobilenetv1_100", "stride": 16, "image_size": 112, "width": 104},
 }
 

@@ -3,34 +3,35 @@
     image -> f_b -> g_e -> emotion ----------------------------------\\
                \\-> g_c -> context -> centres C_1 .. C_N (training)    g_r(emotion, C_i) -> f_c -> logits_i -> mean
 
-`Baseline` is f_c(f_b(x)), `Disentanglement` is f_c(g_e(f_b(x))), `IERN` adds the confounder strata: the three rows of
-Table 2, each a subclass of the one before. E is the number of expressions, N of confounder strata, d of channels.
+`Baseline` is f_c(f_b(x)), `Disentanglement` is f_c(g_e(f_b(x))), and `IERN` adds the confounder strata. These are the
+three rows of Table 2, each a subclass of the one before. E is the number of expressions, N of confounder strata, d of
+channels. `iern.train.algorithm.methods` trains them.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from iern.train.network.config import ModelConfig
+    from iern.train.network.config import Method, ModelConfig
 
 
 class Backbone(nn.Module):
     """f_b: a timm network cut at the configured stride, then a 1x1 convolution to d channels."""
 
     def __init__(self, config: ModelConfig) -> None:
-        import timm  # late: the heads behind a backbone are timed where there is no timm
+        import timm  # late: benchmarks time the parts behind a backbone on machines without timm
 
         super().__init__()
         strides = timm.create_model(config.backbone, pretrained=False, features_only=True).feature_info.reduction()
         if config.stride not in strides:
             raise ValueError(f"{config.backbone} has maps of stride {strides}, not {config.stride}")
-        # `getter` prunes the layers behind the map; timm's default keeps and runs them.
+        # `getter` removes the layers behind the map. timm's default keeps and runs them.
         self.features = timm.create_model(
             config.backbone,
             pretrained=False,
@@ -38,7 +39,7 @@ class Backbone(nn.Module):
             feature_cls="getter",
             out_indices=(len(strides) - 1 - strides[::-1].index(config.stride),),
         )
-        # Keeps PyTorch's default initialisation, as published.
+        # PyTorch's default initialisation stays, as published.
         self.projection = nn.Conv2d(self.features.feature_info.channels()[-1], config.width, 1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ class Backbone(nn.Module):
 
 
 class PublishedBlock(nn.Module):
-    """Residual block of the published implementation: two convolutions, no ReLU after the sum."""
+    """Residual block of the published code: two convolutions, and no ReLU after the sum."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -80,14 +81,14 @@ BLOCKS = {"published": PublishedBlock, "paper": PaperBlock}
 
 
 class Generator(nn.Sequential):
-    """g_e or g_c: Conv 3x3, then two residual blocks."""
+    """g_e or g_c: a 3x3 convolution, then two residual blocks."""
 
     def __init__(self, width: int, block: str) -> None:
         super().__init__(nn.Conv2d(width, width, 3, padding=1), *(BLOCKS[block](width) for _ in range(2)))
 
 
 class Reconstruction(nn.Module):
-    """g_r: the base feature again, from an emotion and a context feature (Eq. 5); the intervention's mixer (Eq. 7)."""
+    """g_r: emotion and context features -> the base feature again (Eq. 5). The intervention uses it too (Eq. 7)."""
 
     def __init__(self, width: int, block: str) -> None:
         super().__init__()
@@ -100,7 +101,7 @@ class Reconstruction(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """d_e or d_c: which expression, or which stratum, does a feature map show?"""
+    """d_e or d_c: reads the expression, or the stratum, from a feature map."""
 
     def __init__(self, width: int, classes: int, map_size: tuple[int, int]) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class Discriminator(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(width, width, 4, stride=2, padding=1), nn.LeakyReLU(0.01)]
         for wide, narrow in itertools.pairwise(widths):
             layers += [nn.Conv2d(wide, narrow, 1), nn.LeakyReLU(0.01)]
-        # The strided convolution left floor(h/2) x floor(w/2), which this kernel covers: the output is 1x1.
+        # The strided convolution leaves floor(h/2) x floor(w/2). This kernel covers that, so the output is 1x1.
         layers.append(nn.Conv2d(widths[-1], classes, (map_size[0] // 2, map_size[1] // 2), bias=False))
         self.layers = nn.Sequential(*layers)
 
@@ -130,9 +131,11 @@ class Classifier(nn.Module):
 
 
 class Baseline(nn.Module):
-    """f_c(f_b(x)): the backbone alone, and what the ablations share."""
+    """f_c(f_b(x)): the backbone and the classifier. The networks of all methods build on it."""
 
-    method = "baseline"
+    method: ClassVar[Method] = "baseline"
+    has_strata: ClassVar[bool] = False
+    """Whether the prediction is a mean over the confounder strata."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -149,9 +152,9 @@ class Baseline(nn.Module):
         return (faces.permute(0, 3, 1, 2).flip(1).to(mean.dtype) - mean) / std
 
     def emotion(self, image: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, d, h, w) feature that expressions are told from: f_b(x), or where there is g_e, its own.
+        """(B, 3, S, S) -> (B, d, h, w) feature that the expression is read from: f_b(x), or g_e of it if there is g_e.
 
-        With `mirrored` the mean of the image's and, mirrored back, of its mirror image's.
+        With `mirrored` it is the mean of two: that of the image, and that of its mirror image, mirrored back.
         """
         if not self.config.mirrored:
             return self._emotion(image)
@@ -162,12 +165,19 @@ class Baseline(nn.Module):
         return self.backbone(image)
 
     def stratum_logits(self, image: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, N, E) logits under each stratum; N is 1 for a method without strata."""
+        """(B, 3, S, S) -> (B, N, E) logits in each stratum; N is 1 for a method without strata."""
         return self.classifier(self.emotion(image)).unsqueeze(1)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, E) logits, averaged over the confounder strata (Eq. 9)."""
         return self.stratum_logits(image).mean(dim=1)
+
+    def features(self, image: Tensor) -> dict[str, Tensor]:
+        """(B, 3, S, S) -> maps (B, d, h, w) of the image by name: `base`, and `emotion` and `context` if it has them.
+
+        The mirror image has no part in them.
+        """
+        return {"base": self.backbone(image)}
 
     def probabilities(self, image: Tensor, temperature: float = 1.0) -> Tensor:
         """(B, 3, S, S) -> (B, E): softmax of the mean logits (Eq. 9), or mean of the softmaxes (Eq. 2, 11)."""
@@ -177,7 +187,7 @@ class Baseline(nn.Module):
 class Disentanglement(Baseline):
     """f_c(g_e(f_b(x))): emotion separated from context (Eq. 3-5), no intervention."""
 
-    method = "disentanglement"
+    method: ClassVar[Method] = "disentanglement"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -194,35 +204,46 @@ class Disentanglement(Baseline):
         self.context_discriminator = Discriminator(width, len(config.strata), map_size).apply(_initialise)
         self.reconstruction = Reconstruction(width, config.block).apply(_initialise)
 
+    def features(self, image: Tensor) -> dict[str, Tensor]:
+        """(B, 3, S, S) -> maps (B, d, h, w): `base` f_b(x), `emotion` g_e of it, `context` g_c of it."""
+        base = self.backbone(image)
+        return {"base": base, "emotion": self.emotion_generator(base), "context": self.context_generator(base)}
+
     def _emotion(self, image: Tensor) -> Tensor:
         return self.emotion_generator(self.backbone(image))
 
 
 class IERN(Disentanglement):
-    """The interventional network: f_c(g_r(g_e(f_b(x)), C_i)) for every stratum i."""
+    """The interventional network: f_c(g_r(g_e(f_b(x)), C_i)) for each stratum i."""
 
-    method = "iern"
+    method: ClassVar[Method] = "iern"
+    has_strata: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.confounders = nn.Parameter(torch.randn(len(config.strata), config.width, *self.map_size))
 
     def intervene(self, emotion: Tensor, stratum: int) -> Tensor:
-        """(B, d, h, w) emotion -> (B, E) logits with the emotion put into one stratum; C takes no gradient (Eq. 7)."""
+        """(B, d, h, w) emotion -> (B, E) logits with the context set to one stratum; C takes no gradient (Eq. 7)."""
         return self.classifier(self.reconstruction(emotion, self.confounders[stratum].detach()))
 
     def stratum_logits(self, image: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, N, E), one stratum after another as published."""
+        """(B, 3, S, S) -> (B, N, E) logits, one stratum after another as published."""
         emotion = self.emotion(image)
         return torch.stack([self.intervene(emotion, i) for i in range(len(self.config.strata))], dim=1)
 
 
-METHODS: dict[str, type[Baseline]] = {kind.method: kind for kind in (Baseline, Disentanglement, IERN)}
+NETWORKS: dict[str, type[Baseline]] = {kind.method: kind for kind in (Baseline, Disentanglement, IERN)}
 
 
 def build(config: ModelConfig) -> Baseline:
-    """The configured network, with random weights; `iern.train.network.weights` loads the backbone's."""
-    return METHODS[config.method](config)
+    """The configured network with random weights. `iern.train.network.weights` loads those of the backbone."""
+    return NETWORKS[config.method](config)
+
+
+def stratum_names(config: ModelConfig) -> tuple[str, ...]:
+    """The names of the N strata of `stratum_logits`: the configured ones, or `all` for a method without strata."""
+    return config.strata if NETWORKS[config.method].has_strata else ("all",)
 
 
 def average_strata(stratum_logits: Tensor, average: str) -> Tensor:
@@ -233,12 +254,12 @@ def average_strata(stratum_logits: Tensor, average: str) -> Tensor:
 
 
 def count_parameters(*parts: nn.Module) -> int:
-    """Number of trainable and frozen parameters in `parts`, buffers not counted."""
+    """The number of parameters in `parts`, trainable or frozen, without buffers."""
     return sum(p.numel() for part in parts for p in part.parameters())
 
 
 def batch_norms(parts: Sequence[nn.Module]) -> list[nn.BatchNorm2d]:
-    """Every BatchNorm2d in `parts`."""
+    """All BatchNorm2d layers in `parts`."""
     return [module for part in parts for module in part.modules() if isinstance(module, nn.BatchNorm2d)]
 
 

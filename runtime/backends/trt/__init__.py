@@ -1,1 +1,1 @@
-"""TensorRT engines: their files, the GPU through pycuda, and a session on both."""
+"""TensorRT engines: their files, the GPU through pycuda, and a session that uses both."""

@@ -1,4 +1,4 @@
-"""What an engine must read and write to answer for its exported file."""
+"""Checks that the inputs and outputs of an engine are those of its exported file."""
 
 from __future__ import annotations
 
@@ -11,43 +11,44 @@ from iern.runtime.errors import EngineError
 
 
 def check_engine(trt: ModuleType, engine: Any, file: EngineFile) -> None:
-    """Raises EngineError where the engine's tensors, or the batches that it takes, are not those of its manifest."""
+    """Raise EngineError if the engine's tensors, or the batch sizes that it takes, are not those of its manifest."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    found = {name: _described(trt, engine, name) for name in names}
-    expected = _promised(engine, file, names)
+    found = {name: _describe(trt, engine, name) for name in names}
+    expected = _expected_tensors(engine, file, names)
     if found != expected:
-        raise EngineError(f"it has {_listed(found)}; its manifest promises {_listed(expected)}")
+        raise EngineError(f"it has {_list_tensors(found)}; its manifest promises {_list_tensors(expected)}")
     batches = tuple(shape[0] for shape in engine.get_tensor_profile_shape(INPUT_NAME, 0))
     if batches != file.manifest.batches:
         raise EngineError(f"it takes batches {batches}; its manifest promises {file.manifest.batches}")
 
 
-def _promised(engine: Any, file: EngineFile, names: list[str]) -> dict[str, str]:
+def _expected_tensors(engine: Any, file: EngineFile, names: list[str]) -> dict[str, str]:
     artifact = file.artifact
     strata, expressions = len(artifact.strata), len(artifact.expressions)
-    promised = {INPUT_NAME: _text("in", "UINT8", (-1, *artifact.input.shape))}
+    expected = {INPUT_NAME: _tensor_text("in", "UINT8", (-1, *artifact.input.shape))}
     if file.tail is None:
         shapes = ((-1, expressions), (-1, expressions), (-1, strata, expressions))
-        promised.update({name: _text("out", "FLOAT", shape) for name, shape in zip(OUTPUT_NAMES, shapes, strict=True)})
-        return promised
+        outputs = zip(OUTPUT_NAMES, shapes, strict=True)
+        expected.update({name: _tensor_text("out", "FLOAT", shape) for name, shape in outputs})
+        return expected
     _, channels, sums = file.tail.weight.shape
-    size = tuple(engine.get_tensor_shape(TAIL_INPUTS[0]))[2:] if TAIL_INPUTS[0] in names else ()  # the kernel takes any
+    size = tuple(engine.get_tensor_shape(TAIL_INPUTS[0]))[2:] if TAIL_INPUTS[0] in names else ()  # any size
     kind = "HALF" if file.manifest.precision == "fp16" else "FLOAT"
     for name in TAIL_INPUTS[: 2 if sums > 1 else 1]:
-        promised[name] = _text("out", kind, (-1, channels, *size))
-    return promised
+        expected[name] = _tensor_text("out", kind, (-1, channels, *size))
+    return expected
 
 
-def _described(trt: ModuleType, engine: Any, name: str) -> str:
+def _describe(trt: ModuleType, engine: Any, name: str) -> str:
     mode = "in" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "out"
-    text = _text(mode, engine.get_tensor_dtype(name).name, tuple(engine.get_tensor_shape(name)))
+    text = _tensor_text(mode, engine.get_tensor_dtype(name).name, tuple(engine.get_tensor_shape(name)))
     layout = engine.get_tensor_format(name)
     return text if layout == trt.TensorFormat.LINEAR else f"{text} in format {layout.name}"
 
 
-def _text(mode: str, kind: str, shape: tuple[int, ...]) -> str:
+def _tensor_text(mode: str, kind: str, shape: tuple[int, ...]) -> str:
     return f"{mode} ({', '.join('batch' if side < 0 else str(side) for side in shape)}) {kind}"
 
 
-def _listed(tensors: dict[str, str]) -> str:
+def _list_tensors(tensors: dict[str, str]) -> str:
     return ", ".join(f"{name} {tensors[name]}" for name in sorted(tensors)) or "nothing"

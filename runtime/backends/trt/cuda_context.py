@@ -1,4 +1,4 @@
-"""The GPU through pycuda: its primary context, which everything in the process that uses CUDA shares."""
+"""The GPU through pycuda: its primary context, which all CUDA code of the process shares."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any
 from iern.runtime.backends.trt.engine_file import Gpu
 from iern.runtime.errors import SessionError, one_line
 
-PYCUDA = (
-    "pip install pycuda (it is compiled here: CUDA's headers and a C++ compiler must be there, as JetPack has them)"
+PYCUDA_REMEDY = "pip install pycuda (pip compiles it: this needs CUDA's headers and a C++ compiler, which JetPack has)"
+PYCUDA_REINSTALL = (
+    "install the NVIDIA driver; after a change of CUDA: pip install --force-reinstall --no-cache-dir pycuda"
 )
-PYCUDA_AGAIN = "install the NVIDIA driver; after a change of CUDA: pip install --force-reinstall --no-cache-dir pycuda"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +32,9 @@ class CudaDevice:
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        """In the block, in whichever thread, calls go to this GPU.
+        """Make the GPU's context current in this thread while the block runs.
 
-        A thread that ends, or a process, with a context of pycuda's still pushed is aborted: hence the `finally`.
+        CUDA aborts a thread or process that ends with a pushed context of pycuda. Hence the `finally`.
         """
         self._context.push()
         try:
@@ -43,7 +43,7 @@ class CudaDevice:
             self._context.pop()
 
     def is_lost(self) -> bool:
-        """Whether every call fails from here on, as it does once a kernel has crashed; the context must be current."""
+        """Whether every further call fails, as after a crash of a kernel. The context must be current."""
         try:
             self.driver.Context.synchronize()
         except self.driver.Error:
@@ -53,9 +53,9 @@ class CudaDevice:
 
 @functools.cache
 def cuda_device() -> CudaDevice:
-    """The GPU, the same for all sessions. Raises SessionError with the remedy where there is none, or no pycuda.
+    """Return the GPU, the same for all sessions. Raises SessionError with a remedy without a GPU or without pycuda.
 
-    The context is kept until the process ends: pycuda's way to release it would leave it pushed.
+    The context is kept until the process ends, because pycuda would leave it pushed when it releases it.
     """
     driver = _import_pycuda()
     try:
@@ -67,9 +67,9 @@ def cuda_device() -> CudaDevice:
         context = device.retain_primary_context()
     except driver.Error as error:
         raise SessionError(
-            f"no GPU answers ({one_line(error)}); see what nvidia-smi says, or take the .onnx, which runs on the CPU"
+            f"no usable GPU ({one_line(error)}); check nvidia-smi, or use the .onnx file, which runs on the CPU"
         ) from error
-    # Left to its destructor, pycuda would end a primary context in a way that CUDA has only for others.
+    # The destructor of pycuda would release a primary context with a call that CUDA allows for other contexts only.
     atexit.register(context.detach)
     return CudaDevice(driver, gpu, context)
 
@@ -77,11 +77,11 @@ def cuda_device() -> CudaDevice:
 def _import_pycuda() -> ModuleType:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a libcuda that does not fit, which its error says again
+            warnings.simplefilter("ignore")  # about a wrong libcuda, which the error below reports again
             return importlib.import_module("pycuda.driver")
     except ModuleNotFoundError as error:
         if error.name == "pycuda":
-            raise SessionError(f"an engine needs pycuda, which is not installed; {PYCUDA}") from error
-        raise SessionError(f"pycuda cannot be imported ({one_line(error)}); {PYCUDA_AGAIN}") from error
-    except Exception as error:  # no libcuda, or another than it was compiled for
-        raise SessionError(f"pycuda cannot be imported ({one_line(error)}); {PYCUDA_AGAIN}") from error
+            raise SessionError(f"an engine needs pycuda, which is not installed; {PYCUDA_REMEDY}") from error
+        raise SessionError(f"pycuda cannot be imported ({one_line(error)}); {PYCUDA_REINSTALL}") from error
+    except Exception as error:  # no libcuda, or not the one that it was compiled for
+        raise SessionError(f"pycuda cannot be imported ({one_line(error)}); {PYCUDA_REINSTALL}") from error

@@ -1,6 +1,6 @@
-"""CUDA graphs, which pycuda does not know: work of a stream is recorded once and replayed with a single call.
+"""CUDA graphs, which pycuda does not have: the work of a stream is recorded once and replayed with one call.
 
-A recording holds addresses and shapes, so both must stay. What is recorded must neither allocate nor wait.
+A recording holds addresses and shapes, so neither may change. Recorded work must not allocate memory or wait.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Callable
 from iern.runtime.errors import SessionError
 
 THREAD_LOCAL = 1
-"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: while this thread records, others may allocate."""
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may allocate while this thread records."""
 
 
 class CudaGraph:
-    """What `enqueue` sends to a stream of pycuda's, by its handle, ready to be replayed there."""
+    """The recorded work that `enqueue` sends to a stream, ready to be replayed there."""
 
     def __init__(self, stream: int, enqueue: Callable[[], None]) -> None:
-        """Records and runs nothing. The stream must not be the default one.
+        """Record the work without running it. `stream` is a handle of pycuda, not the default stream.
 
-        Raises what `enqueue` raises, and SessionError where the driver cannot record it. The stream can then be used
-        as before.
+        Raises what `enqueue` raises, and SessionError if the driver cannot record the work. The stream can then be
+        used as before.
         """
         self._stream = ctypes.c_void_p(stream)
         self._ready = ctypes.c_void_p()
@@ -37,7 +37,7 @@ class CudaGraph:
         _call("cuGraphLaunch", self._ready, self._stream)
 
     def close(self) -> None:
-        """Give the recording back; it must not be under way."""
+        """Free the recording. It must not be running."""
         _libcuda().cuGraphExecDestroy(self._ready)
 
     def _record(self, enqueue: Callable[[], None]) -> ctypes.c_void_p:
@@ -46,7 +46,7 @@ class CudaGraph:
         try:
             enqueue()
         except BaseException:
-            # The stream records until it is told to end, whatever became of the recording.
+            # The stream records until the capture ends, also after an error.
             if not _libcuda().cuStreamEndCapture(self._stream, ctypes.byref(graph)):
                 _libcuda().cuGraphDestroy(graph)
             raise
@@ -56,11 +56,11 @@ class CudaGraph:
 
 @functools.cache
 def _libcuda() -> ctypes.CDLL:
-    return ctypes.CDLL("libcuda.so.1")  # the one that pycuda has loaded
+    return ctypes.CDLL("libcuda.so.1")  # the library that pycuda has loaded
 
 
 def _call(function: str, *arguments: object) -> None:
-    """Raises SessionError where the driver lacks the function, or it fails."""
+    """Call a function of the driver. Raises SessionError if the driver does not have it, or if it fails."""
     if not hasattr(_libcuda(), function):
         raise SessionError(f"the NVIDIA driver has no {function}; update it to one for CUDA 12 or newer")
     if code := getattr(_libcuda(), function)(*arguments):

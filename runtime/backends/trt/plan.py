@@ -1,4 +1,4 @@
-"""TensorRT's side of an engine: its package, what it logs, and a plan made ready to run."""
+"""The calls to TensorRT: import its package, take its errors, load a plan and make it ready to run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from iern.runtime.backends.trt.engine_file import BACKENDS
 from iern.runtime.errors import EngineError, SessionError, one_line
 
 MODULES = {"tensorrt": ("tensorrt", "tensorrt_bindings"), "rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
-"""Backend -> the packages that may hold it."""
+"""Backend -> the packages that may contain it."""
 REMEDIES = {
     "tensorrt": "pip install tensorrt; on a Jetson it comes with JetPack, and a virtual environment sees it when made "
     "with --system-site-packages",
@@ -20,7 +20,7 @@ ERRORS_KEPT = 20
 
 
 def find_tensorrt(backend: str) -> tuple[ModuleType | None, list[str]]:
-    """The package of a backend; or none, and why each one that is installed cannot be imported."""
+    """Import the package of a backend. If that fails: None, and why each installed one cannot be imported."""
     reasons = []
     for module in MODULES[backend]:
         try:
@@ -28,30 +28,29 @@ def find_tensorrt(backend: str) -> tuple[ModuleType | None, list[str]]:
         except ModuleNotFoundError as error:
             if error.name != module:
                 reasons.append(f"{module}: {one_line(error)}")
-        except Exception as error:  # its libraries are missing, or of another version
+        except Exception as error:  # its libraries are missing or have another version
             reasons.append(f"{module}: {one_line(error)}")
     return None, reasons
 
 
 def load_tensorrt(backend: str) -> ModuleType:
-    """The package of a backend. Raises SessionError with the remedy where it is missing or broken."""
+    """Import the package of a backend. Raises SessionError with a remedy if it is missing or broken."""
     package, reasons = find_tensorrt(backend)
     if package is not None:
         return package
     title = BACKENDS[backend]
     if reasons:
         raise SessionError(
-            f"{title} cannot be imported ({'; '.join(reasons)}); install the one that fits the driver and CUDA again"
+            f"{title} cannot be imported ({'; '.join(reasons)}); install the version for this driver and CUDA again"
         )
     raise SessionError(f"this engine needs {title}, which is not installed; {REMEDIES[backend]}")
 
 
 def make_logger(trt: ModuleType, file: TextIO | None = None) -> Any:
-    """A logger that writes every line to `file`, if any, and nothing to the terminal; `told()` says what TensorRT's
-    errors were since it was last asked.
+    """Make a logger that writes every line to `file`, if any, and nothing to the terminal.
 
-    Its class is made for the package in use. An IErrorRecorder would hear the same, but one written in Python makes
-    TensorRT for RTX crash as it lets it go.
+    Its `take_errors()` returns TensorRT's errors since the last call. The class is made for the package in use. An
+    IErrorRecorder would get the same errors, but TensorRT for RTX crashes when it frees one that is written in Python.
     """
     severe = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
 
@@ -66,41 +65,42 @@ def make_logger(trt: ModuleType, file: TextIO | None = None) -> Any:
             if severity in severe and len(self.errors) < ERRORS_KEPT:
                 self.errors.append(message)
 
-        def told(self, otherwise: str = "it gave no reason") -> str:
+        def take_errors(self, default: str = "it gave no reason") -> str:
+            """Return the errors since the last call, on one line; `default` if there are none."""
             errors, self.errors = self.errors, []
-            return one_line(RuntimeError("; ".join(errors) or otherwise), longest=500)
+            return one_line(RuntimeError("; ".join(errors) or default), longest=500)
 
     return Log()
 
 
 def load_engine(trt: ModuleType, logger: Any, plan: bytes) -> Any:
-    """The engine of a plan. Raises EngineError with TensorRT's words where it does not take it."""
+    """Load a plan -> the engine. Raises EngineError with TensorRT's errors if it cannot."""
     try:
         runtime = trt.Runtime(logger)
         engine = runtime.deserialize_cuda_engine(plan)
     except Exception as error:  # without a GPU it is a TypeError
-        raise EngineError(f"TensorRT does not start ({one_line(error)}; {logger.told()})") from error
+        raise EngineError(f"TensorRT cannot start ({one_line(error)}; {logger.take_errors()})") from error
     if engine is None:
-        raise EngineError(f"TensorRT does not take it ({logger.told()})")
+        raise EngineError(f"TensorRT cannot load the plan ({logger.take_errors()})")
     return engine
 
 
 def make_context(trt: ModuleType, backend: str, engine: Any, scratch: int) -> Any:
-    """An execution context that works in `scratch`, the address of `device_memory_size_v2` bytes.
+    """Make an execution context that works in `scratch`, the address of `device_memory_size_v2` bytes.
 
-    A CUDA graph holds what its context was when it was recorded, so each graph gets a context of its own; their
-    scratch memory can be the same as long as no two run at a time.
+    A CUDA graph holds the state of its context at the time of the recording, so each graph gets its own context. The
+    contexts can share scratch memory if no two run at the same time.
     """
-    own = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
     if backend == "rtx":
-        # It compiles kernels for the shapes that it meets, by default beside the first runs, which make do with slower
-        # ones: a graph recorded meanwhile would keep those.
+        # It compiles kernels for the shapes of the calls. By default it does so during the first runs, which use
+        # slower kernels, and a graph recorded at that time would keep them.
         config = engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(own)
+        config.set_execution_context_allocation_strategy(strategy)
         config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         context = engine.create_execution_context(config)
     else:
-        context = engine.create_execution_context(own)
+        context = engine.create_execution_context(strategy)
     if context is not None:
         context.set_device_memory(scratch, engine.device_memory_size_v2)
     return context

@@ -1,4 +1,4 @@
-"""An engine that does not fit this machine is built again from the exported file beside it, where the user says so."""
+"""Rebuilds an engine that does not fit this machine from the exported file beside it, if the user asks for it."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from iern.runtime.errors import ArtifactError, EngineError
 from iern.runtime.session import Session
 
 
-def open_or_rebuild(engine: Path, opened: Callable[[], Session], rebuild: bool) -> Session:
-    """What `opened` returns; where the engine does not fit, with `rebuild`, once it has been built again.
+def open_or_rebuild(engine: Path, open_engine: Callable[[], Session], rebuild: bool) -> Session:
+    """Return `open_engine()`. If the engine does not fit and `rebuild` is set, build it again first.
 
-    Raises what `opened` raises, with a word on --rebuild where that would help, and EngineError where the build fails.
+    Raises what `open_engine` raises, with a hint on --rebuild if that would help, and EngineError if the build fails.
     """
     try:
-        return opened()
+        return open_engine()
     except (ArtifactError, EngineError) as error:
         command = _command(engine)
         if command is None:
             raise
         if not rebuild:
-            raise type(error)(f"{error}; or let --rebuild do that") from error
+            raise type(error)(f"{error}; or add --rebuild to do that") from error
         reason = str(error)
     print(f"{reason}\nbuilding it again, which takes minutes", flush=True)
-    # In a process of its own, which gives back all that TensorRT's builder took.
+    # In a separate process, so that all memory of TensorRT's builder is freed.
     status = subprocess.run(command, check=False).returncode
     if status != 0:
         raise EngineError(
-            f"{engine}: could not be built again (status {status}, see above); mend that, or run the .onnx"
+            f"{engine}: could not be built again (status {status}, see above); correct the error, or use the .onnx file"
         )
-    return opened()
+    return open_engine()
 
 
 def _command(engine: Path) -> list[str] | None:
-    """The build's command line; None where it is not known, or the exported file is not there."""
+    """Return the command line of the build. None if the manifest or the exported file is missing."""
     try:
         manifest = read_manifest(engine)
     except ArtifactError:

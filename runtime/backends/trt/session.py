@@ -1,4 +1,4 @@
-"""A TensorRT engine as a session: the plan on the GPU, the kernel behind it where it ends at the maps."""
+"""A TensorRT engine as a session: the plan on the GPU, and the kernel after it if it ends at the maps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iern.cpp_ext.kernel_binaries import binaries_for
-from iern.cpp_ext.pycuda_tail import PycudaTail, on_device
-from iern.runtime.backends.trt.batch import EngineBatch
+from iern.cpp_ext.pycuda_tail import PycudaTail, TailSettings, on_device
+from iern.runtime.backends.trt.batch import EngineBatch, EngineResources
 from iern.runtime.backends.trt.contract import check_engine
 from iern.runtime.backends.trt.cuda_context import CudaDevice, cuda_device
 from iern.runtime.backends.trt.engine_file import BACKENDS, EngineFile, build_command, check_fits, read_engine
@@ -22,19 +22,19 @@ from iern.runtime.errors import EngineError, IernError, SessionError, one_line
 from iern.runtime.session import MAX_BATCH, Predictions, Session, batch_sizes
 
 NON_BLOCKING = 1
-"""CU_STREAM_NON_BLOCKING: a stream that neither waits for the default stream nor makes it wait. Work of others there
-would end a recording."""
+"""CU_STREAM_NON_BLOCKING: the stream and the default stream do not wait for each other. Otherwise other work on the
+default stream would end a recording."""
 
 
 class TensorRtSession(Session):
-    """An engine on an NVIDIA GPU. Each call may come from another thread, as long as calls do not overlap."""
+    """An engine on an NVIDIA GPU."""
 
     def __init__(self, path: Path | str, max_batch: int = MAX_BATCH, graph: bool = True) -> None:
-        """`max_batch` is lowered to what the engine takes; without `graph` calls are sent piece by piece.
+        """`max_batch` is lowered to what the engine takes. Without `graph`, no CUDA graph is recorded.
 
-        Raises ArtifactError where files are missing or do not belong together, EngineError where the engine does not
-        fit this machine, both with the command that builds it again, and SessionError where this machine cannot run
-        any engine.
+        Raises ArtifactError if files are missing or do not belong together, and EngineError if the engine does not fit
+        this machine, both with the command that builds it again. Raises SessionError if this machine cannot run any
+        engine.
         """
         path = Path(path)
         file = read_engine(path)
@@ -45,31 +45,28 @@ class TensorRtSession(Session):
         provider = f"{BACKENDS[file.manifest.backend].lower()}, head {file.manifest.head}"
         super().__init__(file.artifact, provider, largest)
         self._device = device
-        self._resources = ExitStack()
+        self._memory = ExitStack()
         self._batches: list[EngineBatch] = []
         try:
-            with device.current(), _letting_go(), ExitStack() as resources:
-                self._batches = _prepare(device, trt, file, largest, graph, resources)
-                self._resources = resources.pop_all()
+            with device.current(), _clear_frames_on_error(), ExitStack() as memory:
+                self._batches = _make_batches(device, trt, file, largest, graph, memory)
+                self._memory = memory.pop_all()
         except EngineError as error:
             raise EngineError(f"{path}: {error}; build it again: {build_command(path, file.manifest)}") from error
         except IernError as error:
             raise SessionError(f"{path}: {error}") from error
         except Exception as error:  # pycuda's and TensorRT's own
             raise SessionError(
-                f"{path}: the GPU fails ({one_line(error)}); free memory on it, or give a smaller largest batch"
+                f"{path}: the GPU fails ({one_line(error)}); free memory on it, or use a smaller largest batch"
             ) from error
         self.note = next((batch.note for batch in self._batches if batch.note), "")
 
-    def close(self) -> None:
-        if self._batches:
-            with self._device.current():
-                self._resources.close()
-                self._batches = []  # and with them TensorRT's contexts, then the engine, and the stream
+    def _free(self) -> None:
+        with self._device.current():
+            self._memory.close()
+            self._batches = []  # frees TensorRT's contexts, then the engine and the stream
 
     def _run(self, faces: NDArray[np.uint8]) -> Predictions:
-        if not self._batches:
-            raise SessionError("the session is closed; open the model again")
         batch = next(batch for batch in self._batches if len(faces) <= batch.size)
         with self._device.current():
             try:
@@ -80,8 +77,8 @@ class TensorRtSession(Session):
 
 
 @contextmanager
-def _letting_go() -> Iterator[None]:
-    """An error that leaves the block does not keep alive what its functions held: TensorRT's objects end here."""
+def _clear_frames_on_error() -> Iterator[None]:
+    """Clear the frames of an error that leaves the block, so that TensorRT's objects are freed here."""
     try:
         yield
     except BaseException as error:
@@ -89,46 +86,44 @@ def _letting_go() -> Iterator[None]:
         raise
 
 
-def _prepare(
-    device: CudaDevice, trt: Any, file: EngineFile, largest: int, graph: bool, resources: ExitStack
+def _make_batches(
+    device: CudaDevice, trt: Any, file: EngineFile, largest: int, graph: bool, memory: ExitStack
 ) -> list[EngineBatch]:
-    """Batches for up to `largest` faces, smallest first. Closing `resources` gives all back, last things first."""
-    driver, manifest, artifact = device.driver, file.manifest, file.artifact
+    """Make the batches for up to `largest` faces, smallest first. Closing `memory` frees theirs in reverse order."""
+    driver, manifest = device.driver, file.manifest
     logger = make_logger(trt)
     engine = load_engine(trt, logger, file.plan)
     check_engine(trt, engine, file)
     sizes = sorted({max(size, manifest.batches[0]) for size in batch_sizes(largest)})
     stream = driver.Stream(NON_BLOCKING)
-    tail = _make_tail(device, file, stream, sizes[-1], resources)
-    scratch = on_device(driver, engine.device_memory_size_v2, resources)
+    tail = _make_tail(device, file, stream, sizes[-1], memory)
+    scratch = on_device(driver, engine.device_memory_size_v2, memory)
+    shared = EngineResources(driver, stream, file.artifact, tail, logger.take_errors, memory)
     batches = []
     for size in sizes:
         context = make_context(trt, manifest.backend, engine, scratch)
         if context is None:
-            raise SessionError(f"TensorRT makes no execution context ({logger.told()}); free memory on the GPU")
-        batches.append(EngineBatch(driver, context, stream, artifact, size, tail, graph, logger.told, resources))
+            raise SessionError(
+                f"TensorRT cannot make an execution context ({logger.take_errors()}); free memory on the GPU"
+            )
+        batches.append(EngineBatch(shared, context, size, graph))
     return batches
 
 
-def _make_tail(
-    device: CudaDevice, file: EngineFile, stream: Any, faces: int, resources: ExitStack
-) -> PycudaTail | None:
-    """The kernel for up to so many faces, where the engine has no head of its own."""
+def _make_tail(device: CudaDevice, file: EngineFile, stream: Any, faces: int, memory: ExitStack) -> PycudaTail | None:
+    """Load the kernel for up to `faces` faces. None if the engine gives the outputs itself."""
     if file.tail is None:
         return None
     artifact = file.artifact
+    settings = TailSettings(
+        strata=len(artifact.strata),
+        faces=faces,
+        half=file.manifest.precision == "fp16",
+        temperature=artifact.temperature,
+        answer=artifact.answer,
+    )
     try:
-        return PycudaTail(
-            device.driver,
-            binaries_for(device.gpu.compute_capability),
-            stream,
-            *file.tail,
-            strata=len(artifact.strata),
-            faces=faces,
-            half=file.manifest.precision == "fp16",
-            resources=resources,
-            temperature=artifact.temperature,
-            answer=artifact.answer,
-        )
+        binaries = binaries_for(device.gpu.compute_capability)
+        return PycudaTail(device.driver, binaries, stream, file.tail, settings, memory)
     except (RuntimeError, ValueError, OSError) as error:
         raise SessionError(f"{one_line(error, longest=500)}; or build the engine with --head native") from error

@@ -1,7 +1,7 @@
-"""Video files of pictures that stand alone, each written at once with its own time: a killed process loses none.
+"""Video files of independent pictures. Each picture is written at once with its own time: a killed process loses none.
 
-OpenCV's writer keeps 256 KiB to itself, an MP4's index until the end, and knows no times. Here every picture, a JPEG
-or a key frame of VP8, goes to the file when it is there, and what is there can be played at any moment.
+OpenCV's writer buffers 256 KiB, writes an MP4's index only at the end, and does not know when a frame was taken. Here
+every picture, a JPEG or a key frame of VP8, is in the file as soon as it is known, and the file plays at any moment.
 """
 
 from __future__ import annotations
@@ -12,20 +12,17 @@ from pathlib import Path
 from iern.runtime.system.append_only_file import AppendOnlyFile
 
 USUAL_FPS = 15.0
-"""A single picture without a rate stands as long as at this one."""
+"""If the rate is not known, a single picture is shown as long as at this one."""
 
 
 class VideoContainer(ABC):
-    """A video file under way. Times are seconds from the first picture, each later than the one before."""
-
-    left_out = 0
-    """Pictures that the format has no place for."""
+    """A video file that is being written. Times are seconds from the first picture, each later than the one before."""
 
     def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
-        """`fps` is the source's rate, 0 where it is not known. Raises OSError."""
+        """`fps` is the source's rate, 0 if it is not known. Raises OSError."""
         self.width = width
         self.height = height
-        self.fps = fps
+        self._fps = fps
         self._file = AppendOnlyFile(path)
 
     @property
@@ -33,20 +30,20 @@ class VideoContainer(ABC):
         """Bytes until now."""
         return self._file.size
 
-    def stand_of_the_last(self, before: float) -> float:
-        """Seconds that the last picture is shown: as long as the one before it, where there is one."""
-        return before or 1 / (self.fps or USUAL_FPS)
+    def last_duration(self, previous: float) -> float:
+        """Seconds for which the last picture is shown: as long as the `previous` one, if there is one (0: none)."""
+        return previous or 1 / (self._fps or USUAL_FPS)
 
     @abstractmethod
     def add(self, picture: bytes, seconds: float) -> None:
-        """One more picture; raises OSError, with the file as it was."""
+        """Add a picture. Raises OSError, and then the file is as it was before."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Write what lets a player seek; raises OSError, and the file plays all the same."""
+        """Write what lets a player seek. Raises OSError, and then the file plays all the same."""
 
     def close(self) -> None:
-        """Finish and close; raises OSError where the first does."""
+        """Finish and close the file. Raises OSError if it cannot be finished."""
         try:
             self.finish()
         finally:

@@ -1,6 +1,6 @@
-"""A video of the annotated frames, each with its own time, in a file that can be played at any moment.
+"""Records the annotated frames as a video, each with its own time, in a file that plays at any moment.
 
-The file has its final name from the first frame on. A killed process leaves all but the last few frames of it.
+The file has its final name from the first frame on. After SIGKILL all but the last few frames are in it.
 """
 
 from __future__ import annotations
@@ -18,47 +18,51 @@ import numpy as np
 from iern.runtime.errors import OutputError
 from iern.runtime.imaging.images import Image
 from iern.runtime.outputs.frame_result import FrameResult, Sink
-from iern.runtime.outputs.video.avi import Avi
 from iern.runtime.outputs.video.container import VideoContainer
 from iern.runtime.outputs.video.mp4 import Mp4
 from iern.runtime.outputs.video.webm import WebM
-from iern.runtime.system.latency import counted
+from iern.runtime.system.append_only_file import refuse_if_in_use
 
 
 class Format(NamedTuple):
-    """How a suffix is written."""
+    """How the files of one suffix are written."""
 
     container: type[VideoContainer]
     encoder: str
-    """What OpenCV calls the format of the single pictures."""
+    """The suffix by which OpenCV knows the format of the single pictures."""
     quality: list[int]
+    """Parameters of OpenCV's encoder."""
 
 
 JPEG, WEBP = [cv2.IMWRITE_JPEG_QUALITY, 90], [cv2.IMWRITE_WEBP_QUALITY, 75]
-FORMATS = {".mp4": Format(Mp4, ".jpg", JPEG), ".avi": Format(Avi, ".jpg", JPEG), ".webm": Format(WebM, ".webp", WEBP)}
+FORMATS = {".mp4": Format(Mp4, ".jpg", JPEG), ".webm": Format(WebM, ".webp", WEBP)}
 
-LONGEST_STILL = 30.0
-"""Seconds without a frame after which a live source was away, or its clock has jumped: a new segment."""
-LONGEST_BACK = 0.5
-"""Seconds that a live source's clock may go back within a segment."""
-LARGEST = 2_000_000_000
-"""Bytes of a segment: an AVI holds little more, and an SD card's FAT 4 GiB."""
-LONGEST = 6 * 3600.0
-"""Seconds of a segment: an MP4's clock counts 13 hours."""
+LONGEST_GAP = 30.0
+"""Seconds without a frame after which a live source begins a new file: it was lost, or its clock jumped."""
+LONGEST_BACKSTEP = 0.5
+"""Seconds that a live source's clock may go back within a file."""
+LARGEST_BYTES = 2_000_000_000
+"""Bytes of a file. The FAT file system of an SD card holds 4 GiB at most."""
+LONGEST_SECONDS = 6 * 3600.0
+"""Seconds of a file. An MP4's clock overflows after 13 hours."""
 SMALLEST_SCALE = 0.5
-"""Of files, a picture is fitted into the size of the segment unless it would be shrunk to less than this."""
-STEP = 0.001
-"""Seconds between frames at least: where a clock stands still, the recording's does not."""
+"""A picture of a folder is fitted into the size of the file, unless that would shrink it to less than this."""
+SHORTEST_STEP = 0.001
+"""Least seconds between frames, so that the recording's clock advances even if the source's does not."""
 
 
 @contextlib.contextmanager
 def recording(path: Path, fps: float) -> Iterator[Sink]:
-    """A video of the annotated frames in their own time; no frames, no file. `fps` is the source's, of a live one 0.
+    """A sink that records the annotated frames, each with its own time. Without frames there is no file.
 
-    Goes on in NAME-001.EXT, and says so, where the size of a live source's frames changes, where the source came back
-    after a loss or its clock jumped, and where a file has grown large. Raises OutputError and OSError.
+    `fps` is the source's rate, 0 for a live source. The recording continues in NAME-001.EXT, and prints that, when the
+    size of a live source's frames changes, when the source came back after a loss, when its clock jumps, and when a
+    file has grown large. Raises OutputError and OSError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)  # what can be known to fail fails before the first frame
+    path.parent.mkdir(parents=True, exist_ok=True)  # if the path cannot be used, fail before the first frame
+    if path.is_fifo() or path.is_dir():
+        raise OutputError(f"{path}: is not a file; a recording needs one, since its head is written again at the end")
+    refuse_if_in_use(path)
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"{path}: {path.parent} may not be written to; choose another folder")
     recorder = Recorder(path, fps)
@@ -69,7 +73,7 @@ def recording(path: Path, fps: float) -> Iterator[Sink]:
 
 
 class Recorder:
-    """The segments of one recording, one after the other."""
+    """Writes the files of one recording, one after the other."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self.paths: list[Path] = []
@@ -80,51 +84,44 @@ class Recorder:
         self._segment, self._shape = 0, (0, 0)
         self._origin = self._last = 0.0
 
-    def add(self, view: FrameResult) -> None:
-        """One more frame. Raises OSError where it cannot be written, and OutputError where it cannot be encoded."""
-        image = view.annotated
-        reason = self._reason_to_part(view, image)
+    def add(self, result: FrameResult) -> None:
+        """Record a frame. Raises OSError if it cannot be written, and OutputError if it cannot be encoded."""
+        image = result.annotated
+        reason = self._reason_for_new_file(result, image)
         if self._container is None or reason:
             self._begin(image, reason)
-            self._origin, self._last = view.frame.time, -STEP
-        self._segment, self._shape = view.frame.segment, image.shape[:2]
+            self._origin, self._last = result.frame.time, -SHORTEST_STEP
+        self._segment, self._shape = result.frame.segment, image.shape[:2]
         assert self._container is not None
-        seconds = max(view.frame.time - self._origin, self._last + STEP)
+        seconds = max(result.frame.time - self._origin, self._last + SHORTEST_STEP)
         self._container.add(self._encoded(_fitted(image, self._container.width, self._container.height)), seconds)
         self._last = seconds
 
     def close(self) -> None:
-        """Finish the segment under way. A full disk leaves it without an index, which is said."""
+        """Finish the current file. On a full disk it stays without an index, and a warning is printed."""
         container, self._container = self._container, None
         if container is None:
             return
-        path = self.paths[-1]
         try:
             container.close()
         except OSError as error:
-            text = f"warning: {path}: has no index ({error.strerror}); it plays, but seeks slowly"
+            text = f"warning: {self.paths[-1]}: has no index ({error.strerror}); it plays, but seeks slowly"
             print(text, file=sys.stderr, flush=True)
-        if container.left_out:
-            print(
-                f"note: {path}: left out {counted(container.left_out, 'frame')} that came faster than the "
-                f"{container.fps:g} a second of this format; .mp4 and .webm have room for all",
-                flush=True,
-            )
 
-    def _reason_to_part(self, view: FrameResult, image: Image) -> str:
-        """Why this frame begins another file, empty where it does not."""
+    def _reason_for_new_file(self, result: FrameResult, image: Image) -> str:
+        """Why this frame begins another file. Empty if it does not."""
         if self._container is None:
             return ""
         width, height = self._container.width, self._container.height
-        seconds = view.frame.time - self._origin
+        seconds = result.frame.time - self._origin
         resized = image.shape[:2] != self._shape
         if image.shape[:2] != (height, width) and (self._live or _scale(image, width, height) < SMALLEST_SCALE):
             return f"frames changed from {width}x{height} to {image.shape[1]}x{image.shape[0]}"
-        if view.frame.segment != self._segment and (self._live or not resized):
-            return "the source came back, or its clock was set anew"
-        if self._live and not -LONGEST_BACK <= seconds - self._last <= LONGEST_STILL:
+        if result.frame.segment != self._segment and (self._live or not resized):
+            return "the source came back, or its clock was reset"
+        if self._live and not -LONGEST_BACKSTEP <= seconds - self._last <= LONGEST_GAP:
             return f"the source's clock jumped by {seconds - self._last:.0f} s"
-        if self._container.size > LARGEST or seconds > LONGEST:
+        if self._container.size > LARGEST_BYTES or seconds > LONGEST_SECONDS:
             return "the file has grown large"
         return ""
 
@@ -133,7 +130,7 @@ class Recorder:
         stem = self._path.stem + (f"-{len(self.paths):03d}" if self.paths else "")
         path = self._path.with_name(stem + self._path.suffix)
         if reason:
-            print(f"note: {reason}: the recording goes on in {path}", flush=True)
+            print(f"note: {reason}: the recording continues in {path}", flush=True)
         height, width = image.shape[:2]
         self._encoded(image)  # a size that cannot be encoded leaves no file
         self._container = self._format.container(path, width, height, self._fps)
@@ -153,11 +150,12 @@ class Recorder:
 
 
 def _scale(image: Image, width: int, height: int) -> float:
+    """The factor by which the picture fits into (width, height)."""
     return min(width / image.shape[1], height / image.shape[0])
 
 
 def _fitted(image: Image, width: int, height: int) -> Image:
-    """The picture at (height, width), its aspect kept, black around it."""
+    """The picture at (height, width). Its aspect is kept, and the rest is black."""
     if image.shape[:2] == (height, width):
         return image
     scale = _scale(image, width, height)

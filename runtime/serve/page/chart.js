@@ -1,19 +1,19 @@
-// Lines over the last minute on a canvas. A series is {colour, points: [[seconds, value], ...]}.
+// Draws line charts of the last minute on a canvas. A series is {colour, points: [[seconds, value], ...]}.
 
 export const SPAN = 60;  // seconds
-const GAP = 2;  // seconds without a value that part a line
+const GAP = 2;  // seconds without a value after which a line is interrupted
 const FAINT = "#8b949c", GRID = "#2b3238";
 
 const STEPS = [1, 2, 5, 10];
 
-/** The least round number that is no less than any value of the series, nor than `least`. */
+/** Returns the least of 1, 2, 5, 10, 20, ... that is at least `least` and every value of the series. */
 export function topOf(series, least) {
   const highest = Math.max(least, ...series.flatMap(({ points }) => points.map(([, value]) => value)));
   const power = 10 ** Math.floor(Math.log10(highest));
   return Number((power * STEPS.find((step) => step * power >= highest * 0.999)).toPrecision(1));
 }
 
-/** Draws every series until `now` (seconds), from 0 to `top`; names them in the corner: [[text, colour], ...]. */
+/** Draws every series until `now` (seconds), from 0 to `top`, with captions: [[text, colour], ...]. */
 export function draw(canvas, series, now, top, captions) {
   const scale = window.devicePixelRatio || 1;
   const width = canvas.clientWidth, height = canvas.clientHeight;
@@ -28,10 +28,10 @@ export function draw(canvas, series, now, top, captions) {
     pen.strokeStyle = colour;
     pen.lineWidth = 1.5;
     pen.beginPath();
-    let before = -Infinity;
+    let previous = -Infinity;
     for (const [time, value] of points) {
-      if (time - before > GAP) pen.moveTo(x(time), y(value)); else pen.lineTo(x(time), y(value));
-      before = time;
+      if (time - previous > GAP) pen.moveTo(x(time), y(value)); else pen.lineTo(x(time), y(value));
+      previous = time;
     }
     pen.stroke();
   }
@@ -60,7 +60,7 @@ function grid(pen, width, y, top) {
   pen.textAlign = "left";
 }
 
-/** Adds a point, and forgets those that have left the chart. */
+/** Adds a point, and removes the points that are older than the chart. */
 export function push(points, time, value) {
   points.push([time, value]);
   while (points[0][0] < time - SPAN) points.shift();

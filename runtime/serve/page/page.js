@@ -1,22 +1,22 @@
-// Reads the stream of messages (see feed.py) and shows them. All addresses are relative: the page may lie anywhere.
+// Reads the stream of messages (see feed.py) and shows them. All addresses are relative: the page works under any path.
 import { SPAN, draw, push, topOf } from "./chart.js";
 
-const INK = "#e6e8ea";
+const TEXT_COLOUR = "#e6e8ea";
 const RETRY = 1000, POLL = 2000, REDRAW = 200;  // ms
-const MOST_FACES = 6;  // charts; more faces are in the picture
+const MOST_FACES = 6;  // with a chart; the picture shows all faces
 const byId = (id) => document.getElementById(id);
-const faces = new Map();  // key -> {expressions: {name: points}, disagreement: points, seen, canvas}
+const faces = new Map();  // track -> {expressions: {name: points}, disagreement: points, seen, label, canvas}
 const latency = { total: [], age: [] };
-const trouble = { stream: "", frames: "", refusal: "" };  // what is wrong, by who noticed
+const problems = { stream: "", frames: "", refusal: "" };  // current problems by kind
 let palette = ["rgb(200, 200, 200)"], names = [], now = 0, rates = [];
 
 const colourOf = (index) => palette[index % palette.length];
 
 async function* messages(reader) {
-  let held = new Uint8Array(0);
+  let rest = new Uint8Array(0);
   const take = async (count) => {
-    const parts = [held];
-    let length = held.length;
+    const parts = [rest];
+    let length = rest.length;
     while (length < count) {
       const { value, done } = await reader.read();
       if (done) return null;
@@ -25,7 +25,7 @@ async function* messages(reader) {
     }
     const all = new Uint8Array(length);
     parts.reduce((at, part) => (all.set(part, at), at + part.length), 0);
-    held = all.subarray(count);
+    rest = all.subarray(count);
     return all.subarray(0, count);
   };
   for (;;) {
@@ -42,14 +42,14 @@ async function watch() {
   try {
     const response = await fetch("stream");
     if (!response.ok) throw new Error(await response.text());
-    for await (const [about, jpeg] of messages(response.body.getReader())) {
-      trouble.stream = about.problem || "";
+    for await (const [message, jpeg] of messages(response.body.getReader())) {
+      problems.stream = message.problem || "";
       if (jpeg.length) await show(jpeg);
-      remember(about);
+      remember(message);
     }
-    trouble.stream = "the stream has ended; trying again";
+    problems.stream = "the connection has ended; trying again";
   } catch (error) {
-    trouble.stream = `${error.message.trim()}; trying again`;
+    problems.stream = `${error.message.trim()}; trying again`;
   }
   setTimeout(watch, RETRY);
 }
@@ -63,33 +63,33 @@ async function show(jpeg) {
   picture.close();
 }
 
-function remember(about) {
-  if (about.clock === now) return;  // the last one again, to keep the line
-  if (about.clock < now) forget();  // the machine was started anew
-  now = about.clock;
-  rates.push([about.frames, now]);
+function remember(message) {
+  if (message.clock === now) return;  // the last message was repeated to keep the connection open
+  if (message.clock < now) clear();  // the machine was restarted
+  now = message.clock;
+  rates.push([message.frames, now]);
   while (rates[0][1] < now - 3) rates.shift();
-  if (about.problem) return;
-  for (const name of ["total", "age"]) push(latency[name], now, about.latency_ms[name]);
-  about.faces.forEach((face, index) => {
-    const kept = faceOf(String(face.track ?? index));
+  if (message.problem) return;
+  for (const name of ["total", "age"]) push(latency[name], now, message.latency_ms[name]);
+  message.faces.forEach((face, index) => {
+    const history = faceOf(String(face.track ?? index));
     names = Object.keys(face.probabilities);
-    for (const name of names) push(kept.expressions[name] ??= [], now, face.probabilities[name]);
-    push(kept.disagreement, now, face.disagreement);
-    kept.seen = now;
-    kept.answer = face.uncertain ? "uncertain" : `${face.expression} ${Math.round(100 * face.probability)}%`;
+    for (const name of names) push(history.expressions[name] ??= [], now, face.probabilities[name]);
+    push(history.disagreement, now, face.disagreement);
+    history.seen = now;
+    history.label = face.uncertain ? "uncertain" : `${face.expression} ${Math.round(100 * face.probability)}%`;
   });
   for (const [key, face] of faces) if (face.seen < now - SPAN) drop(key);
-  byId("figures").textContent = figures(about);
+  byId("figures").textContent = figures(message);
 }
 
-function figures(about) {
+function figures(message) {
   const [first, last] = [rates[0], rates[rates.length - 1]];
   const rate = last[1] > first[1] ? (last[0] - first[0]) / (last[1] - first[1]) : 0;
-  const { total, age } = about.latency_ms;
-  const count = about.faces.length;
-  return `${rate.toFixed(1)} fps · ${total.toFixed(0)} ms · ${age.toFixed(0)} ms old · ` +
-    `${count} ${count === 1 ? "face" : "faces"} · ${about.dropped} dropped`;
+  const { total, age } = message.latency_ms;
+  const count = message.faces.length;
+  return `${count} ${count === 1 ? "face" : "faces"} · ${rate.toFixed(1)} frames per second · ${total.toFixed(0)} ms per frame · ` +
+    `picture ${age.toFixed(0)} ms old · ${message.dropped} frames dropped`;
 }
 
 function faceOf(key) {
@@ -100,7 +100,7 @@ function faceOf(key) {
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `Expressions of face ${key} over the last minute`);
     byId("faces").append(canvas);
-    faces.set(key, { expressions: {}, disagreement: [], seen: now, answer: "", canvas });
+    faces.set(key, { expressions: {}, disagreement: [], seen: now, label: "", canvas });
   }
   return faces.get(key);
 }
@@ -110,7 +110,7 @@ function drop(key) {
   faces.delete(key);
 }
 
-function forget() {
+function clear() {
   for (const key of [...faces.keys()]) drop(key);
   for (const points of Object.values(latency)) points.length = 0;
   rates = [];
@@ -118,18 +118,18 @@ function forget() {
 
 function redraw() {
   const shown = [...faces].map(([key, face], index) => ({ ...face, name: `face ${key}`, colour: colourOf(index + 1) }));
-  for (const { canvas, expressions, name, seen, answer } of shown) {
+  for (const { canvas, expressions, name, seen, label } of shown) {
     const series = Object.entries(expressions).map(([of, points]) => ({ colour: colourOf(names.indexOf(of)), points }));
-    draw(canvas, series, now, 1, [[`${name}: ${seen < now - 1 ? "gone" : answer}`, INK]]);
+    draw(canvas, series, now, 1, [[`${name}: ${seen < now - 1 ? "not visible" : label}`, TEXT_COLOUR]]);
   }
-  const doubts = shown.map(({ name, colour, disagreement }) => ({ name, colour, points: disagreement }));
-  const stages = [{ name: "age", colour: colourOf(1), points: latency.age },
-    { name: "in the loop", colour: colourOf(2), points: latency.total }];
-  for (const [id, series, least] of [["disagreement", doubts, 0.01], ["latency", stages, 10]]) {
+  const disagreements = shown.map(({ name, colour, disagreement }) => ({ name, colour, points: disagreement }));
+  const times = [{ name: "delay", colour: colourOf(1), points: latency.age },
+    { name: "processing", colour: colourOf(2), points: latency.total }];
+  for (const [id, series, least] of [["disagreement", disagreements, 0.01], ["latency", times, 10]]) {
     draw(byId(id), series, now, topOf(series, least), series.map(({ name, colour }) => [name, colour]));
   }
   legend();
-  byId("problem").textContent = Object.values(trouble).filter(Boolean).join("; ");
+  byId("problem").textContent = Object.values(problems).filter(Boolean).join("; ");
 }
 
 function legend() {
@@ -150,10 +150,10 @@ async function poll() {
     if (!response.ok) return;
     const state = await response.json();
     palette = state.palette;
-    trouble.frames = state.stalled ? "no frames come" : "";
+    problems.frames = state.stalled ? "no new frames" : "";
     byId("controls").hidden = !state.controls;
     if (state.controls) showControls(state.controls);
-  } catch { /* the stream says what is wrong */ }
+  } catch { /* `watch` reports that the server cannot be reached */ }
 }
 
 function showControls({ recording, sources, source, log }) {
@@ -169,15 +169,15 @@ function showControls({ recording, sources, source, log }) {
   if (document.activeElement !== list) list.value = source;
 }
 
-async function ask(address, body) {
+async function post(address, body) {
   const headers = { "Content-Type": "application/json" };
   const response = await fetch(address, { method: "POST", headers, body: JSON.stringify(body) });
-  trouble.refusal = response.ok ? "" : (await response.text()).trim();
+  problems.refusal = response.ok ? "" : (await response.text()).trim();
   await poll();
 }
 
-byId("record").addEventListener("click", (event) => ask("recording", { on: event.target.getAttribute("aria-pressed") !== "true" }));
-byId("source").addEventListener("change", (event) => { event.target.blur(); ask("source", { name: event.target.value }); });
+byId("record").addEventListener("click", (event) => post("recording", { on: event.target.getAttribute("aria-pressed") !== "true" }));
+byId("source").addEventListener("change", (event) => { event.target.blur(); post("source", { name: event.target.value }); });
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
 setInterval(redraw, REDRAW);
 setInterval(poll, POLL);

@@ -1,4 +1,4 @@
-"""The audit puts the same changed faces to every model, counts right, and writes all of its files or none."""
+"""The audit runs every model on the same changed faces, counts right, and writes all of its files or none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from iern.runtime.intervention import stratum_disagreement
 from iern.train.cartoons.data_set import plan, write
 from iern.train.cartoons.muscles import EXPRESSIONS
 
-NAMED = {change.name: change for change in CHANGES}
+CHANGE_OF = {change.name: change for change in CHANGES}
 
 
 TEMPERATURE = 0.4
@@ -36,7 +36,7 @@ def artifact(size: int = 32):
 
 
 def blind_model() -> bytes:
-    """It says the same whatever it sees."""
+    """A model whose output does not depend on its input."""
     model = onnx.load_from_string(tiny_model(artifact()))
     (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "weight")
     weight.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(weight)), "weight"))
@@ -81,7 +81,7 @@ def flat(tmp_path_factory):
 
 
 def audited(folder, models, root, *arguments) -> dict:
-    """The record of an audit of some files."""
+    """The results of an audit of some files."""
     target = folder / "audit.json"
     words = [*map(str, models), "--data", str(root), "--json", str(target), "--threads", "1", *arguments]
     assert main(words) == 0
@@ -93,19 +93,19 @@ def refused(models, root, capsys, *arguments) -> str:
     return capsys.readouterr().err
 
 
-def test_the_command_writes_a_record_a_page_and_a_picture(tmp_path, models, drawn, capsys):
-    record = audited(tmp_path, [models["colour"], models["other"]], drawn)
+def test_the_command_writes_results_a_page_and_a_picture(tmp_path, models, drawn, capsys):
+    results = audited(tmp_path, [models["colour"], models["other"]], drawn)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.json", "audit.md", "audit.png"]
-    assert (tmp_path / "audit.md").read_text(encoding="utf-8") == markdown(record, "audit.png")
+    assert (tmp_path / "audit.md").read_text(encoding="utf-8") == markdown(results, "audit.png")
     with Pillow.open(tmp_path / "audit.png") as picture:
         picture.verify()
         assert min(picture.size) > 400
-    assert (record["faces"], record["units"], record["split"], record["data"]) == (21, 1, "test", "cartoons")
-    assert [change["name"] for change in record["changes"]] == list(NAMED)
-    first, second = record["models"]
+    assert (results["faces"], results["units"], results["split"], results["data"]) == (21, 1, "test", "cartoons")
+    assert [change["name"] for change in results["changes"]] == list(CHANGE_OF)
+    first, second = results["models"]
     assert (first["name"], first["precision"], first["strata"], first["provider"]) == ("colour.onnx", "fp32", 2, "cpu")
     for model in (first, second):
-        assert {name: len(grades) for name, grades in model["grades"].items()} == dict.fromkeys(NAMED, 5)
+        assert {name: len(grades) for name, grades in model["grades"].items()} == dict.fromkeys(CHANGE_OF, 5)
         for grades in model["grades"].values():
             assert grades[0]["flip_rate"] == {"value": 0, "low": 0, "high": 0} and grades[0]["shift"] == 0
     figures = set(first["grades"]["blur"][1])
@@ -114,13 +114,13 @@ def test_the_command_writes_a_record_a_page_and_a_picture(tmp_path, models, draw
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out
-    keys = set(record) | set(first) | set(second["overall"]) | figures
+    keys = set(results) | set(first) | set(second["overall"]) | figures
     assert not {key for key in keys if key not in shown}, "keys that the help does not explain"
-    assert all(f"\n  {name} " in shown for name in NAMED)
+    assert all(f"\n  {name} " in shown for name in CHANGE_OF)
 
 
 def test_every_figure_is_what_a_count_by_hand_gives(tmp_path, models, drawn):
-    record = audited(
+    results = audited(
         tmp_path, [models["other"], models["colour"]], drawn, "--split", "all", "--changes", "cool", "jpeg"
     )
     with open(drawn / "manifest.csv", encoding="utf-8", newline="") as file:
@@ -131,9 +131,9 @@ def test_every_figure_is_what_a_count_by_hand_gives(tmp_path, models, drawn):
         images = [read_image(drawn / row["path"]) for row in rows]
         plain = session(np.stack([resize_face(image, spec) for image in images]))
         for name, grade in (("cool", 3), ("jpeg", 1)):
-            made = [NAMED[name].grade(image, grade, row["path"]) for image, row in zip(images, rows, strict=True)]
+            made = [CHANGE_OF[name].grade(image, grade, row["path"]) for image, row in zip(images, rows, strict=True)]
             changed = session(np.stack([resize_face(image, spec) for image in made]))
-            found = record["models"][1]["grades"][name][grade]
+            found = results["models"][1]["grades"][name][grade]
             right = changed.probabilities.argmax(1) == labels
             flipped = changed.probabilities.argmax(1) != plain.probabilities.argmax(1)
             assert found["accuracy"]["value"] == pytest.approx(right.mean())
@@ -147,15 +147,15 @@ def test_every_figure_is_what_a_count_by_hand_gives(tmp_path, models, drawn):
                 above = values[~right][:, None] - values[right][None]
                 expected = ((above > 0) + 0.5 * (above == 0)).mean()
                 assert found["auroc"][score] == pytest.approx(expected, abs=0.01)
-            first = record["models"][0]["grades"][name][grade]
+            first = results["models"][0]["grades"][name][grade]
             for rate, difference in found["minus_first"].items():
                 assert difference["value"] == pytest.approx(found[rate]["value"] - first[rate]["value"])
-    cells = [cell for grades in record["models"][1]["grades"].values() for cell in grades[1:]]
+    cells = [cell for grades in results["models"][1]["grades"].values() for cell in grades[1:]]
     expected = np.mean([cell["flip_rate"]["value"] for cell in cells])
-    assert record["models"][1]["overall"]["flip_rate"]["value"] == pytest.approx(expected)
+    assert results["models"][1]["overall"]["flip_rate"]["value"] == pytest.approx(expected)
 
 
-def test_every_model_sees_the_same_faces_alone_or_beside_others(tmp_path, models, drawn):
+def test_every_model_sees_the_same_faces_alone_or_with_others(tmp_path, models, drawn):
     together = audited(tmp_path, [models[name] for name in ("other", "colour", "again")], drawn, "--split", "all")
     alone = audited(tmp_path, [models["colour"]], drawn, "--split", "all", "--changes", "noise", "shadow", "rotation")
     _, colour, again = together["models"]
@@ -169,9 +169,9 @@ def test_every_model_sees_the_same_faces_alone_or_beside_others(tmp_path, models
 
 def test_a_model_of_another_input_size_sees_the_same_scene(tmp_path, models, flat):
     """The mean colour of a face of one colour is the same at any size, and its noise differs by what is averaged."""
-    record = audited(tmp_path, [models["colour"], models["large"]], flat)
-    small, large = record["models"]
-    for name in set(NAMED) - {"noise"}:
+    results = audited(tmp_path, [models["colour"], models["large"]], flat)
+    small, large = results["models"]
+    for name in set(CHANGE_OF) - {"noise"}:
         for left, right in zip(small["grades"][name], large["grades"][name], strict=True):
             assert right["shift"] == pytest.approx(left["shift"], abs=0.01)
 
@@ -211,9 +211,10 @@ def test_a_model_of_the_mean_colour_flips_under_light_and_casts_and_not_where_me
 
 def test_models_of_other_expressions_are_refused(models, drawn, tmp_path, capsys):
     target = tmp_path / "audit.json"
-    said = refused([models["colour"], models["three"]], drawn, capsys, "--json", str(target))
+    error = refused([models["colour"], models["three"]], drawn, capsys, "--json", str(target))
     assert (
-        "three.onnx knows the expressions neutral, happy, sad, colour.onnx " in said and "audit these two apart" in said
+        "three.onnx has the expressions neutral, happy, sad, colour.onnx " in error
+        and "audit these two separately" in error
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -230,13 +231,13 @@ def test_a_model_given_twice_a_checkpoint_and_a_missing_folder_are_refused(model
     assert "cannot be written to" in refused([models["colour"]], drawn, capsys, "--json", str(file))
 
 
-def test_two_files_of_one_name_are_told_apart_by_their_folders(tmp_path, models, drawn):
+def test_two_files_of_one_name_are_shown_with_their_folders(tmp_path, models, drawn):
     copies = [tmp_path / folder / "model.onnx" for folder in ("baseline", "iern")]
     for copy, source in zip(copies, ("colour", "other"), strict=True):
         copy.parent.mkdir()
         copy.write_bytes(models[source].read_bytes())
-    record = audited(tmp_path, copies, drawn, "--changes", "blur")
-    assert [model["name"] for model in record["models"]] == ["baseline/model.onnx", "iern/model.onnx"]
+    results = audited(tmp_path, copies, drawn, "--changes", "blur")
+    assert [model["name"] for model in results["models"]] == ["baseline/model.onnx", "iern/model.onnx"]
 
 
 @pytest.mark.parametrize("wrong", [["--json", "audit.png"], ["--faces", "0"], ["--changes", "fog"]])

@@ -1,4 +1,4 @@
-"""The graded changes do what they say: measured by others than OpenCV, in double precision, on drawn faces."""
+"""The graded changes have the stated amounts: measured without OpenCV, in double precision, on drawn faces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iern.train.cartoons.faces import draw
 from iern.train.cartoons.muscles import EXPRESSIONS
 
 FACES = {f"{i}.png": draw(expression, 3 * i, 0, 96) for i, expression in enumerate(EXPRESSIONS[:4])}
-NAMED = {change.name: change for change in CHANGES}
+CHANGE_OF = {change.name: change for change in CHANGES}
 GREY = np.full((40, 40, 3), 128, np.uint8)
 
 every_change = pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
@@ -62,7 +62,7 @@ def turned(image, degrees: float) -> np.ndarray:
 
 def applied(name: str, image, face: str = "a.png") -> list[np.ndarray]:
     """The image under each grade from 1."""
-    return [NAMED[name].grade(image, grade, face) for grade in range(1, len(NAMED[name].amounts) + 1)]
+    return [CHANGE_OF[name].grade(image, grade, face) for grade in range(1, len(CHANGE_OF[name].amounts) + 1)]
 
 
 @every_change
@@ -106,7 +106,7 @@ def test_a_stop_halves_or_doubles_linear_light(name):
     """Up to rounding to 8 bits, where light does not clip."""
     for level in (20, 90, 150, 200):
         flat = np.full((4, 4, 3), level, np.uint8)
-        for stops, image in zip(NAMED[name].amounts, applied(name, flat), strict=True):
+        for stops, image in zip(CHANGE_OF[name].amounts, applied(name, flat), strict=True):
             expected = linear(level) * 2.0**stops
             if expected >= 1:
                 assert (image == 255).all()
@@ -120,7 +120,7 @@ def test_a_shadow_spans_its_stops_and_falls_off_along_one_direction():
     flat = np.full((size, size, 3), 230, np.uint8)
     seen = set()
     for face in map(str, range(12)):
-        for stops, image in zip(NAMED["shadow"].amounts, applied("shadow", flat, face), strict=True):
+        for stops, image in zip(CHANGE_OF["shadow"].amounts, applied("shadow", flat, face), strict=True):
             depth = np.log2(linear(230) / linear(image[..., 0]))
             assert depth.min() == pytest.approx(0, abs=0.03)
             assert depth.max() == pytest.approx(stops, abs=0.05 * 2**stops / 2)
@@ -135,7 +135,7 @@ def test_a_shadow_spans_its_stops_and_falls_off_along_one_direction():
 
 @pytest.mark.parametrize(("name", "sign"), [("warm", 1), ("cool", -1)])
 def test_a_cast_moves_red_against_blue_by_its_stops_and_keeps_a_greys_luminance(name, sign):
-    for stops, image in zip(NAMED[name].amounts, applied(name, GREY), strict=True):
+    for stops, image in zip(CHANGE_OF[name].amounts, applied(name, GREY), strict=True):
         blue, green, red = linear(image[0, 0])
         assert np.log2(red / blue) == pytest.approx(sign * stops, abs=0.03)
         assert 0.2126 * red + 0.7152 * green + 0.0722 * blue == pytest.approx(linear(128), rel=0.01)
@@ -144,7 +144,7 @@ def test_a_cast_moves_red_against_blue_by_its_stops_and_keeps_a_greys_luminance(
 def test_blur_is_the_stated_gaussian_and_takes_fine_detail_away():
     for face in FACES.values():
         details = [detail(face)]
-        for share, image in zip(NAMED["blur"].amounts, applied("blur", face), strict=True):
+        for share, image in zip(CHANGE_OF["blur"].amounts, applied("blur", face), strict=True):
             difference = np.abs(image - gaussian(face, share * 96))
             assert difference.max() < 3 and difference.mean() < 0.4
             details.append(detail(image))
@@ -154,7 +154,7 @@ def test_blur_is_the_stated_gaussian_and_takes_fine_detail_away():
 def test_noise_has_its_deviation_and_is_one_pattern_in_all_grades():
     flat = np.full((200, 200, 3), 128, np.uint8)
     images = [image - 128.0 for image in applied("noise", flat)]
-    for levels, image in zip(NAMED["noise"].amounts, images, strict=True):
+    for levels, image in zip(CHANGE_OF["noise"].amounts, images, strict=True):
         assert image.std() == pytest.approx(levels, rel=0.02) and abs(image.mean()) < 0.5
     assert np.corrcoef(images[0].ravel(), images[1].ravel())[0, 1] > 0.99
     channels = images[0].reshape(-1, 3)
@@ -163,7 +163,7 @@ def test_noise_has_its_deviation_and_is_one_pattern_in_all_grades():
 
 def test_a_jpeg_is_as_far_from_the_face_as_pillows_of_the_same_quality():
     for face in FACES.values():
-        for quality, image in zip(NAMED["jpeg"].amounts, applied("jpeg", face), strict=True):
+        for quality, image in zip(CHANGE_OF["jpeg"].amounts, applied("jpeg", face), strict=True):
             file = io.BytesIO()
             Pillow.fromarray(face[..., ::-1]).save(file, "jpeg", quality=int(quality), subsampling="4:2:0")
             other = np.asarray(Pillow.open(file))[..., ::-1]
@@ -172,7 +172,7 @@ def test_a_jpeg_is_as_far_from_the_face_as_pillows_of_the_same_quality():
 
 def test_a_resolution_leaves_the_means_of_its_pixels_and_a_smaller_face_as_it_is():
     wide = np.random.default_rng(1).integers(0, 256, (96, 96, 3), np.uint8)
-    for pixels, image in zip(NAMED["resolution"].amounts, applied("resolution", wide), strict=True):
+    for pixels, image in zip(CHANGE_OF["resolution"].amounts, applied("resolution", wide), strict=True):
         side = 96 // int(pixels)
         means = wide.reshape(int(pixels), side, int(pixels), side, 3).mean((1, 3))
         kept = image.reshape(int(pixels), side, int(pixels), side, 3).mean((1, 3))
@@ -189,7 +189,7 @@ def test_a_rotation_is_pytorchs_by_the_same_angle_to_either_side():
     face = gaussian(FACES["1.png"], 2).round().astype(np.uint8)[:80]
     senses = set()
     for name in map(str, range(8)):
-        for degrees, image in zip(NAMED["rotation"].amounts, applied("rotation", face, name), strict=True):
+        for degrees, image in zip(CHANGE_OF["rotation"].amounts, applied("rotation", face, name), strict=True):
             differences = {sense: np.abs(turned(face, sense * degrees) - image).mean() for sense in (-1, 1)}
             best = min(differences, key=differences.__getitem__)
             assert differences[best] < 0.5 and differences[-best] > 2

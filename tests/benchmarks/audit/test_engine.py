@@ -1,4 +1,4 @@
-"""An engine stands in the audit beside the exported file it was built from: over the doubles of TensorRT and a GPU."""
+"""An engine is audited together with the exported file it was built from, over the doubles of TensorRT and a GPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HALF_ROUNDING = 5e-4
 
 
 @pytest.mark.slow
-def test_over_doubles_an_engine_answers_under_changes_as_its_exported_file(tmp_path):
+def test_over_doubles_an_engine_predicts_the_same_for_changed_faces_as_its_exported_file(tmp_path):
     variables = environment()
     engine, data, target = (tmp_path / name for name in ("tiny.engine", "data", "audit.json"))
     make_engine(engine, "kernel")
@@ -45,5 +45,5 @@ def test_over_doubles_an_engine_answers_under_changes_as_its_exported_file(tmp_p
     assert (exported["name"], exported["precision"], exported["provider"]) == ("tiny.onnx", "fp16", "cpu")
     assert (built["name"], built["precision"], built["provider"]) == ("tiny.engine", "fp16", "tensorrt, head kernel")
     shifts = [[cell["shift"] for grades in model["grades"].values() for cell in grades] for model in (exported, built)]
-    furthest = max(abs(one - other) for one, other in zip(*shifts, strict=True))
-    assert furthest < HALF_ROUNDING < max(shifts[0]) / 10
+    largest_difference = max(abs(one - other) for one, other in zip(*shifts, strict=True))
+    assert largest_difference < HALF_ROUNDING < max(shifts[0]) / 10

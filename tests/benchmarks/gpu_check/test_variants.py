@@ -1,4 +1,4 @@
-"""Every form of a head agrees with float64 before it is timed, and the clocks tell what they say. All on the CPU."""
+"""Every implementation of a head agrees with float64 before it is timed, and the clocks are right. All on the CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.gpu_check.forms import (
+from benchmarks.gpu_check.heads import configuration, errors_against_float64
+from benchmarks.gpu_check.implementations import (
     BATCHED,
     EXACT,
     KERNEL,
@@ -23,9 +24,8 @@ from benchmarks.gpu_check.forms import (
     random_emotion,
     random_head,
 )
-from benchmarks.gpu_check.heads import configuration, deviations
 from benchmarks.gpu_check.plan import Scale
-from benchmarks.gpu_check.timing import Prepared, Sample, by_clock, measure, statistics
+from benchmarks.gpu_check.timing import CallTimes, PreparedCall, by_clock, measure, statistics
 from benchmarks.gpu_check.variants import COMPILED, EAGER, GRAPH, prepare
 from iern.runtime.errors import EngineError
 
@@ -41,12 +41,12 @@ def short_warm_up(monkeypatch):
 
 @pytest.mark.parametrize("precision", ["FP32", "FP16"])
 @pytest.mark.parametrize(
-    ("part", "forms"), [("heads", (PUBLISHED, BATCHED, EXACT, KERNEL)), ("tails", (LAYERS, WINDOWS, KERNEL))]
+    ("part", "implementations"), [("heads", (PUBLISHED, BATCHED, EXACT, KERNEL)), ("tails", (LAYERS, WINDOWS, KERNEL))]
 )
-def test_every_form_agrees_with_float64_and_is_timed(part, forms, precision):
+def test_every_implementation_agrees_with_float64_and_is_timed(part, implementations, precision):
     found = configuration(part, SIZE, precision, TINY, ON_CPU, "cpu")
     assert found["failed"] == {}
-    assert set(found["variants"]) == {f"{form}, {EAGER}" for form in forms}
+    assert set(found["variants"]) == {f"{name}, {EAGER}" for name in implementations}
     for variant in found["variants"].values():
         assert variant["logit_error"] < (1e-6 if precision == "FP32" else 5e-3)
         assert set(variant["milliseconds"]) == {"wall", "gpu", "enqueue"}
@@ -54,21 +54,21 @@ def test_every_form_agrees_with_float64_and_is_timed(part, forms, precision):
     json.dumps(found, allow_nan=False)
 
 
-def test_a_head_without_a_kernel_is_measured_in_the_other_forms():
+def test_a_head_without_a_kernel_is_measured_in_the_other_implementations():
     found = configuration("heads", SIZE, "FP32", TINY, {**ON_CPU, "kernel": "none here"}, "cpu")
     assert {name.split(",")[0] for name in found["variants"]} == {PUBLISHED, BATCHED, EXACT}
 
 
 @pytest.mark.slow
-def test_compiled_forms_agree_with_float64():
+def test_compiled_implementations_agree_with_float64():
     found = configuration("heads", SIZE, "FP32", TINY, {GRAPH: "no GPU"}, "cpu")
     assert found["failed"] == {}
     assert {name for name in found["variants"] if name.endswith(COMPILED)} == {
-        f"{form}, {COMPILED}" for form in (PUBLISHED, BATCHED, EXACT, KERNEL)
+        f"{name}, {COMPILED}" for name in (PUBLISHED, BATCHED, EXACT, KERNEL)
     }
 
 
-def test_the_random_head_gives_logits_and_strata_that_errors_can_be_seen_in():
+def test_errors_are_visible_in_the_logits_and_strata_of_the_random_head():
     size = dataclasses.replace(SIZE, width=32, side=7)
     head = random_head(size)
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_the_random_head_gives_logits_and_strata_that_errors_can_be_seen_in():
 
 
 class Wrong(nn.Module):
-    """Answers, but not right."""
+    """A module with wrong outputs, or an error."""
 
     def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
@@ -92,9 +92,9 @@ class Wrong(nn.Module):
         return x, x, x
 
 
-def test_a_form_that_answers_wrong_or_fails_is_not_timed_and_the_others_are():
-    def check(answer: list[np.ndarray]) -> dict[str, float]:
-        if answer[0].min() < 0:
+def test_an_implementation_that_is_wrong_or_fails_is_not_timed_and_the_others_are():
+    def check(outputs: list[np.ndarray]) -> dict[str, float]:
+        if outputs[0].min() < 0:
             raise EngineError("wrong")
         return {"probability_error": 0.0}
 
@@ -102,59 +102,59 @@ def test_a_form_that_answers_wrong_or_fails_is_not_timed_and_the_others_are():
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return x.abs(), x, x
 
-    forms = {"right": Right(), "wrong": Wrong(), "failing": Wrong(RuntimeError("boom"))}
-    forms["large"] = Wrong(torch.OutOfMemoryError("full"))
-    calls, facts, failed = prepare(forms, (torch.full((2, 2, 2, 2), -1.0),), check, ON_CPU, "cpu")
+    implementations = {"right": Right(), "wrong": Wrong(), "failing": Wrong(RuntimeError("boom"))}
+    implementations["large"] = Wrong(torch.OutOfMemoryError("full"))
+    calls, facts, failed = prepare(implementations, (torch.full((2, 2, 2, 2), -1.0),), check, ON_CPU, "cpu")
     assert list(calls) == ["right, eager"]
     assert failed == {"wrong, eager": "wrong", "failing": "RuntimeError: boom"}
     assert facts["large"] == {"skipped": "not enough memory on the GPU"}
 
 
 @pytest.mark.parametrize("spoiled", [0, 1, 2])
-def test_an_answer_is_held_against_float64_in_all_its_parts(spoiled):
+def test_all_outputs_are_compared_with_float64(spoiled):
     expected = np.random.default_rng(0).normal(size=(2, 3, 4))
     mean = expected.mean(axis=1)
     right = [np.exp(mean) / np.exp(mean).sum(axis=1, keepdims=True), mean, expected]
-    assert deviations(right, expected, [0, 1], 1e-6)["probability_error"] < 1e-12
-    answer = [values.copy() for values in right]
-    answer[spoiled] += 0.01
+    assert errors_against_float64(right, expected, [0, 1], 1e-6)["probability_error"] < 1e-12
+    outputs = [values.copy() for values in right]
+    outputs[spoiled] += 0.01
     if spoiled == 0:
-        assert deviations(answer, expected, [0, 1], 1e-6)["probability_error"] == pytest.approx(0.01)
+        assert errors_against_float64(outputs, expected, [0, 1], 1e-6)["probability_error"] == pytest.approx(0.01)
     else:
         with pytest.raises(EngineError, match="logits differ from float64 by"):
-            deviations(answer, expected, [0, 1], 1e-6)
-    answer[spoiled][0] = np.nan
+            errors_against_float64(outputs, expected, [0, 1], 1e-6)
+    outputs[spoiled][0] = np.nan
     with pytest.raises(EngineError, match="not finite"):
-        deviations(answer, expected, [0, 1], 1e-6)
+        errors_against_float64(outputs, expected, [0, 1], 1e-6)
 
 
-def test_the_three_clocks_tell_copies_computation_and_enqueueing_apart():
-    def form(x: torch.Tensor) -> tuple[torch.Tensor]:
+def test_the_three_clocks_separate_copies_computation_and_enqueueing():
+    def computation(x: torch.Tensor) -> tuple[torch.Tensor]:
         time.sleep(0.005)
         return (x + 1,)
 
-    call = Prepared(form, (torch.zeros(2, 3),), "cpu")
+    call = PreparedCall(computation, (torch.zeros(2, 3),), "cpu")
     wall, gpu, enqueue = call()
     assert 5 <= enqueue <= gpu <= wall < 1000
-    np.testing.assert_array_equal(call.answer()[0], np.ones((2, 3)))
+    np.testing.assert_array_equal(call.outputs()[0], np.ones((2, 3)))
 
 
-def test_an_answer_is_computed_from_inputs_just_copied_and_not_left_from_an_earlier_call():
+def test_outputs_are_computed_from_inputs_just_copied_and_not_left_from_an_earlier_call():
     kept: list[torch.Tensor] = []
 
     def once(x: torch.Tensor) -> tuple[torch.Tensor]:
-        """As a graph that replays nothing: later calls find what the first one wrote."""
+        """Like a graph that replays nothing: later calls find the outputs of the first one."""
         kept.append(x + 1) if not kept else None
         return (kept[0],)
 
-    assert np.isnan(Prepared(once, (torch.zeros(2),), "cpu").answer()[0]).all()
-    np.testing.assert_array_equal(Prepared(lambda x: (x + 1,), (torch.ones(2),), "cpu").answer()[0], [2, 2])
+    assert np.isnan(PreparedCall(once, (torch.zeros(2),), "cpu").outputs()[0]).all()
+    np.testing.assert_array_equal(PreparedCall(lambda x: (x + 1,), (torch.ones(2),), "cpu").outputs()[0], [2, 2])
 
 
 def test_samples_are_as_many_as_fit_the_time_within_their_bounds():
-    def call() -> Sample:
+    def call() -> CallTimes:
         time.sleep(0.001)
-        return Sample(1.0, None, None)
+        return CallTimes(1.0, None, None)
 
     counts = {seconds: len(measure({"a": call}, 12, 3, seconds)["a"]["wall"]) for seconds in (0, 0.006, 10)}
     assert counts[0] == 3 and counts[10] == 12 and 3 <= counts[0.006] <= 6
@@ -178,4 +178,4 @@ def test_figures_are_those_of_the_standard_library():
 
 
 def test_a_clock_that_is_not_read_leaves_no_samples():
-    assert by_clock([Sample(1.0, 0.5, None), Sample(2.0, 0.25, None)]) == {"wall": [1.0, 2.0], "gpu": [0.5, 0.25]}
+    assert by_clock([CallTimes(1.0, 0.5, None), CallTimes(2.0, 0.25, None)]) == {"wall": [1.0, 2.0], "gpu": [0.5, 0.25]}

@@ -1,4 +1,4 @@
-"""The benchmark of several faces: it times what it says, and says it rightly."""
+"""The benchmark of several faces times both kinds of calls and reports their percentiles."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def test_rows_are_the_percentiles_of_the_samples():
 def test_the_bundled_model_is_timed_with_one_and_three_faces(tmp_path, capsys):
     out = tmp_path / "faces.json"
     assert faces.main(["--faces", "1", "3", "--repeats", "4", "--json", str(out)]) == 0
-    record = json.loads(out.read_text(encoding="utf-8"))
-    assert [found["faces"] for found in record["numbers"]] == [1, 3]
-    assert all(len(found[way]) == 4 for found in record["numbers"] for way in ("batched", "singly"))
-    assert min(min(found[way]) for found in record["numbers"] for way in ("batched", "singly")) > 0
+    results = json.loads(out.read_text(encoding="utf-8"))
+    assert [found["faces"] for found in results["numbers"]] == [1, 3]
+    assert all(len(found[kind]) == 4 for found in results["numbers"] for kind in ("batched", "singly"))
+    assert min(min(found[kind]) for found in results["numbers"] for kind in ("batched", "singly")) > 0
     assert out.with_suffix(".md").read_text(encoding="utf-8") in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""The latency benchmark counts right and runs to its end. What it measures is not asserted: that is the machine's."""
+"""The latency benchmark counts right and runs to its end. What it measures is not asserted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.latency.__main__ import main
-from benchmarks.latency.forms import WAYS, export
+from benchmarks.latency.implementations import IMPLEMENTATIONS, exported_file
 from benchmarks.latency.macs import macs_of_graph, macs_of_network
 from benchmarks.latency.report import markdown
 from iern.train.network.config import from_preset
@@ -47,7 +47,7 @@ def test_the_paper_network_costs_what_a_hand_count_says(strata):
 def test_the_graph_costs_what_a_hand_count_says(strata):
     width, pixels, expressions = 16, 4 * 4, 2
     network = small(strata)
-    counted, naive = macs_of_graph(export(network)), macs_of_network(network)
+    counted, naive = macs_of_graph(exported_file(network)), macs_of_network(network)
     unit = convolution(width, pixels)
     # Stem 7x7 to 16x16, pooled to 8x8; stage 1: four 3x3 of 64; stage 2: one from 64 and three of 128, and a shortcut
     # of 1x1; the projection.
@@ -62,10 +62,10 @@ def test_the_graph_costs_what_a_hand_count_says(strata):
 
 
 @pytest.mark.slow
-def test_the_papers_graph_costs_what_the_notes_on_the_network_say():
+def test_the_papers_graph_costs_what_was_counted_by_hand():
     names = ("a", "b", "c")
     network = IERN(from_preset("paper", expressions=("glad", "sad"), strata=names)).eval()
-    counted = macs_of_graph(export(network))
+    counted = macs_of_graph(exported_file(network))
     assert counted["backbone"] == pytest.approx(4.15e9, rel=5e-3)
     assert counted["generator"] == pytest.approx(0.58e9, rel=1e-2)
     assert counted["head"] == pytest.approx(0.23e9 + 0.46e9 * len(names), rel=1e-2)
@@ -88,18 +88,19 @@ def test_the_command_writes_samples_tables_and_a_plot(tmp_path):
     result = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latency.md", "latency.png", target.name]
-    record = json.loads(target.read_text(encoding="utf-8"))
-    (measured,) = record["configurations"]
+    results = json.loads(target.read_text(encoding="utf-8"))
+    (measured,) = results["configurations"]
     assert (measured["preset"], measured["strata"]) == ("edge", 2)
-    assert {way: len(samples) for way, samples in measured["milliseconds"].items()} == dict.fromkeys(WAYS, 3)
+    counts = {name: len(samples) for name, samples in measured["milliseconds"].items()}
+    assert counts == dict.fromkeys(IMPLEMENTATIONS, 3)
     assert all(sample > 0 for samples in measured["milliseconds"].values() for sample in samples)
-    assert (tmp_path / "latency.md").read_text(encoding="utf-8") == markdown(record)
+    assert (tmp_path / "latency.md").read_text(encoding="utf-8") == markdown(results)
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_ratio_is_the_published_median_over_the_ways_own():
+def test_a_ratio_is_the_published_median_over_the_implementations_own():
     naive = {"backbone": 10_000_000, "generator": 0, "head": 30_000_000}
-    record = {
+    results = {
         "machine": {"cpu": "abacus", "threads": 1, "cores": 1, "system": "wood"},
         "versions": {},
         "measured": "2000-01-01",
@@ -110,25 +111,25 @@ def test_a_ratio_is_the_published_median_over_the_ways_own():
             {
                 "preset": "edge",
                 "strata": 3,
-                "settings": dict.fromkeys(WAYS, "somehow"),
+                "settings": dict.fromkeys(IMPLEMENTATIONS, "somehow"),
                 "macs": {"naive": naive, "graph": {**naive, "head": 10_000_000}},
                 "milliseconds": {"published": [30, 20, 10], "batched": [16, 16, 16], "graph": [8, 8, 80]},
             }
         ],
     }
-    page = markdown(record)
+    page = markdown(results)
     assert "| edge | 3 | batched | somehow | 16.0 | 16.0 | 16.0 | 1.25x | 1.00x |" in page
     assert "| edge | 3 | graph | somehow | 8.00 | 65.6 | 78.6 | 2.50x | 2.00x |" in page
     # 80 million operations in 20 ms and in 16 ms, 40 million in 8 ms; the peak is the fastest seen.
     assert "| 40.0 -> 20.0 | 4.0 (50%) | 5.0 (62%) | 5.0 (62%) |" in page
 
 
-def test_help_teaches_the_three_ways(capsys):
+def test_help_explains_the_three_implementations(capsys):
     with pytest.raises(SystemExit) as left:
         main(["--help"])
     assert left.value.code == 0
     shown = capsys.readouterr().out
-    assert all(f"\n  {way} " in shown for way in WAYS) and "one stratum after another" in shown
+    assert all(f"\n  {name} " in shown for name in IMPLEMENTATIONS) and "one stratum after another" in shown
 
 
 def test_a_count_of_zero_is_refused(capsys):

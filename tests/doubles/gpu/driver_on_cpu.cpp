@@ -1,11 +1,11 @@
-// The four entries of the CUDA driver that gpu_kernel.py calls, with the plain twin in place of a GPU.
+// Four functions of the CUDA driver for the GPU check, with the plain twin of the kernel instead of a GPU.
 #include <cstring>
 
 #include "strata_tail_cpu.cpp"
 
 extern "C" {
 
-// Loads the image that says "good" and no other.
+// Loads only the image "good".
 int cuModuleLoadData(void** module, const void* image) {
     *module = const_cast<char*>("module");
     return std::strcmp(static_cast<const char*>(image), "good") ? 209 : 0;

@@ -1,9 +1,9 @@
-"""TensorRT's double: as much of its Python package as a session calls, with onnxruntime behind it instead of a GPU.
+"""The double of TensorRT: the part of its Python package that a session calls, with onnxruntime instead of a GPU.
 
-It runs over the driver's double (tests/doubles/gpu/driver): memory addresses are the host's, and `execute_async_v3`
-sends its work to the stream like any kernel, to be recorded or put off like one. It insists on TensorRT's own terms:
-every address is set, shapes lie within the profile, memory is given where it was announced, and the first run after a
-new shape allocates, which fails while the stream is recorded.
+It runs over the double of the driver (tests/doubles/gpu/driver). Addresses are in the host's memory.
+`execute_async_v3` sends its work to the stream like a kernel, so it can be recorded or delayed. The double checks
+TensorRT's conditions: all addresses are set, shapes are within the profile, and scratch memory is given. The first run
+after a new shape allocates memory, which fails while the stream is recorded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 SCRATCH = 4096
 
 alive: list[str] = []
-"""Kinds of the objects that have been made and not yet let go, in the order of their making."""
+"""Class names of the objects that exist, in the order in which they were made."""
 
 
 class DataType(enum.Enum):
@@ -58,7 +58,7 @@ class ILogger:
 
 
 class _Alive:
-    """Counts itself, from its making to its end."""
+    """An object that is in `alive` while it exists."""
 
     def __init__(self) -> None:
         alive.append(type(self).__name__)
@@ -75,7 +75,7 @@ class _Tensor(NamedTuple):
 
 
 def make_plan(onnx: bytes, batches: tuple[int, int, int], **changes: Any) -> bytes:
-    """A plan that the double reads; `changes` may give the `layout` of a tensor, where it is not LINEAR."""
+    """Make a plan for the double. `changes` may give the `layout` of a tensor that is not LINEAR."""
     return MAGIC + json.dumps({"batches": batches, **changes}).encode() + b"\n" + onnx
 
 
@@ -181,10 +181,10 @@ class IExecutionContext(_Alive):
         smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
         if not smallest[0] <= shape[0] <= largest[0] or tuple(shape[1:]) != smallest[1:]:
             return False
-        # The sizes of the outputs, as their graph has them.
-        answer = self._engine.graph.run(None, {name: np.zeros(shape, np.uint8)})
+        # The shapes of the outputs come from the graph.
+        outputs = self._engine.graph.run(None, {name: np.zeros(shape, np.uint8)})
         names = [output.name for output in self._engine.graph.get_outputs()]
-        self._shapes = {name: tuple(shape), **{n: a.shape for n, a in zip(names, answer, strict=True)}}
+        self._shapes = {name: tuple(shape), **{n: a.shape for n, a in zip(names, outputs, strict=True)}}
         return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
@@ -202,22 +202,22 @@ class IExecutionContext(_Alive):
         if not self._deferred and self._driver.cuMemAlloc_v2(ctypes.byref(self._deferred), ctypes.c_size_t(64)):
             self._engine._runtime._logger.log(ILogger.Severity.ERROR, "Cuda failure: stream is capturing")
             return False
-        run = weakref.WeakMethod(self._run)  # not a cycle: TensorRT's contexts go with their last reference
+        run = weakref.WeakMethod(self._run)  # no reference cycle: TensorRT's contexts are freed with the last reference
         call = HOST_FUNCTION(lambda _: run()())
         self._calls.append(call)
         return not self._driver.cuLaunchHostFunc(ctypes.c_void_p(stream), call, None)
 
     def _run(self) -> None:
         (name,) = (value.name for value in self._engine.graph.get_inputs())
-        for output, answer in zip(
+        for output, values in zip(
             self._engine.graph.get_outputs(),
             self._engine.graph.run(None, {name: self._array(name)}),
             strict=True,
         ):
-            self._array(output.name)[...] = answer
+            self._array(output.name)[...] = values
 
     def _array(self, name: str) -> np.ndarray:
-        """The tensor where its address says."""
+        """Return the tensor at its address as an array."""
         shape, kind = self._shapes[name], NUMPY[self._engine.get_tensor_dtype(name).name]
         size = int(np.prod(shape)) * np.dtype(kind).itemsize
         return np.frombuffer((ctypes.c_char * size).from_address(self._addresses[name]), kind).reshape(shape)

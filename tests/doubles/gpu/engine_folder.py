@@ -1,4 +1,4 @@
-"""Engines for TensorRT's double, as files: a small network under either head, beside its exported file."""
+"""Engine files for the double of TensorRT: a small network with either head, beside its exported file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "mean of softmaxes": {"answer": "probabilities"},
     "single precision": {"trunk": torch.float32},
 }
-"""Changes to `tiny_config`, and the precision of what stands before the tail."""
+"""Changes to `tiny_config`, and the precision of the network before the tail."""
 
 
 def make_engine(path: Path, head: str, trunk: torch.dtype = torch.float16, **changes: Any) -> None:
-    """An engine at `path`, a name that ends in .engine, and its exported file beside it."""
+    """Write an engine to `path`, which ends in .engine, and its exported file beside it."""
     model = tiny_network(tiny_config(**changes))
     config = model.config
     artifact = Artifact(config.expressions, config.strata, config.input, answer=config.answer, temperature=1.7)

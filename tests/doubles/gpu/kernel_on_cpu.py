@@ -1,4 +1,4 @@
-"""strata_tail.cu compiled for the CPU by tests/doubles/gpu/cuda_on_cpu, and run on a case under a schedule."""
+"""Compiles strata_tail.cu for the CPU with tests/doubles/gpu/cuda_on_cpu, and runs it on a case."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_COMPILER = "g++ is not installed; the shim needs it, and glibc's ucontext"
 
 
 def compile_kernel(output: Path, *options: str, source: Path = KERNEL) -> Path:
-    """A program that runs the kernels of `source`; warnings are errors in our own."""
+    """Compile a program that runs the kernels of `source`. In our own kernel, warnings are errors."""
     warnings = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas") if source == KERNEL else ("-w",)
     folders = (f"-I{SHIM}", f"-I{KERNEL.parent}", f'-DKERNEL_SOURCE="{source}"')
     command = [COMPILER, "-std=c++17", "-O1", *options, *warnings, *folders, SHIM / "run_tail.cpp", "-o", output]
@@ -31,7 +31,7 @@ def compile_kernel(output: Path, *options: str, source: Path = KERNEL) -> Path:
 
 
 def run_kernel(program: Path, case: TailCase, seed: int = 0) -> tuple[NDArray, NDArray, NDArray]:
-    """Probabilities, logits and stratum logits, the same under schedules `seed` and `seed + 1`; RuntimeError if not."""
+    """Run the case -> probabilities, logits, stratum logits. RuntimeError if schedules `seed` and `seed + 1` differ."""
     _, channels, height, width = case.u.shape
     expressions, windowed, half = len(case.bias), case.h is not None, case.u.dtype == np.float16
     sizes = (case.faces, case.strata, channels, height, width, expressions)

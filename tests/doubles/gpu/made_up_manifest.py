@@ -1,4 +1,4 @@
-"""A manifest of an engine that nobody built, for what reads manifests."""
+"""The manifest of an engine that does not exist, for tests of code that reads manifests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ORIN = Gpu("Orin", "sm_87", "12.6")
 
 
 def made_up_manifest(onnx: Path, **changes: Any) -> EngineManifest:
-    """As of an engine of the exported file `onnx`, which need not be there, built by TensorRT 10.3 on an Orin."""
+    """Return a manifest for an engine of the file `onnx`, which need not exist, from TensorRT 10.3 on an Orin."""
     values: dict[str, Any] = {
         "metadata": tiny_artifact().to_metadata(),
         "onnx": onnx.name,

@@ -1,6 +1,6 @@
-"""For programs that run over the doubles, in a process of their own: TensorRT's double in its place, and what to ask.
+"""For programs that run over the doubles in a separate process: it replaces TensorRT and has functions for the tests.
 
-`from on_doubles import *` comes first in such a program.
+Such a program begins with `from doubles.gpu.on_doubles import *`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ __all__ = [
     "engine_double",
     "faces",
     "fail",
-    "furthest",
     "is_clean",
+    "largest_difference",
     "lose",
     "np",
     "open_session",
@@ -43,22 +43,22 @@ _driver.double_count.restype = ctypes.c_long
 
 
 def count(what: str) -> int:
-    """How many are alive (device, pinned, streams, modules, graphs, pushed) or were done (kernels, replays)."""
+    """Return how many exist (device, pinned, streams, modules, graphs, pushed) or ran (kernels, replays)."""
     return _driver.double_count(what.encode())
 
 
 def fail(function: str, code: int, after: int = 0) -> None:
-    """Let a function of the driver's fail with a code, after so many calls that do not."""
+    """Let a function of the driver fail with a code, after `after` calls that do not fail."""
     _driver.double_fail(function.encode(), after, code)
 
 
 def lose(code: int) -> None:
-    """Let every function of the driver's fail from here on, as after a kernel that crashed."""
+    """Let every function of the driver fail from now on, as after the crash of a kernel."""
     _driver.double_lose(code)
 
 
 def is_clean() -> bool:
-    """Whether everything was given back, and no context is left pushed."""
+    """Whether all memory was freed, and no context is left pushed."""
     gc.collect()
     kinds = ("device", "pinned", "streams", "modules", "graphs", "pushed")
     left = {kind: number for kind in kinds if (number := count(kind))}
@@ -72,15 +72,15 @@ def faces(number: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, number]).integers(0, 256, (number, 64, 64, 3), np.uint8)
 
 
-def furthest(answer: Predictions, other: Predictions) -> float:
-    """The largest difference; not a number where one of them holds such."""
-    pairs = [(getattr(answer, field.name), getattr(other, field.name)) for field in fields(Predictions)]
+def largest_difference(predictions: Predictions, other: Predictions) -> float:
+    """Return the largest difference. It is NaN if one of the predictions contains NaN."""
+    pairs = [(getattr(predictions, field.name), getattr(other, field.name)) for field in fields(Predictions)]
     assert all(a.shape == b.shape and a.dtype == b.dtype == np.float32 for a, b in pairs)
     return float(np.max([np.abs(a - b).max(initial=0) for a, b in pairs]))
 
 
 def refusal(path: str, kind: type[IernError]) -> str:
-    """What is said, in one line, where an engine is not opened."""
+    """Return the message, on one line, of an engine that is refused."""
     with pytest.raises(kind) as error:
         open_session(path)
     assert "\n" not in str(error.value)

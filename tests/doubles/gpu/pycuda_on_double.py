@@ -1,4 +1,4 @@
-"""Builds, once for a checkout, the real pycuda, the driver's double under it, and the kernels compiled for the CPU."""
+"""Builds the real pycuda, the double of the driver under it, and the kernels for the CPU, once per checkout."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror")
 
 
 def environment() -> dict[str, str]:
-    """That of a process whose libcuda is the double and whose pycuda is real; skips the test where it cannot be had."""
+    """Return the environment of a process with the double of libcuda and the real pycuda, or skip the test."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed, and pycuda comes as source")
     headers = cuda_headers()
@@ -49,7 +49,7 @@ def environment() -> dict[str, str]:
 
 
 def cuda_headers() -> Path | None:
-    """The folder of the CUDA toolkit's headers."""
+    """Find the folder of the headers of the CUDA toolkit."""
     nvcc = find_nvcc()
     found = [Path(nvcc).resolve().parents[1] / "include"] if nvcc else []
     found += [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "include"]
@@ -69,7 +69,7 @@ def _build_pycuda(target: Path, headers: Path) -> None:
             pytest.skip(f"pycuda cannot be downloaded: {(result.stderr.strip() or 'no reason given').splitlines()[-1]}")
         with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
             archive.extractall(folder, filter="data")
-        # The linker only notes a library that defines something of what is asked for.
+        # The linker only records a library that defines a symbol in use.
         (folder / "stub.c").write_text("int cuInit(unsigned flags) { return (int)flags; }\n", encoding="utf-8")
         stub = ["g++", "-x", "c", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "stub.c", "-o", "libcuda.so"]
         subprocess.run(stub, cwd=folder, check=True)
@@ -92,7 +92,7 @@ def _build_double(target: Path, headers: Path, pycuda: Path) -> None:
     compiled = ["g++", *FLAGS, "-Wno-deprecated-declarations", "-isystem", str(headers), *DRIVER]
     link = ["-Wl,-soname,libcuda.so.1", "-ldl", "-o", str(double)]
     _run([*compiled, *link])
-    # What pycuda refers to and we never call: 801 is CUDA_ERROR_NOT_SUPPORTED.
+    # The functions that pycuda refers to and never calls here. 801 is CUDA_ERROR_NOT_SUPPORTED.
     missing = sorted(wanted - _symbols(double, "--defined-only"))
     text = "".join(f'extern "C" int {name}() {{ return 801; }}\n' for name in missing)
     absent.write_text(text, encoding="utf-8")
@@ -108,7 +108,7 @@ def _symbols(library: Path, which: str) -> set[str]:
 
 
 def _digest(pycuda: Path) -> str:
-    """Of all that the double is made from."""
+    """Return a hash of all sources of the double."""
     folders = (SOURCES, SHIM, ROOT / "cpp_ext")
     files = sorted(path for folder in folders for path in folder.iterdir() if path.suffix in (".cpp", ".cu", ".h"))
     content = b"".join(path.read_bytes() for path in files) + str(pycuda).encode()
@@ -116,7 +116,7 @@ def _digest(pycuda: Path) -> str:
 
 
 def _cached(name: str, make: Callable[[Path], None]) -> Path:
-    """The folder of that name, made by the first process that asks; the others wait."""
+    """Return the folder of that name. The first process makes it, and the others wait."""
     folder = CACHE / name
     with _lock(CACHE / f"{name}.lock"):
         if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""TensorRT's Python bindings without TensorRT: wheels of the package registry over tests/doubles/gpu/tensorrt_stubs."""
+"""TensorRT's Python bindings without TensorRT: wheels from PyPI over the stubs in tests/doubles/gpu/tensorrt_stubs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BINDINGS = {
     "11.0.0.114": "tensorrt_cu13_bindings",
     "11.4.0.106": "tensorrt_cu13_bindings",
 }
-"""Version -> its wheel: a few MB of bindings, which say that they need the libraries."""
+"""Version -> its wheel: a few MB of bindings, without the libraries that they require."""
 CACHE = ROOT / "build" / "tensorrt_bindings"
 FOLDER = ROOT / "tests" / "doubles" / "gpu" / "tensorrt_stubs"
 COMPILER = shutil.which("cc") or shutil.which("gcc")
@@ -38,15 +38,15 @@ LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
 
 
 def need_stubs() -> None:
-    """Skip the test where the stubs cannot be built."""
+    """Skip the test if the stubs cannot be built."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        pytest.skip("the stubs know only x86-64 Linux")
+        pytest.skip("the stubs work only on x86-64 Linux")
     if COMPILER is None:
         pytest.skip("no C compiler is installed; the stubs need one")
 
 
 def compile_stubs(folder: Path) -> None:
-    """One library under every name that some version of the bindings looks for."""
+    """Compile one library, with a link for every name that a version of the bindings looks for."""
     library = folder / "stubs.so"
     command = [str(COMPILER), "-std=c11", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
     result = subprocess.run(
@@ -59,7 +59,7 @@ def compile_stubs(folder: Path) -> None:
 
 
 def installed_bindings(version: str) -> Path:
-    """The folder to import `tensorrt_bindings` from, filled by pip once; skips the test where pip gets no wheel."""
+    """Return the folder to import `tensorrt_bindings` from. pip fills it once; without a wheel the test is skipped."""
     target = CACHE / f"{version}-{sys.implementation.cache_tag}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with locked(CACHE / f"{target.name}.lock"):
@@ -72,7 +72,7 @@ def installed_bindings(version: str) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time: pytest-xdist runs several."""
+    """Let one process at a time run the block: pytest-xdist runs several."""
     with open(path, "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -95,7 +95,7 @@ def install(requirement: str, target: Path) -> None:
 
 
 def run_over_stubs(version: str, libraries: Path, program: str, *arguments: str | Path) -> Any:
-    """Run a program of tests/doubles/gpu/tensorrt_stubs in a process of its own -> the JSON that it prints."""
+    """Run a program of tests/doubles/gpu/tensorrt_stubs in a separate process -> the JSON that it prints."""
     first = {"LD_LIBRARY_PATH": libraries, "PYTHONPATH": installed_bindings(version)}
     environment = os.environ | {
         name: os.pathsep.join(filter(None, [str(path), os.environ.get(name)])) for name, path in first.items()

@@ -1,4 +1,4 @@
-"""The driver's double, under the real pycuda, is as strict as CUDA: what a GPU would spoil or refuse, it does."""
+"""The double of the driver, under the real pycuda, is as strict as CUDA: it refuses what a GPU refuses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def refused(call):
         call()
     except Exception as error:
         return str(error)
-    raise AssertionError("it was done")
+    raise AssertionError("the call was not refused")
 
 with device.current():
     stream = cuda.Stream(1)
@@ -38,7 +38,7 @@ def doubles() -> dict[str, str]:
 
 
 def run(doubles: dict[str, str], program: str) -> None:
-    """The program, in which a context is current, ends well and says nothing on stderr."""
+    """Run a program with a current context. It must end without an error and without output on stderr."""
     text = PRELUDE + textwrap.indent(textwrap.dedent(program), "    ")
     result = subprocess.run(
         [sys.executable, "-c", text], env=doubles, capture_output=True, encoding="utf-8", timeout=60, check=False
@@ -46,7 +46,7 @@ def run(doubles: dict[str, str], program: str) -> None:
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
 
 
-def test_an_answer_read_without_waiting_is_not_there(doubles):
+def test_a_result_that_is_read_without_waiting_has_not_arrived(doubles):
     run(
         doubles,
         """
@@ -60,7 +60,7 @@ def test_an_answer_read_without_waiting_is_not_there(doubles):
     )
 
 
-def test_pinned_memory_written_over_while_it_is_on_its_way_arrives_as_it_is_by_then(doubles):
+def test_pinned_memory_that_changes_before_the_copy_runs_arrives_changed(doubles):
     run(
         doubles,
         """
@@ -74,7 +74,7 @@ def test_pinned_memory_written_over_while_it_is_on_its_way_arrives_as_it_is_by_t
     )
 
 
-def test_a_stream_that_does_not_wait_for_the_default_stream_overtakes_a_plain_copy(doubles):
+def test_a_non_blocking_stream_overtakes_a_plain_copy(doubles):
     run(
         doubles,
         """
@@ -90,7 +90,7 @@ def test_a_stream_that_does_not_wait_for_the_default_stream_overtakes_a_plain_co
     )
 
 
-def test_a_graph_is_replayed_with_what_its_memory_holds_by_then(doubles):
+def test_a_graph_is_replayed_with_the_present_content_of_its_memory(doubles):
     run(
         doubles,
         """
@@ -111,7 +111,7 @@ def test_a_graph_is_replayed_with_what_its_memory_holds_by_then(doubles):
 
 
 @pytest.mark.parametrize(
-    "what",
+    "call",
     [
         "cuda.mem_alloc(16)",
         "cuda.pagelocked_zeros(4, np.float32)",
@@ -121,12 +121,12 @@ def test_a_graph_is_replayed_with_what_its_memory_holds_by_then(doubles):
         "cuda.memcpy_htod_async(memory, np.zeros(4, np.float32), stream)",
     ],
 )
-def test_what_may_not_be_recorded_spoils_the_recording_and_the_stream_can_be_used_again(doubles, what):
+def test_a_call_that_cannot_be_recorded_spoils_the_recording_and_the_stream_can_be_used_again(doubles, call):
     run(
         doubles,
         f"""
-        assert "when stream is capturing" in (said := refused(lambda: CudaGraph(stream.handle, lambda: {what}))) or (
-            "would make the legacy stream depend" in said), said
+        message = refused(lambda: CudaGraph(stream.handle, lambda: {call}))
+        assert "when stream is capturing" in message or "would make the legacy stream depend" in message, message
         CudaGraph(stream.handle, lambda: cuda.memcpy_htod_async(memory, host, stream)).close()
         stream.synchronize()
         assert count("graphs") == 0
@@ -134,15 +134,15 @@ def test_what_may_not_be_recorded_spoils_the_recording_and_the_stream_can_be_use
     )
 
 
-def test_the_default_stream_is_not_recorded_and_what_is_raised_while_recording_is_passed_on(doubles):
+def test_the_default_stream_is_not_recorded_and_an_error_during_the_recording_is_raised(doubles):
     run(
         doubles,
         """
         assert "cuStreamBeginCapture_v2 failed: operation not permitted" in refused(lambda: CudaGraph(0, lambda: None))
         assert "division by zero" in refused(lambda: CudaGraph(stream.handle, lambda: 1 / 0))
         fail("cuGraphInstantiateWithFlags", 2)
-        said = refused(lambda: CudaGraph(stream.handle, lambda: None))
-        assert said == "cuGraphInstantiateWithFlags failed: out of memory (error 2)"
+        message = refused(lambda: CudaGraph(stream.handle, lambda: None))
+        assert message == "cuGraphInstantiateWithFlags failed: out of memory (error 2)"
         assert count("graphs") == 0
         """,
     )
@@ -158,7 +158,7 @@ def test_a_graph_that_outlives_its_memory_loses_the_gpu(doubles):
         graph.launch()
         assert "illegal memory access" in refused(stream.synchronize)
         assert device.is_lost()
-        import os; os._exit(0)  # pycuda complains of all that it cannot give back now
+        import os; os._exit(0)  # pycuda would report all that it cannot free now
         """,
     )
 
@@ -175,14 +175,14 @@ def test_copies_beyond_memory_and_calls_without_a_context_are_refused(doubles):
     )
 
 
-def test_binaries_are_taken_for_this_gpu_alone_and_ptx_no_newer_than_the_driver(doubles):
+def test_the_driver_accepts_binaries_for_this_gpu_only_and_ptx_that_is_not_newer(doubles):
     run(
         doubles,
         r"""
         name, ours = next(binaries_for("sm_87"))
         cuda.module_from_buffer(ours).get_function("strata_tail_pooled_half")
         for capability in ("sm_80", "sm_86", "sm_90", "sm_120"):
-            name, other = next(images(capability))
+            name, other = next(binaries_for(capability))
             assert "no kernel image" in refused(lambda: cuda.module_from_buffer(other)), name
         cuda.module_from_buffer(b".version 8.5\n.target sm_75\n\0")
         assert "unsupported" in refused(lambda: cuda.module_from_buffer(b".version 9.0\n.target sm_75\n\0"))

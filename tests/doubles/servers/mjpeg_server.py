@@ -1,4 +1,4 @@
-"""A camera on the network for tests: an HTTP server that sends JPEGs one after another, and then fails as told."""
+"""A network camera for tests: an HTTP server that sends JPEGs one after another and then fails in a chosen way."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import numpy as np
 def mjpeg_server(
     images: Sequence[np.ndarray], pause: float = 0.04, then: Literal["close", "hang", "repeat"] = "close", port: int = 0
 ) -> Iterator[str]:
-    """Serve the BGR images `pause` seconds apart to every client; yields host:port.
+    """Serve the BGR images `pause` seconds apart to every client. Yields host:port.
 
-    After the last image the connection closes, or hangs until the block ends, or the images come again until then.
+    After the last image the connection closes, or hangs until the block ends, or the images repeat until then.
     """
     encoded = [cv2.imencode(".jpg", image)[1].tobytes() for image in images]
     over = threading.Event()
@@ -50,7 +50,7 @@ def mjpeg_server(
 
 @contextlib.contextmanager
 def serving(handler: Callable[..., http.server.BaseHTTPRequestHandler], port: int = 0) -> Iterator[str]:
-    """Run a server with that handler on that local port, 0 for a free one; yields host:port."""
+    """Run a server with that handler on a local port, 0 for a free one. Yields host:port."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()

@@ -22,7 +22,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def mosquitto(folder: Path, port: int, passwords: str = "") -> Iterator[subprocess.Popen[bytes]]:
-    """Run mosquitto on that local port; with lines of user:password in `passwords`, it lets nobody else in."""
+    """Run mosquitto on a local port. With lines of user:password in `passwords` it accepts only these users."""
     assert PROGRAM
     access = "allow_anonymous true\n"
     if passwords:

@@ -1,4 +1,4 @@
-"""A page for tests: made-up views, the loop's controls, and a client that reads the page's stream."""
+"""A page for tests: made-up results, controls without a loop, and a client that reads the page's stream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from iern.runtime.faces.face import Face
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.serve.address import parse_address
-from iern.runtime.serve.server import serving
+from iern.runtime.serve.server import page_server
 from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency
 
@@ -38,8 +38,8 @@ class Reply(NamedTuple):
     text: str
 
 
-class LoopControls:
-    """The loop's side of the buttons, which remembers what it was asked."""
+class FakeControls:
+    """Controls without a loop: they remember which button was pressed."""
 
     def __init__(self, log: Path | None = None, sources: Sequence[str] = ("camera 0", "hall")) -> None:
         self.recording = False
@@ -56,17 +56,17 @@ class LoopControls:
     def stop_recording(self) -> None:
         self.recording = False
 
-    def choose_source(self, name: str) -> None:
+    def select_source(self, name: str) -> None:
         self.source = name
 
 
-def view(index: int, faces: int = 1, size: tuple[int, int] = (120, 160), dropped: int = 0) -> FrameResult:
-    """A view whose grey level is its index, so that pictures can be told apart."""
+def numbered_result(index: int, faces: int = 1, size: tuple[int, int] = (120, 160), dropped: int = 0) -> FrameResult:
+    """A result whose grey level is its index, so that pictures can be distinguished."""
     frame = Frame(np.full((*size, 3), index % 256, np.uint8), index / 30, index, "camera 0", time.monotonic())
     share = 0.5 + 0.3 * np.sin(index / 10)
-    answers = dict(zip(EXPRESSIONS, (share, 0.8 - share + 0.1, 0.1), strict=True))
+    probabilities = dict(zip(EXPRESSIONS, (share, 0.8 - share + 0.1, 0.1), strict=True))
     found = [
-        Face(Detection(20.0 + 60 * number, 30.0, 40.0, 50.0, np.zeros((5, 2)), 0.9), answers, 0.2 + number / 10)
+        Face(Detection(20.0 + 60 * number, 30.0, 40.0, 50.0, np.zeros((5, 2)), 0.9), probabilities, 0.2 + number / 10)
         for number in range(faces)
     ]
     return FrameResult(frame, found, Latency(detect=5.0, preprocess=1.0, infer=4.0, age=12.0), "30 fps", dropped)
@@ -74,44 +74,46 @@ def view(index: int, faces: int = 1, size: tuple[int, int] = (120, 160), dropped
 
 @contextlib.contextmanager
 def page(capsys: Any, address: str = "127.0.0.1:0", **options: Any) -> Iterator[tuple[Sink, str]]:
-    """The real server; yields its sink, and the address that it printed."""
-    with serving(parse_address(address), **options) as sink:
+    """The real server; yields its sink and the address that it printed."""
+    with page_server(parse_address(address), **options) as sink:
         yield sink, re.search(r"http://\S+", capsys.readouterr().out)[0]
 
 
 def fetch(url: str, method: str = "GET", **options: Any) -> Reply:
-    """One request and its answer; redirections are not followed."""
+    """One request and its response. Redirections are not followed."""
 
-    async def ask() -> Reply:
+    async def request() -> Reply:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as session,
             session.request(method, url, allow_redirects=False, **options) as reply,
         ):
             return Reply(reply.status, reply.headers, await reply.text())
 
-    return asyncio.run(ask())
+    return asyncio.run(request())
 
 
 async def read_message(stream: aiohttp.StreamReader) -> tuple[dict[str, Any], np.ndarray | None]:
-    """The next message of a stream: what it says, and its picture as (H, W, 3) BGR, None where it has none."""
+    """The next message of a stream: its JSON, and its picture as (H, W, 3) BGR or None."""
     text, jpeg = struct.unpack("!II", await stream.readexactly(8))
-    about = json.loads(await stream.readexactly(text))
+    values = json.loads(await stream.readexactly(text))
     data = await stream.readexactly(jpeg)
-    return about, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    return values, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
 
 
-def until(claim: Callable[[], object], seconds: float = 60) -> bool:
-    """Wait until a claim holds; whether it came to hold."""
+def until(condition: Callable[[], object], seconds: float = 60) -> bool:
+    """Wait until the condition holds. Returns whether it did."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if claim():
+        if condition():
             return True
         time.sleep(0.1)
     return False
 
 
-def watch(url: str, sink: Sink, views: Sequence[FrameResult], enough: Callable[[list], bool], **options: Any) -> list:
-    """Open the stream, hand one view after another to the sink, over and over, and collect messages until enough."""
+def watch_page(
+    url: str, sink: Sink, results: Sequence[FrameResult], enough: Callable[[list], bool], **options: Any
+) -> list:
+    """Open the stream, pass the results to the sink over and over, and collect messages until there are enough."""
 
     async def read() -> list:
         got: list = []
@@ -127,15 +129,15 @@ def watch(url: str, sink: Sink, views: Sequence[FrameResult], enough: Callable[[
 
     async def feed() -> None:
         while True:
-            for one in views:
-                sink(one)
+            for result in results:
+                sink(result)
                 await asyncio.sleep(0.05)
 
     return asyncio.run(read())
 
 
 def open_stream(url: str, receive: int | None = None) -> socket.socket:
-    """A viewer that has asked for the stream and reads nothing yet."""
+    """A viewer that has requested the stream and has read nothing yet."""
     place = urlsplit(url)
     line = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if receive is not None:
@@ -147,16 +149,16 @@ def open_stream(url: str, receive: int | None = None) -> socket.socket:
 
 
 def reset(line: socket.socket) -> None:
-    """Leave as a machine does that is switched off and on again: with a reset."""
+    """Leave with a reset, as a machine does that is switched off and on."""
     line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     line.close()
 
 
 @contextlib.contextmanager
 def thirty_viewers(url: str) -> Iterator[tuple[list[socket.socket], Callable[[float], list[int]]]]:
-    """Twenty viewers who stop reading, five who have left with a reset, and five who read when they are asked to.
+    """Twenty viewers that do not read, five that have left with a reset, and five that read when `read` is called.
 
-    Yields those who stopped, and what reads for so many seconds: the bytes that came to each of the five.
+    Yields the twenty, and `read(seconds)`, which returns the bytes that each of the five received.
     """
     with contextlib.ExitStack() as stack:
         stuck = [stack.enter_context(open_stream(url, receive=4096)) for _ in range(20)]
@@ -178,7 +180,7 @@ def thirty_viewers(url: str) -> Iterator[tuple[list[socket.socket], Callable[[fl
 
 
 def viewers(url: str) -> int:
-    """How many the server counts."""
+    """The number of viewers that the server counts."""
     (line,) = [line for line in fetch(f"{url}metrics").text.splitlines() if line.startswith("iern_viewers ")]
     return int(float(line.split()[1]))
 
@@ -187,7 +189,7 @@ def viewers(url: str) -> int:
 def behind_proxy(url: str, prefix: str) -> Iterator[str]:
     """A reverse proxy that puts the page at `url` under the path `prefix`; yields the page's address there.
 
-    As nginx does unless told otherwise: it asks with the Host of where it asks, and passes the other headers on.
+    As nginx does by default, it sends the Host of the page and passes the other headers on.
     """
     place, _, query = url.partition("?")
 
@@ -199,12 +201,12 @@ def behind_proxy(url: str, prefix: str) -> Iterator[str]:
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
             session.request(request.method, address, headers=headers, data=body, allow_redirects=False) as reply,
         ):
-            answer = web.StreamResponse(status=reply.status, headers=reply.headers)
-            answer.headers.popall("Transfer-Encoding", None)
-            await answer.prepare(request)
+            response = web.StreamResponse(status=reply.status, headers=reply.headers)
+            response.headers.popall("Transfer-Encoding", None)
+            await response.prepare(request)
             async for block in reply.content.iter_any():
-                await answer.write(block)
-            return answer
+                await response.write(block)
+            return response
 
     app = web.Application()
     app.router.add_route("*", prefix + "{rest:.*}", forward)

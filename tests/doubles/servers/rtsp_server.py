@@ -1,4 +1,4 @@
-"""A real RTSP camera for tests: Debian's GStreamer server, as a process of its own that can be killed and stopped."""
+"""A real RTSP camera for tests: Debian's GStreamer server in a process of its own, which can be killed and stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 
 PYTHON = "/usr/bin/python3"
-"""Only the system's own Python sees `gi`."""
+"""Only the system's own Python has `gi`."""
 
 IMPORTS = """
 import gi, sys
@@ -51,7 +51,7 @@ GLib.MainLoop().run()
 
 @functools.cache
 def rtsp_problem() -> str:
-    """Why no server can be started here, with the remedy; empty where one can."""
+    """Why no server can be started here, with the remedy; empty if one can."""
     try:
         works = subprocess.run([PYTHON, "-c", IMPORTS], capture_output=True, timeout=60, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
@@ -72,7 +72,7 @@ def free_port() -> int:
 def rtsp_server(
     port: int, pattern: str = "snow", size: str = "320x240", user: str = "", password: str = ""
 ) -> Iterator[subprocess.Popen]:
-    """Serve `/cam` at that port; yields the process once it answers. It is killed at the end."""
+    """Serve `/cam` at that port. Yields the process when it answers, and kills it at the end."""
     command = [PYTHON, "-c", IMPORTS + SERVE, str(port), pattern, size, user, password]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:

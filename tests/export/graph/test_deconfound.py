@@ -1,4 +1,4 @@
-"""The cheaper head is exact: in float64 it equals the sequential network, held against the spread of the strata."""
+"""The cheaper head is exact: in float64 it equals the sequential network, relative to the spread of the strata."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ BLOCKS = ("published", "paper")
 
 
 @torch.no_grad()
-def answers(model, faces: np.ndarray, **options) -> tuple[torch.Tensor, ...]:
+def outputs(model, faces: np.ndarray, **options) -> tuple[torch.Tensor, ...]:
     """(probabilities, logits, stratum_logits) of the deconfounded model in float64."""
     return deconfound(model, dtype=torch.float64, **options)(torch.from_numpy(faces))
 
 
 def error(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Over the spread between strata."""
+    """The largest difference, over the spread between strata."""
     assert found.shape == expected.shape
     return float((found - expected).abs().max()) / spread_of(expected)
 
@@ -38,7 +38,7 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 def test_every_method_and_block_is_exact_for_every_number_of_strata(method, block, strata):
     model = tiny_network(tiny_config(strata, method=method, block=block))
     expected = sequential_logits(model, random_faces(3))
-    probabilities, logits, stratum_logits = answers(model, random_faces(3))
+    probabilities, logits, stratum_logits = outputs(model, random_faces(3))
     assert stratum_logits.shape[1] == (strata if method == "iern" else 1)
     assert error(stratum_logits, expected) < EXACT
     torch.testing.assert_close(logits, expected.mean(dim=1), rtol=0, atol=1e-12)
@@ -47,13 +47,13 @@ def test_every_method_and_block_is_exact_for_every_number_of_strata(method, bloc
 
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("method", METHODS)
-def test_the_mirror_image_is_looked_at_too_where_the_model_says_so(method, block):
+def test_a_mirrored_model_uses_the_mirror_image_too(method, block):
     model = tiny_network(tiny_config(method=method, block=block, mirrored=True))
     faces = random_faces(3)
     expected = sequential_logits(model, faces)
-    assert error(answers(model, faces)[2], expected) < EXACT
+    assert error(outputs(model, faces)[2], expected) < EXACT
     once = sequential_logits(tiny_network(tiny_config(method=method, block=block)), faces)
-    assert error(once, expected) > 1e-3, "the second look says something else than the first"
+    assert error(once, expected) > 1e-3, "the mirror image must change the outputs"
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
@@ -61,7 +61,7 @@ def test_strata_and_faces_keep_their_places_in_a_batch(batch):
     model = tiny_network()
     faces = random_faces(batch)
     one_by_one = torch.cat([sequential_logits(model, face[None]) for face in faces])
-    assert error(answers(model, faces)[2], one_by_one) < EXACT
+    assert error(outputs(model, faces)[2], one_by_one) < EXACT
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_strata_and_faces_keep_their_places_in_a_batch(batch):
 def test_any_backbone_is_exact(backbone, size):
     model = tiny_network(tiny_config(backbone=backbone, image_size=size))
     expected = sequential_logits(model, random_faces(2, size))
-    assert error(answers(model, random_faces(2, size))[2], expected) < EXACT
+    assert error(outputs(model, random_faces(2, size))[2], expected) < EXACT
 
 
 @torch.no_grad()
@@ -112,10 +112,10 @@ def test_the_head_costs_two_convolutions_and_four_or_two_for_each_stratum(block,
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
 @pytest.mark.parametrize("average", ["logits", "probabilities"])
-def test_the_answer_averages_what_the_configuration_says_after_the_temperature(average, temperature):
+def test_the_configured_values_are_averaged_after_the_temperature(average, temperature):
     model = tiny_network(tiny_config(answer=average))
     expected = sequential_logits(model, random_faces(3))
-    probabilities, logits, stratum_logits = answers(model, random_faces(3), temperature=temperature)
+    probabilities, logits, stratum_logits = outputs(model, random_faces(3), temperature=temperature)
     if average == "logits":
         wanted = torch.softmax(expected.mean(dim=1) / temperature, dim=-1)
     else:
@@ -125,7 +125,7 @@ def test_the_answer_averages_what_the_configuration_says_after_the_temperature(a
     assert error(stratum_logits, expected) < EXACT
 
 
-def test_float_pixels_answer_as_uint8_ones_do():
+def test_float_pixels_give_the_outputs_of_uint8_pixels():
     network = deconfound(tiny_network())
     faces = torch.from_numpy(random_faces(2))
     for whole, real in zip(network(faces), network(faces.float()), strict=True):
@@ -149,8 +149,8 @@ def test_the_model_given_is_not_changed(method):
 
 def test_a_model_in_training_mode_is_deconfounded_as_in_eval_mode():
     model = tiny_network()
-    evaluated = answers(model, random_faces(2))
-    for one, other in zip(answers(model.train(), random_faces(2)), evaluated, strict=True):
+    evaluated = outputs(model, random_faces(2))
+    for one, other in zip(outputs(model.train(), random_faces(2)), evaluated, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
@@ -164,7 +164,7 @@ def test_the_default_is_float32_without_gradients_or_batch_norms():
 
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("method", METHODS)
-def test_a_trunk_in_half_precision_keeps_the_answers_and_the_strata_apart(method, block):
+def test_a_trunk_in_half_precision_keeps_logits_and_differences_between_strata(method, block):
     model = tiny_network(tiny_config(method=method, block=block))
     faces = random_faces(8)
     expected = sequential_logits(model, faces)
@@ -184,8 +184,8 @@ def deviations(stratum_logits: torch.Tensor) -> torch.Tensor:
     return stratum_logits - stratum_logits.mean(dim=1, keepdim=True)
 
 
-def test_a_half_trunks_first_weights_are_not_scaled_towards_nothing():
-    """Pixels are scaled instead: weights over 127 would fall below float16's smallest normal number."""
+def test_the_first_weights_of_a_half_precision_trunk_are_not_scaled_down():
+    """Pixels are scaled instead: weights over 127 would be below float16's smallest normal number."""
     model = tiny_network()
     convolution = next(layer for layer in model.backbone.modules() if isinstance(layer, nn.Conv2d))
     first = next(p for p in deconfound(model, trunk=torch.float16).backbone.parameters() if p.ndim == 4)

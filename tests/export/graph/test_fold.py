@@ -1,4 +1,4 @@
-"""Folding into convolutions is exact, and left undone where it would not be."""
+"""Folding into convolutions is exact. A layer that cannot be folded exactly stays as it is."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Shared(nn.Module):
         return self.conv(self.norm(self.conv(x)))
 
 
-class Watched(nn.Module):
-    """A convolution whose output is read by the BatchNorm and once more beside it."""
+class ReadTwice(nn.Module):
+    """A convolution whose output is read by the BatchNorm and by another operation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ class Watched(nn.Module):
 
 
 class Standardised(nn.Conv2d):
-    """Does more to its weights than a convolution does, as timm's StdConv2d."""
+    """Changes its weights before it uses them, as timm's StdConv2d does."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self.weight / self.weight.norm(), self.bias)
 
 
-class ReadsTwice(nn.Module):
-    """The image goes into the first convolution and around it."""
+class ImageReadTwice(nn.Module):
+    """The image is read by the first convolution and by a sum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ FOLDED = {
 }
 LEFT = {
     "shared": Shared(),
-    "read twice": Watched(),
+    "read twice": ReadTwice(),
     "its own weights": nn.Sequential(Standardised(3, 4, 3, padding=1), nn.BatchNorm2d(4)),
     "norm first": nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1)),
     "something between": nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(4)),
@@ -74,7 +74,7 @@ LEFT = {
 
 
 def prepared(network: nn.Module) -> tuple[nn.Module, Tensor, Tensor]:
-    """A copy with drawn statistics in float64, an input, and what the copy makes of it."""
+    """A copy with random statistics in float64, an input, and the copy's output."""
     network = copy.deepcopy(network).double().eval()
     randomise(network)
     image = torch.randn(2, 3, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -96,7 +96,7 @@ def test_a_batch_norm_behind_a_convolution_goes_into_it_exactly(name):
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_a_batch_norm_stays_where_folding_would_change_the_answer(name):
+def test_a_batch_norm_stays_if_folding_would_change_the_output(name):
     network, image, expected = prepared(LEFT[name])
     fold_batch_norms(network, image[:1])
     assert len(norms_in(network)) == 1
@@ -115,8 +115,8 @@ def test_colour_order_and_scale_go_into_the_first_convolution(name):
 
 
 @pytest.mark.parametrize("name", ["image read twice", "grouped", "its own weights", "norm first", "shared"])
-def test_where_the_first_layer_cannot_take_them_they_stay_in_the_graph(name):
-    network, rgb, _ = prepared({**FOLDED, **LEFT, "image read twice": ReadsTwice()}[name])
+def test_colour_order_and_scale_stay_in_the_graph_if_the_first_layer_cannot_take_them(name):
+    network, rgb, _ = prepared({**FOLDED, **LEFT, "image read twice": ImageReadTwice()}[name])
     with torch.no_grad():
         expected = network(rgb * SCALE.view(1, 3, 1, 1))
         folded = fold_pixel_scale(network, rgb[:1], SCALE)

@@ -1,4 +1,4 @@
-"""The exported file: one, self-describing, small, the same each time, and right for every batch."""
+"""The exported file: one file, self-describing, small, the same each time, and right for every batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 from doubles.tiny_network import random_faces, sequential_logits, spread_of, tiny_config, tiny_network
 from iern.export.graph.deconfound import deconfound
 from iern.export.graph.onnx_graph import export_onnx
-from iern.export.parity.exact import check_parity
+from iern.export.parity.exact import check_exact_parity
 from iern.runtime.artifact import Artifact
 from iern.train.network.config import from_preset
 from repository import ROOT
@@ -50,7 +50,7 @@ def describe(config) -> Artifact:
 
 @pytest.fixture(scope="module")
 def exported() -> dict[str, bytes]:
-    """Content of a file for each configuration, exported when first asked for."""
+    """The content of a file for each configuration, exported at its first use."""
 
     class Files(dict):
         def __missing__(self, name: str) -> bytes:
@@ -75,7 +75,7 @@ def expected_probabilities(config, stratum_logits: torch.Tensor) -> torch.Tensor
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_file_answers_any_batch_as_the_sequential_network_does(exported, name):
+def test_the_file_gives_the_outputs_of_the_sequential_network_for_any_batch(exported, name):
     config = CONFIGS[name]
     for batch in (1, 2, 7):
         faces = random_faces(batch, seed=batch)
@@ -89,7 +89,7 @@ def test_the_file_answers_any_batch_as_the_sequential_network_does(exported, nam
         )
 
 
-def test_a_batch_of_no_faces_gives_no_answers(exported):
+def test_a_batch_without_faces_gives_empty_outputs(exported):
     found = run(exported["iern"], random_faces(0))
     assert {name: values.shape for name, values in found.items()} == {
         "probabilities": (0, 4),
@@ -116,7 +116,7 @@ def test_inputs_and_outputs_are_those_of_the_contract_and_only_the_batch_is_free
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_description_comes_back_as_it_went_in(exported, name):
+def test_the_description_is_read_as_it_was_written(exported, name):
     entries = onnx.load_from_string(exported[name]).metadata_props
     assert Artifact.from_metadata({e.key: e.value for e in entries}, name) == describe(CONFIGS[name])
 
@@ -145,16 +145,16 @@ def test_the_same_weights_give_the_same_bytes(exported):
     assert again == exported["iern"]
 
 
-def test_the_file_says_nothing_of_the_machine_that_made_it(exported):
+def test_the_file_holds_nothing_about_the_machine_that_made_it(exported):
     for private in (str(ROOT), str(Path.home()), str(Path(torch.__file__).parents[1]), sys.prefix, ".py", "aten"):
         assert private.encode() not in exported["iern"], private
 
 
-def test_every_node_bears_the_name_of_its_part(exported):
+def test_every_node_is_named_after_its_part(exported):
     names = [node.name for node in onnx.load_from_string(exported["iern"]).graph.node]
     assert len(set(names)) == len(names)
     in_order = [part for part, _ in itertools.groupby(name.split("/")[0].split(".")[0] for name in names)]
-    # Outside the parts: pixels to numbers before them, strata to probabilities behind.
+    # Outside the parts: pixels to numbers before them, strata to probabilities after them.
     assert in_order == ["", "backbone", "generator", "head", "tail", ""]
 
 
@@ -205,7 +205,7 @@ def test_the_paper_preset_is_exported_and_checked():
     config = from_preset("paper", expressions=CONFIGS["iern"].expressions, strata=CONFIGS["iern"].strata)
     model = tiny_network(config)
     content = export_onnx(deconfound(model, temperature=TEMPERATURE), describe(config))
-    parity = check_parity(model, content, random_faces(2, 224), TEMPERATURE)
+    parity = check_exact_parity(model, content, random_faces(2, 224), TEMPERATURE)
     assert parity.passed, parity.failures
     parameters = sum(tensor.numel() for tensor in deconfound(model).state_dict().values())
     assert len(content) < 4 * parameters + 200_000

@@ -1,4 +1,4 @@
-"""Kernels rounded to half precision keep their sums: against each weight by itself, on smooth pictures in float64."""
+"""Kernels rounded to half precision keep their sums, unlike kernels whose weights are rounded one by one."""
 
 import torch
 import torch.nn.functional as F
@@ -21,24 +21,24 @@ def test_a_kernel_keeps_its_sum_to_the_step_of_its_smallest_weight():
     sums = weight.sum(dim=(2, 3))
     error = (rounded(weight, torch.float16).sum(dim=(2, 3)) - sums).abs()
     alone = (weight.half().double().sum(dim=(2, 3)) - sums).abs()
-    smallest = weight.abs().amin(dim=(2, 3)) + alone  # what it may be after it has taken what is left
+    smallest = weight.abs().amin(dim=(2, 3)) + alone  # its size after it has taken up the others' errors
     assert (error <= smallest * 2**-11 + 2**-25).all()
     assert error.mean() < alone.mean() / 5
 
 
-def test_half_precision_holds_what_is_rounded_and_all_but_one_weight_is_the_nearest():
+def test_rounded_kernels_are_exact_in_half_precision_and_only_one_weight_is_not_the_nearest():
     weight = kernels()
     found = rounded(weight, torch.float16)
     assert torch.equal(found.half().double(), found)
     assert ((found != weight.half().double()).sum(dim=(2, 3)) <= 1).all()
 
 
-def test_a_kernel_of_one_weight_is_the_nearest():
+def test_a_kernel_of_one_weight_is_rounded_to_the_nearest():
     weight = kernels(size=3)[..., :1, :1]
     assert torch.equal(rounded(weight, torch.float16), weight.half().double())
 
 
-def test_on_a_smooth_picture_a_convolution_answers_nearer_to_the_exact_one():
+def test_on_a_smooth_image_the_output_is_closer_to_the_exact_one():
     weight = kernels()
     ramp = torch.linspace(5, 6, 32, dtype=torch.float64).expand(1, 4, 32, 32)
     exact = F.conv2d(ramp, weight)
@@ -59,5 +59,5 @@ def test_the_half_precision_network_has_such_kernels():
         if other.weight.dtype == torch.float16
     ]
     assert len(pairs) > 5
-    for exactly, found in pairs[1:]:  # the first has the scale of the pixels in it where it is exact
+    for exactly, found in pairs[1:]:  # the exact network's first kernels hold the scale of the pixels
         assert torch.equal(found, rounded(exactly.float(), torch.float16).half())

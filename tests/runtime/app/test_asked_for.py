@@ -1,4 +1,4 @@
-"""What is asked for on the command line comes about, and nothing else: nothing is written, and nothing leaves."""
+"""Every command-line option takes effect, and nothing else is written or sent."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from doubles.made_up_results import played
+from doubles.pasted_faces import pasted_faces
 from doubles.servers.mosquitto_broker import INSTALL, PROGRAM, free_port, mosquitto
 from iern.runtime.app.command_line import RECORDINGS
 from iern.runtime.bundled import DEMO_CLIP
@@ -24,12 +25,12 @@ from iern.runtime.webcam import main
 
 
 def watch_clip(model: str, *more: str, frames: int = 12) -> None:
-    """The command on the first frames of the bundled clip."""
+    """Run the command on the first frames of the bundled clip."""
     arguments = ["--headless", "--source", str(DEMO_CLIP), "--model", model, "--max-frames", str(frames)]
     assert main([*arguments, *more]) == 0
 
 
-def test_faces_are_looked_for_in_every_nth_frame_where_that_is_asked_for(monkeypatch, model):
+def test_detect_every_n_detects_faces_in_every_nth_frame(monkeypatch, model):
     detect, calls = FaceDetector.__call__, []
 
     def counted(self, frame):
@@ -42,45 +43,62 @@ def test_faces_are_looked_for_in_every_nth_frame_where_that_is_asked_for(monkeyp
     assert calls[1:].count(0) == 0, "the clip begins with a face, and the first call is the warm-up"
     watch_clip(model, "--detect-every", "4")
     assert before >= 1 + 12
-    assert len(calls) - before <= 1 + 4, "one more than asked for: frames are judged ahead of those that are counted"
+    assert len(calls) - before <= 1 + 4, "one more than requested: frames are analyzed ahead of those that are counted"
 
 
-def test_the_session_is_told_on_a_page(tmp_path, capsys, model):
+def test_detect_size_decides_how_small_the_faces_are_and_images_decide_for_themselves(tmp_path, model):
+    image, centres = pasted_faces(1600, 120, [28] * 9)
+    photo, clip, lines = tmp_path / "group.png", tmp_path / "clip.avi", tmp_path / "out.jsonl"
+    cv2.imwrite(str(photo), image)
+    video = cv2.VideoWriter(str(clip), cv2.VideoWriter_fourcc(*"MJPG"), 10, image.shape[1::-1])
+    video.write(image)
+    video.release()
+
+    def faces(source: object, *more: str) -> int:
+        arguments = ["--headless", "--source", str(source), "--model", model, "--jsonl", str(lines)]
+        assert main([*arguments, *more]) == 0
+        return len(json.loads(lines.read_text(encoding="utf-8"))["faces"])
+
+    assert (faces(photo), faces(photo, "--detect-size", "640")) == (len(centres), 0)
+    assert (faces(clip), faces(clip, "--detect-size", "1600")) == (0, len(centres))
+
+
+def test_summary_writes_a_page_about_the_session(tmp_path, capsys, model):
     path = tmp_path / "session.html"
     watch_clip(model, "--summary", str(path))
-    told = path.read_text(encoding="utf-8")
-    assert "12 (" in told and "face 1" in told and "clip" not in told.partition("<body")[0]
+    page = path.read_text(encoding="utf-8")
+    assert "12 (" in page and "face 1" in page and "clip" not in page.partition("<body")[0]
     assert f"wrote {path}" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(PROGRAM is None, reason=INSTALL)
 @pytest.mark.skipif(importlib.util.find_spec("paho") is None, reason="needs paho-mqtt: pip install 'iern[mqtt]'")
-def test_the_records_reach_a_broker(tmp_path, model):
+def test_mqtt_publishes_the_records(tmp_path, model):
     import paho.mqtt.client as paho
 
-    port, got, ready = free_port(), [], threading.Event()
+    port, received, ready = free_port(), [], threading.Event()
     with mosquitto(tmp_path, port):
         client = paho.Client(paho.CallbackAPIVersion.VERSION2)
         client.on_connect = lambda *_: client.subscribe("hall/faces", qos=1)
         client.on_subscribe = lambda *_: ready.set()
-        client.on_message = lambda _client, _data, message: got.append(json.loads(message.payload))
+        client.on_message = lambda _client, _data, message: received.append(json.loads(message.payload))
         client.connect("127.0.0.1", port)
         client.loop_start()
         assert ready.wait(30)
         lines = tmp_path / "out.jsonl"
         watch_clip(model, "--mqtt", f"mqtt://127.0.0.1:{port}/hall/faces", "--jsonl", str(lines))
         deadline = time.monotonic() + 60
-        while len(got) < 12 and time.monotonic() < deadline:
+        while len(received) < 12 and time.monotonic() < deadline:
             time.sleep(0.05)
         client.disconnect()
         client.loop_stop()
     written = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
-    assert [{**made, "start": ""} for made in got] == [{**made, "start": ""} for made in written]
+    assert [{**record, "start": ""} for record in received] == [{**record, "start": ""} for record in written]
 
 
 @pytest.mark.parametrize("suffix", RECORDINGS)
 def test_a_folder_of_mixed_odd_sizes_is_watched_and_recorded_whole(tmp_path, capsys, model, suffix):
-    """OpenCV's own writer makes 320x240 of the first, and drops the others without a word."""
+    """OpenCV's own writer makes 320x240 of the first, and drops the others silently."""
     sizes = ((321, 241), (1, 1), (4096, 17), (17, 4096))
     (tmp_path / "photos").mkdir()
     for number, (width, height) in enumerate(sizes):
@@ -92,28 +110,28 @@ def test_a_folder_of_mixed_odd_sizes_is_watched_and_recorded_whole(tmp_path, cap
     assert names == [f"{number}.png" for number in range(4)]
     shapes = [[image.shape[1::-1] for image in played(path)] for path in sorted(tmp_path.glob(f"out*{suffix}"))]
     assert sorted(shapes) == sorted([[sizes[0]] * 2, [sizes[2]], [sizes[3]]])
-    assert capsys.readouterr().out.count("the recording goes on in") == 2
+    assert capsys.readouterr().out.count("the recording continues in") == 2
 
 
 @pytest.mark.parametrize("more", [[], ["--jsonl", "out.jsonl"]])
-def test_nothing_leaves_the_machine_and_nothing_is_written_that_was_not_asked_for(tmp_path, model, more):
-    """As Python itself reports it: every file that is opened to be written, every use of the network, every program."""
+def test_nothing_is_sent_and_nothing_is_written_without_an_option_for_it(tmp_path, model, more):
+    """Python's audit events report every file opened for writing, every socket and every started program."""
     program = textwrap.dedent(
         f"""
         import os, sys
-        told = []
+        events = []
 
         def note(event, arguments):
             if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
-                told.append(os.path.basename(str(arguments[0])))
+                events.append(os.path.basename(str(arguments[0])))
             elif event.startswith(("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn")):
-                told.append(event)
+                events.append(event)
 
         sys.addaudithook(note)
         from iern.runtime.webcam import main
-        asked = ["--headless", "--source", {str(DEMO_CLIP)!r}, "--model", {model!r}, "--max-frames", "5"]
-        status = main([*asked, *{more}])
-        print(told, file=sys.stderr)
+        arguments = ["--headless", "--source", {str(DEMO_CLIP)!r}, "--model", {model!r}, "--max-frames", "5"]
+        status = main([*arguments, *{more}])
+        print(events, file=sys.stderr)
         sys.exit(status)
         """
     )

@@ -1,4 +1,4 @@
-"""SIGKILL of the real command: what was recorded until then can be played and read."""
+"""After SIGKILL of the real command, its recording can be played and its records can be read."""
 
 from __future__ import annotations
 

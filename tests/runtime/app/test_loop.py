@@ -1,4 +1,4 @@
-"""The loop with its threads: never behind, nothing lost of files, a bad frame survived, no end without its cause."""
+"""The loop and its threads: live pictures stay fresh, files lose no frame, and errors arrive with their cause."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from doubles.servers.mjpeg_server import mjpeg_server
 from doubles.tiny_artifact import tiny_model
-from iern.runtime.app.frame_analyzer import IN_A_ROW, FrameAnalyzer
-from iern.runtime.app.loop import watch
+from iern.runtime.app.frame_analyzer import MAX_FAILURES_IN_A_ROW, FrameAnalyzer
+from iern.runtime.app.loop import run_loop
 from iern.runtime.backends.onnx import OnnxSession
 from iern.runtime.errors import SessionError
 from iern.runtime.faces.detector import FaceDetector
@@ -28,7 +28,7 @@ from repository import PHOTOS
 
 
 class Slow(Session):
-    """The tiny model on a machine that needs so long for a batch."""
+    """The tiny model on a machine that needs `seconds` for a batch."""
 
     def __init__(self, seconds: float) -> None:
         self._inner, self._seconds = OnnxSession(tiny_model(), "cpu", threads=1), seconds
@@ -38,12 +38,12 @@ class Slow(Session):
         time.sleep(self._seconds)
         return self._inner(faces)
 
-    def close(self) -> None:
+    def _free(self) -> None:
         self._inner.close()
 
 
 class Failing(Slow):
-    """The tiny model on a backend that fails in the calls of which `bad` says so; call 0 is the warm-up."""
+    """The tiny model on a backend that fails in each call for which `bad` is true. Call 0 is the warm-up."""
 
     def __init__(self, bad, error: Exception | None = None) -> None:
         super().__init__(0)
@@ -57,7 +57,7 @@ class Failing(Slow):
 
 
 class Made(Source):
-    """A file of so many frames, all of one picture; `error` ends it early."""
+    """A file of `count` frames, all of one picture. `error` is raised after them."""
 
     def __init__(self, count: int, error: Exception | None = None) -> None:
         super().__init__("made", fps=25)
@@ -77,15 +77,15 @@ def face_picture() -> np.ndarray:
 
 
 def watched(source: Source, session: Session, *, max_frames: int | None = None, pause: float = 0) -> list[FrameResult]:
-    """The views of a run, taken by a sink that needs `pause` seconds for each."""
-    views: list[FrameResult] = []
+    """The results of a run, taken by a sink that needs `pause` seconds for each."""
+    results: list[FrameResult] = []
 
-    def take(view: FrameResult) -> None:
+    def take(result: FrameResult) -> None:
         time.sleep(pause)
-        views.append(view)
+        results.append(result)
 
-    watch(source, FrameAnalyzer(FaceDetector(), session), [take], LoopStats(), max_frames)
-    return views
+    run_loop(source, FrameAnalyzer(FaceDetector(), session), [take], LoopStats(), max_frames)
+    return results
 
 
 @contextlib.contextmanager
@@ -99,58 +99,58 @@ def no_thread_left() -> Iterator[None]:
 
 
 def test_the_picture_of_a_camera_faster_than_the_model_does_not_grow_old():
-    """A camera of 50 frames a second, and a model of at most 8: what queued would soon be as old as the run is long."""
-    ages, tally, start = [], LoopStats(), time.monotonic()
+    """The camera gives 50 frames a second, the model takes at most 8. A queue would grow as old as the run is long."""
+    ages, stats, start = [], LoopStats(), time.monotonic()
 
-    def look(view: FrameResult) -> None:
-        ages.append(time.monotonic() - view.frame.captured)
+    def note_age(result: FrameResult) -> None:
+        ages.append(time.monotonic() - result.frame.captured)
 
     images = [face_picture()] * 1000
     with mjpeg_server(images, pause=0.02, then="hang") as address, open_source(f"http://{address}/cam") as source:
-        watch(source, FrameAnalyzer(FaceDetector(), Slow(0.12)), [look], tally, max_frames=40)
+        run_loop(source, FrameAnalyzer(FaceDetector(), Slow(0.12)), [note_age], stats, max_frames=40)
     elapsed = time.monotonic() - start
     assert np.median(ages[-7:]) < elapsed / 3
     assert np.median(ages[-7:]) < 3 * np.median(ages[3:10])
-    assert tally.dropped > 40
-    assert tally.age == pytest.approx(1000 * ages[-1], abs=500)
+    assert stats.dropped > 40
+    assert stats.age == pytest.approx(1000 * ages[-1], abs=500)
 
 
 def test_the_age_and_the_drops_are_on_the_screen_in_the_log_and_in_the_summary(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("iern.runtime.app.wiring.LOG_EVERY", 0.0)
+    monkeypatch.setattr("iern.runtime.app.wiring.LOG_INTERVAL", 0.0)
     model = tmp_path / "tiny.onnx"
     model.write_bytes(tiny_model())
     with mjpeg_server([face_picture()] * 500, pause=0.01, then="hang") as address:
         url = f"http://{address}/cam"
         with open_source(url) as source:
-            views = watched(source, Slow(0.05), max_frames=5)
+            results = watched(source, Slow(0.05), max_frames=5)
         assert main(["--headless", "--source", url, "--model", str(model), "--max-frames", "5"]) == 0
-    assert f"   age {0:.0f} ms   " in views[0].status
-    age, dropped = views[-1].status.split("   ")[2:4]
+    assert f"   age {0:.0f} ms   " in results[0].status
+    age, dropped = results[-1].status.split("   ")[2:4]
     assert float(age.split()[1]) > 50
-    assert dropped == f"{views[-1].dropped} dropped"
-    said = capsys.readouterr().out
-    assert "\nage " in said and "\nshown " in said
-    logged = [line for line in said.splitlines() if " fps   " in line]
+    assert dropped == f"{results[-1].dropped} dropped"
+    printed = capsys.readouterr().out
+    assert "\nage " in printed and "\nshown " in printed
+    logged = [line for line in printed.splitlines() if " fps   " in line]
     assert len(logged) == 5
     assert all("   age " in line and " dropped   " in line for line in logged)
 
 
 def test_every_frame_of_a_file_arrives_once_and_in_order_however_slow_the_output():
     with no_thread_left():
-        views = watched(Made(60), Slow(0), pause=0.01)
-    assert [view.frame.index for view in views] == list(range(60))
-    assert all(len(view.faces) == 1 for view in views)
-    assert views[-1].dropped == 0
-    assert "age" not in views[-1].status, "a file's frame is as old as the reader wishes"
+        results = watched(Made(60), Slow(0), pause=0.01)
+    assert [result.frame.index for result in results] == list(range(60))
+    assert all(len(result.faces) == 1 for result in results)
+    assert results[-1].dropped == 0
+    assert "age" not in results[-1].status, "the age of a file's frame means nothing"
 
 
-def test_frames_that_get_no_answer_are_left_out_counted_and_said_once(capsys):
-    views = watched(Made(40), Failing(lambda call: call % 10 == 5))
-    assert [view.frame.index for view in views] == [index for index in range(40) if index % 10 != 4]
-    said = capsys.readouterr().out
-    assert said.count("got no answer: the GPU is gone") == 1
-    assert "frame 4 of made" in said
-    assert "   4 failed   " in views[-1].status
+def test_frames_that_fail_are_left_out_and_counted_and_the_reason_is_printed_once(capsys):
+    results = watched(Made(40), Failing(lambda call: call % 10 == 5))
+    assert [result.frame.index for result in results] == [index for index in range(40) if index % 10 != 4]
+    printed = capsys.readouterr().out
+    assert printed.count("failed: the GPU is gone") == 1
+    assert "frame 4 of made" in printed
+    assert "   4 failed   " in results[-1].status
 
 
 def test_a_detector_that_fails_in_one_frame_does_not_end_the_loop(capsys):
@@ -163,61 +163,61 @@ def test_a_detector_that_fails_in_one_frame_does_not_end_the_loop(capsys):
             self.calls += 1
             return super().__call__(frame if self.calls != 4 else frame[:0])  # the real one's own error
 
-    views: list[FrameResult] = []
-    watch(source, FrameAnalyzer(Weak(), Slow(0)), [views.append], LoopStats())
-    assert [view.frame.index for view in views] == [0, 1, 3, 4, 5, 6, 7, 8, 9]
-    assert "frame 2 of made got no answer: expected a frame of" in capsys.readouterr().out
+    results: list[FrameResult] = []
+    run_loop(source, FrameAnalyzer(Weak(), Slow(0)), [results.append], LoopStats())
+    assert [result.frame.index for result in results] == [0, 1, 3, 4, 5, 6, 7, 8, 9]
+    assert "frame 2 of made failed: expected a frame of" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [SessionError("the GPU is gone"), ZeroDivisionError("the GPU is gone")])
-def test_a_model_that_only_fails_ends_the_loop_with_the_cause(error):
-    views: list[FrameResult] = []
-    with no_thread_left(), pytest.raises(SessionError, match=r"30 frames in a row got no answer.*the GPU is gone"):
-        watch(
+def test_a_model_that_always_fails_ends_the_loop_with_the_cause(error):
+    results: list[FrameResult] = []
+    with no_thread_left(), pytest.raises(SessionError, match=r"30 frames in a row failed.*the GPU is gone"):
+        run_loop(
             Made(500),
             FrameAnalyzer(FaceDetector(), Failing(lambda call: call > 50, error)),
-            [views.append],
+            [results.append],
             LoopStats(),
         )
-    assert len(views) == 50, "what came before is with the outputs"
-    assert IN_A_ROW == 30
+    assert len(results) == 50, "the outputs got the earlier frames"
+    assert MAX_FAILURES_IN_A_ROW == 30
 
 
-def test_a_model_that_does_not_come_back_is_noticed_and_one_that_does_is_not(monkeypatch):
-    monkeypatch.setattr("iern.runtime.app.frame_analyzer.STUCK", 0.2)
-    judge, stuck = FrameAnalyzer(FaceDetector(), Slow(1.0)), []
-    watch(Made(2), judge, [], LoopStats(), turns=[lambda: stuck.append(judge.stuck)])
+def test_a_model_that_does_not_return_is_noticed_and_one_that_does_is_not(monkeypatch):
+    monkeypatch.setattr("iern.runtime.app.frame_analyzer.STUCK_AFTER", 0.2)
+    analyzer, stuck = FrameAnalyzer(FaceDetector(), Slow(1.0)), []
+    run_loop(Made(2), analyzer, [], LoopStats(), on_each_iteration=[lambda: stuck.append(analyzer.stuck)])
     assert True in stuck and False in stuck
-    assert not judge.stuck
+    assert not analyzer.stuck
 
 
-def test_a_few_frames_that_all_fail_are_no_success_either():
-    with pytest.raises(SessionError, match="3 frames in a row got no answer"):
+def test_a_short_run_in_which_every_frame_fails_is_an_error():
+    with pytest.raises(SessionError, match="3 frames in a row failed"):
         watched(Made(3), Failing(lambda call: call > 0))
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), MemoryError("too large"), SystemExit("a library's way out")])
-def test_whatever_ends_a_thread_is_raised_with_its_reason_after_the_frames_before_it(error):
-    views: list[FrameResult] = []
+def test_an_error_that_ends_a_thread_is_raised_after_the_frames_before_it(error):
+    results: list[FrameResult] = []
     with no_thread_left(), pytest.raises(type(error)) as raised:
-        watch(Made(20, error), FrameAnalyzer(FaceDetector(), Slow(0)), [views.append], LoopStats())
+        run_loop(Made(20, error), FrameAnalyzer(FaceDetector(), Slow(0)), [results.append], LoopStats())
     assert raised.value is error
-    assert len(views) == 20
+    assert len(results) == 20
 
 
-def test_an_output_that_fails_ends_the_threads_too():
-    def full(view: FrameResult) -> None:
+def test_a_sink_that_raises_ends_the_threads_too():
+    def full(result: FrameResult) -> None:
         raise OSError(28, "No space left on device")
 
     with no_thread_left(), pytest.raises(OSError, match="No space left"):
-        watch(Made(10_000), FrameAnalyzer(FaceDetector(), Slow(0)), [full], LoopStats())
+        run_loop(Made(10_000), FrameAnalyzer(FaceDetector(), Slow(0)), [full], LoopStats())
 
 
-def test_the_outputs_are_finished_whatever_ended_the_loop(tmp_path, monkeypatch, capsys):
-    """An error that nobody foresaw, of the model's library, in every frame from the tenth on."""
-    model, film, video, lines = (tmp_path / name for name in ("tiny.onnx", "film.avi", "out.avi", "out.jsonl"))
+def test_an_unexpected_error_ends_the_loop_and_the_outputs_are_finished(tmp_path, monkeypatch, capsys):
+    """The model's library raises its own error in every frame from the tenth on."""
+    model, clip, video, lines = (tmp_path / name for name in ("tiny.onnx", "clip.avi", "out.mp4", "out.jsonl"))
     model.write_bytes(tiny_model())
-    writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*"MJPG"), 10, (224, 224))
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter_fourcc(*"MJPG"), 10, (224, 224))
     for _ in range(60):
         writer.write(face_picture())
     writer.release()
@@ -229,10 +229,10 @@ def test_the_outputs_are_finished_whatever_ended_the_loop(tmp_path, monkeypatch,
         return run(self, faces)
 
     monkeypatch.setattr(OnnxSession, "_run", failing)
-    asked = ["--headless", "--source", str(film), "--model", str(model), "--record", str(video), "--jsonl", str(lines)]
-    assert main(asked) == 1
+    arguments = ["--headless", "--source", str(clip), "--model", str(model)]
+    assert main([*arguments, "--record", str(video), "--jsonl", str(lines)]) == 1
     error = capsys.readouterr().err
-    assert "30 frames in a row got no answer, the last: RuntimeError: CUDA error 700" in error
+    assert "30 frames in a row failed; the last error: RuntimeError: CUDA error 700" in error
     assert error.count("\n") == 1
     assert len(lines.read_text(encoding="utf-8").splitlines()) == 10
     capture = cv2.VideoCapture(str(video))

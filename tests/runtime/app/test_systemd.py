@@ -1,4 +1,4 @@
-"""The service: what systemd is told, over real sockets, and the unit that systemd itself reads."""
+"""The service: its reports to systemd, over real sockets, and its unit, checked by systemd itself."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 
 from doubles.servers.mjpeg_server import mjpeg_server
 from doubles.tiny_artifact import tiny_model
-from iern.runtime.app import command_line as options
-from iern.runtime.app.frame_analyzer import STUCK
+from iern.runtime.app.command_line import parse
+from iern.runtime.app.frame_analyzer import STUCK_AFTER
 from iern.runtime.app.systemd import READY, heartbeat, notify
 from iern.runtime.webcam import main
 from repository import ROOT
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linu
 
 @pytest.fixture(params=["in a folder", "abstract"])
 def systemd(request, tmp_path, monkeypatch):
-    """A socket that listens as systemd's does."""
+    """A socket that receives reports, as systemd's does."""
     name = str(tmp_path / "notify") if request.param == "in a folder" else f"@iern-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(name.replace("@", "\0"))
@@ -41,41 +41,41 @@ def systemd(request, tmp_path, monkeypatch):
         yield listener
 
 
-def heard(listener: socket.socket) -> list[str]:
-    """All that has been told until now."""
-    told = []
+def received(listener: socket.socket) -> list[str]:
+    """The reports since the last call."""
+    reports = []
     while True:
         try:
-            told.append(listener.recv(4096).decode())
+            reports.append(listener.recv(4096).decode())
         except BlockingIOError:
-            return told
+            return reports
 
 
-def test_systemd_is_told_that_the_service_is_ready(systemd):
+def test_the_service_reports_that_it_is_ready(systemd):
     notify(READY)
-    assert heard(systemd) == ["READY=1"]
+    assert received(systemd) == ["READY=1"]
 
 
-def test_the_watchdog_hears_of_each_third_of_its_patience_and_not_of_each_frame(systemd, monkeypatch):
+def test_the_watchdog_gets_a_report_every_third_of_its_timeout_and_not_every_frame(systemd, monkeypatch):
     monkeypatch.setenv("WATCHDOG_USEC", "900000")
     beat = heartbeat()
     end = time.monotonic() + 1.0
     while time.monotonic() < end:
         beat()
         time.sleep(0.005)
-    assert 2 <= len(heard(systemd)) <= 4
+    assert 2 <= len(received(systemd)) <= 4
 
 
 @pytest.mark.parametrize("variables", [{}, {"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}])
-def test_without_a_watchdog_for_this_process_nothing_is_told(systemd, monkeypatch, variables):
+def test_without_a_watchdog_for_this_process_nothing_is_sent(systemd, monkeypatch, variables):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     heartbeat()()
-    assert heard(systemd) == []
+    assert received(systemd) == []
 
 
 @pytest.mark.parametrize("name", [None, "", "/nowhere/notify", "@nobody-listens"])
-def test_a_service_does_not_fail_for_want_of_somebody_who_listens(monkeypatch, name):
+def test_a_service_runs_without_a_listener(monkeypatch, name):
     monkeypatch.setenv("WATCHDOG_USEC", "1000")
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
@@ -85,25 +85,25 @@ def test_a_service_does_not_fail_for_want_of_somebody_who_listens(monkeypatch, n
     heartbeat()()
 
 
-def test_a_listener_that_does_not_read_holds_up_nobody(systemd):
+def test_a_listener_that_does_not_read_does_not_block_the_service(systemd):
     began = time.monotonic()
     for _ in range(2000):  # more than its queue holds
         notify(READY)
     assert time.monotonic() - began < 10
 
 
-def test_the_loop_tells_systemd_when_it_begins_lives_and_ends(systemd, monkeypatch, tmp_path):
-    """While its camera is away, too: five frames, and then nothing for two seconds and more."""
+def test_the_loop_reports_its_start_its_life_and_its_end(systemd, monkeypatch, tmp_path):
+    """It also reports while its camera is lost: after five frames nothing comes for more than two seconds."""
     monkeypatch.setenv("WATCHDOG_USEC", "300000")
     model = tmp_path / "tiny.onnx"
     model.write_bytes(tiny_model())
     images = [np.full((48, 64, 3), level, np.uint8) for level in range(90, 95)]
-    told: list[str] = []
+    reports: list[str] = []
     over = threading.Event()
 
     def listen() -> None:
         while not over.wait(0.05):
-            told.extend(heard(systemd))
+            reports.extend(received(systemd))
 
     listener = threading.Thread(target=listen)
     listener.start()
@@ -114,14 +114,14 @@ def test_the_loop_tells_systemd_when_it_begins_lives_and_ends(systemd, monkeypat
     finally:
         over.set()
         listener.join()
-    told += heard(systemd)
-    assert (told[0], told[-1]) == ("READY=1", "STOPPING=1")
-    assert told[1:-1].count("WATCHDOG=1") == len(told) - 2 > 5
+    reports += received(systemd)
+    assert (reports[0], reports[-1]) == ("READY=1", "STOPPING=1")
+    assert reports[1:-1].count("WATCHDOG=1") == len(reports) - 2 > 5
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="apt-get install systemd")
 def test_systemd_finds_no_fault_in_the_unit(tmp_path):
-    """The program is at another place here; everything else is as shipped."""
+    """Only the path of Python is changed to this one."""
     text = UNIT.read_text(encoding="utf-8").replace("/opt/iern/.venv/bin/python", sys.executable)
     (tmp_path / UNIT.name).write_text(text, encoding="utf-8")
     command = ["systemd-analyze", "verify", "--man=no", tmp_path / UNIT.name]
@@ -129,20 +129,20 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_the_unit_starts_at_boot_starts_anew_whatever_happened_and_has_a_watchdog_that_the_loop_outpaces():
+def test_the_unit_starts_at_boot_restarts_after_any_end_and_its_watchdog_waits_longer_than_the_loop():
     text = UNIT.read_text(encoding="utf-8")
     unit = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
     assert (unit["WantedBy"], unit["Restart"], unit["StartLimitIntervalSec"]) == ("multi-user.target", "always", "0")
-    assert unit["Type"] == "notify", "systemd hears the watchdog of such services alone"
-    assert int(unit["WatchdogSec"]) > STUCK, "a model that does not come back is noticed by the loop first"
+    assert unit["Type"] == "notify", "only such services have a watchdog"
+    assert int(unit["WatchdogSec"]) > STUCK_AFTER, "the loop notices first that a model does not return"
 
 
-def test_the_units_command_is_one_that_the_loop_takes(monkeypatch):
+def test_the_command_of_the_unit_has_valid_arguments(monkeypatch):
     monkeypatch.delenv("IERN_TOKEN", raising=False)
     text = UNIT.read_text(encoding="utf-8")
     (command,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
-    (given,) = re.findall(r'^Environment=IERN_OPTIONS="(.*)"$', text, re.MULTILINE)
-    program, *argv = shlex.split(command.replace("$IERN_OPTIONS", given))
+    (default_options,) = re.findall(r'^Environment=IERN_OPTIONS="(.*)"$', text, re.MULTILINE)
+    program, *argv = shlex.split(command.replace("$IERN_OPTIONS", default_options))
     assert program.startswith("/")
     assert argv[:2] == ["-m", "iern.runtime.webcam"]
-    assert options.parse(argv[2:]).headless
+    assert parse(argv[2:]).headless

@@ -1,4 +1,4 @@
-"""The window in a real X server: its keys are pressed there, and its pixels are read from the server's own memory."""
+"""The window on a real X server: keys are pressed there, and pixels are read from the server's memory."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from doubles.tiny_artifact import tiny_model
-from iern.runtime.app.window import NOTICE_S
+from iern.runtime.app.window import NOTICE_SECONDS
 from repository import PHOTOS
 
-PATIENCE = 120
-"""seconds: a machine may be busy."""
+TIMEOUT = 120
+"""Seconds. The machine may be busy."""
 
 pytestmark = [
     pytest.mark.skipif(not cv2.currentUIFramework(), reason="this OpenCV has no windows: pip install opencv-python"),
@@ -32,7 +32,7 @@ pytestmark = [
 
 @pytest.fixture
 def screen(tmp_path, monkeypatch) -> Iterator[Callable[[], np.ndarray]]:
-    """An X server; yields what reads its screen as (H, W, 3) BGR."""
+    """An X server. Yields a function that reads its screen as (H, W, 3) BGR."""
     memory = tmp_path / "screen"
     memory.mkdir()
     # With -displayfd the server takes a free number and writes it once it accepts connections.
@@ -63,9 +63,9 @@ def photo(tmp_path) -> Path:
 
 
 @pytest.fixture
-def film(tmp_path) -> Path:
-    """Half a minute at 10 frames a second, each of another grey."""
-    path = tmp_path / "film.avi"
+def video(tmp_path) -> Path:
+    """Half a minute at 10 frames per second, each in a different grey."""
+    path = tmp_path / "video.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (320, 240))
     for number in range(300):
         writer.write(np.full((240, 320, 3), 40 + 37 * number % 160, np.uint8))
@@ -75,43 +75,43 @@ def film(tmp_path) -> Path:
 
 @pytest.fixture
 def watching(tmp_path, model, screen) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """The command in a folder of its own; yields when it has answered the first image, or shows a film's window."""
+    """Return a function that starts the command in its own folder, and waits for the first image or the window."""
     folder = tmp_path / "folder"
     folder.mkdir()
     with contextlib.ExitStack() as stack:
 
         def start(source: Path, *more: str) -> subprocess.Popen[str]:
             command = [sys.executable, "-m", "iern.runtime.webcam", "--source", str(source), "--model", model, *more]
-            said = stack.enter_context(open(tmp_path / "said", "w", encoding="utf-8"))
-            process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.PIPE, encoding="utf-8")
+            output = stack.enter_context(open(tmp_path / "output", "w", encoding="utf-8"))
+            process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.PIPE, encoding="utf-8")
             stack.callback(process.communicate)
             stack.callback(process.kill)
             sign = "\nkeys in the window" if source.suffix == ".avi" else ".png: "
-            until(lambda: sign in (tmp_path / "said").read_text(encoding="utf-8"))
+            until(lambda: sign in (tmp_path / "output").read_text(encoding="utf-8"))
             return process
 
         yield start
 
 
 def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not true():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.05)
 
 
 def press(key: str) -> None:
-    """A second passes between focus and key: Qt hears no key before it has heard of the focus."""
+    """Press a key in the window, a second after the focus: Qt ignores keys until it knows of the focus."""
     command = ["xdotool", "search", "--sync", "--name", "^IERN$", "windowfocus", "sleep", "1", "key", key]
-    subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True)
+    subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=True)
 
 
 def settled(screen: Callable[[], np.ndarray]) -> np.ndarray:
-    """The screen once nothing has moved on it for longer than a notice stands there."""
+    """The screen, once nothing on it has changed for longer than a notice is shown."""
     before = np.zeros(0, np.uint8)
     while not np.array_equal(before, after := screen()):
         before = after
-        time.sleep(NOTICE_S + 1)
+        time.sleep(NOTICE_SECONDS + 1)
     return before
 
 
@@ -121,19 +121,19 @@ def moves(screen: Callable[[], np.ndarray]) -> bool:
     return not np.array_equal(before, screen())
 
 
-def left(process: subprocess.Popen[str], tmp_path: Path) -> str:
-    """What the command said; it ended well."""
-    _, error = process.communicate(timeout=PATIENCE)
+def output_at_end(process: subprocess.Popen[str], tmp_path: Path) -> str:
+    """The output of the command, which ends with status 0."""
+    _, error = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, error) == (0, "")
-    return (tmp_path / "said").read_text(encoding="utf-8")
+    return (tmp_path / "output").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("key", ["q", "Escape"])
-def test_a_key_leaves_and_the_answers_are_kept(tmp_path, photo, watching, key):
+def test_a_key_quits_and_the_records_are_kept(tmp_path, photo, watching, key):
     lines = tmp_path / "out.jsonl"
     process = watching(photo, "--jsonl", str(lines))
     press(key)
-    assert "1 frame, " in left(process, tmp_path)
+    assert "1 frame, " in output_at_end(process, tmp_path)
     assert len([json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]) == 1
 
 
@@ -147,7 +147,7 @@ def test_any_other_key_shows_the_next_image(tmp_path, photo, watching):
     press("Left")
     time.sleep(1)
     press("Right")
-    assert "2 frames, " in left(process, tmp_path)
+    assert "2 frames, " in output_at_end(process, tmp_path)
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_a_snapshot_is_what_is_shown_with_and_without_the_overlay(tmp_path, phot
     until(lambda: len(list(pictures.glob("iern_*.png"))) == 2)
     (second,) = set(pictures.iterdir()) - {first}
     press("q")
-    assert left(process, tmp_path).count("wrote iern_") == 2
+    assert output_at_end(process, tmp_path).count("wrote iern_") == 2
     plain = cv2.imread(str(photo))
     assert np.array_equal(cv2.imread(str(second)), plain)
     drawn = cv2.imread(str(first))
@@ -172,7 +172,7 @@ def test_a_snapshot_is_what_is_shown_with_and_without_the_overlay(tmp_path, phot
 
 
 @pytest.mark.slow
-def test_c_shows_the_answer_under_each_context_beside_the_mean_and_takes_it_away(tmp_path, photo, watching, screen):
+def test_c_shows_and_hides_the_predictions_under_each_context(tmp_path, photo, watching, screen):
     process = watching(photo)
     before = settled(screen)
     press("c")
@@ -180,11 +180,11 @@ def test_c_shows_the_answer_under_each_context_beside_the_mean_and_takes_it_away
     press("c")
     until(lambda: np.array_equal(screen(), before))
     press("q")
-    left(process, tmp_path)
+    output_at_end(process, tmp_path)
 
 
 @pytest.mark.slow
-def test_h_shows_the_keys_over_the_picture_and_takes_them_away(tmp_path, photo, watching, screen):
+def test_h_shows_and_hides_the_keys_over_the_picture(tmp_path, photo, watching, screen):
     process = watching(photo)
     before = settled(screen)
     press("h")
@@ -194,12 +194,12 @@ def test_h_shows_the_keys_over_the_picture_and_takes_them_away(tmp_path, photo, 
     press("h")
     until(lambda: np.array_equal(screen(), before))
     press("q")
-    left(process, tmp_path)
+    output_at_end(process, tmp_path)
 
 
 @pytest.mark.slow
-def test_p_stops_the_film_and_lets_it_go_on(tmp_path, film, watching, screen):
-    process = watching(film)
+def test_p_pauses_the_video_and_continues_it(tmp_path, video, watching, screen):
+    process = watching(video)
     until(lambda: moves(screen))
     press("p")
     until(lambda: not moves(screen))
@@ -207,21 +207,21 @@ def test_p_stops_the_film_and_lets_it_go_on(tmp_path, film, watching, screen):
     press("p")
     until(lambda: moves(screen))
     press("q")
-    left(process, tmp_path)
+    output_at_end(process, tmp_path)
 
 
 @pytest.mark.slow
-def test_r_records_until_it_is_pressed_again(tmp_path, film, watching):
-    process = watching(film)
+def test_r_records_until_it_is_pressed_again(tmp_path, video, watching):
+    process = watching(video)
     press("r")
     until(lambda: list((tmp_path / "folder").glob("iern_*.webm")))
     time.sleep(1)
     press("r")
-    until(lambda: "wrote iern_" in (tmp_path / "said").read_text(encoding="utf-8"))
-    assert process.poll() is None, "the loop goes on"
+    until(lambda: "wrote iern_" in (tmp_path / "output").read_text(encoding="utf-8"))
+    assert process.poll() is None, "the loop continues"
     press("q")
-    said = left(process, tmp_path)
-    (video,) = (tmp_path / "folder").iterdir()
-    assert f"wrote {video.name}" in said
-    capture = cv2.VideoCapture(str(video))
+    output = output_at_end(process, tmp_path)
+    (recording,) = (tmp_path / "folder").iterdir()
+    assert f"wrote {recording.name}" in output
+    capture = cv2.VideoCapture(str(recording))
     assert capture.read()[0]

@@ -1,4 +1,4 @@
-"""The parts of the loop together, in the real command: page, choice of sources, smoothing, blur, failing outputs."""
+"""The parts of the loop together, in the real command: page, switching sources, smoothing, blur, failing outputs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def clip() -> list[np.ndarray]:
 
 @pytest.fixture
 def camera(clip) -> Iterator[str]:
-    """The clip over and over; its URL has a password."""
+    """A camera that repeats the clip. Its URL has a password."""
     with mjpeg_server(clip, pause=0.05, then="repeat") as address:
         yield f"http://user:secret@{address}/cam"
 
@@ -65,30 +65,30 @@ class Loop(NamedTuple):
 
 @contextlib.contextmanager
 def serving_loop(folder: Path, arguments: Sequence[str]) -> Iterator[Loop]:
-    """The command with a page, in that folder, once frames come; SIGTERM ends it with status 0 and whole files."""
+    """The command with a page, in `folder`, after its first frames. At the end SIGTERM stops it with status 0."""
     command = [sys.executable, "-m", "iern.runtime.webcam", "--headless", "--serve", "0", *arguments]
-    with open(folder / "said", "w+", encoding="utf-8") as said:
-        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.STDOUT, encoding="utf-8")
+    with open(folder / "output", "w+", encoding="utf-8") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, encoding="utf-8")
         try:
-            assert until(lambda: "the page is at " in words(folder)), words(folder)
-            url = words(folder).partition("the page is at ")[2].split()[0]
+            assert until(lambda: "the page is at " in output_in(folder)), output_in(folder)
+            url = output_in(folder).partition("the page is at ")[2].split()[0]
             assert until(lambda: fetch(f"{url}healthz").status == 200)
             yield Loop(process, url)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=60) == 0, words(folder)
+            assert process.wait(timeout=60) == 0, output_in(folder)
         finally:
             process.kill()
             process.wait()
-    assert "secret" not in words(folder)
+    assert "secret" not in output_in(folder)
 
 
-def words(folder: Path) -> str:
-    """What the loop has said until now."""
-    return (folder / "said").read_text(encoding="utf-8")
+def output_in(folder: Path) -> str:
+    """What the loop has printed so far."""
+    return (folder / "output").read_text(encoding="utf-8")
 
 
 def picture(url: str) -> np.ndarray:
-    """What the page shows now."""
+    """The picture that the page shows now."""
 
     async def read() -> np.ndarray | None:
         async with aiohttp.ClientSession() as session, session.get(f"{url}stream") as reply:
@@ -117,38 +117,38 @@ def test_a_recording_is_started_and_stopped_on_the_page_and_plays(tmp_path, mode
         whole = len(played(video))
         assert fetch(f"{loop.url}log").text.splitlines()
     assert len(played(video)) == whole > 3
-    assert f"wrote {video.name}" in words(tmp_path)
+    assert f"wrote {video.name}" in output_in(tmp_path)
     assert records(tmp_path / "log.jsonl")[0]["faces"]
 
 
-def test_a_recording_that_cannot_begin_is_told_to_the_page_and_the_loop_goes_on(tmp_path, model, camera):
-    """The folder of the recordings disappears, and a file takes its name, while the loop runs."""
-    arguments = ["--source", camera, "--model", model, "--record", "films/first.avi"]
+def test_the_page_reports_a_recording_that_cannot_begin_and_the_loop_continues(tmp_path, model, camera):
+    """While the loop runs, the folder of the recordings is replaced by a file of its name."""
+    arguments = ["--source", camera, "--model", model, "--record", "recordings/first.mp4"]
     with serving_loop(tmp_path, arguments) as loop:
         assert loop.state()["controls"]["recording"]
         assert loop.post("recording", on=False).status == 204
-        assert len(played(tmp_path / "films" / "first.avi")) > 0
-        (tmp_path / "films").rename(tmp_path / "elsewhere")
-        (tmp_path / "films").write_bytes(b"")
+        assert len(played(tmp_path / "recordings" / "first.mp4")) > 0
+        (tmp_path / "recordings").rename(tmp_path / "elsewhere")
+        (tmp_path / "recordings").write_bytes(b"")
         refused = loop.post("recording", on=True)
         assert refused.status == 409
-        assert "films" in refused.text
+        assert "recordings" in refused.text
         assert fetch(f"{loop.url}healthz").status == 200
         assert not loop.state()["controls"]["recording"]
         loop.process.send_signal(signal.SIGTERM)
-        assert loop.process.wait(timeout=60) == 1, "something that was asked for was not written"
-        loop.process.returncode = 0  # seen to
+        assert loop.process.wait(timeout=60) == 1, "a requested output was not written"
+        loop.process.returncode = 0  # checked here
 
 
-def test_another_source_is_chosen_on_the_page_and_time_goes_on(tmp_path, model, camera):
+def test_the_source_is_switched_on_the_page_and_time_continues(tmp_path, model, camera):
     grey = [np.full((120, 160, 3), level, np.uint8) for level in (90, 100, 110, 120)]
     with mjpeg_server(grey, pause=0.05, then="repeat") as address:
         other = f"http://user:secret@{address}/grey"
         allowed = ["--allow-source", other, "--allow-source", "nowhere.mp4", "--allow-source", str(DEMO_CLIP)]
         arguments = ["--source", camera, "--model", model, "--jsonl", "log.jsonl", *allowed]
         with serving_loop(tmp_path, arguments) as loop:
-            first, second, absent, film = loop.state()["controls"]["sources"]
-            assert (second, absent, film) == (f"http://{address}/grey", "nowhere.mp4", str(DEMO_CLIP))
+            first, second, absent, video = loop.state()["controls"]["sources"]
+            assert (second, absent, video) == (f"http://{address}/grey", "nowhere.mp4", str(DEMO_CLIP))
             refused = loop.post("source", name=absent)
             assert (refused.status, loop.state()["controls"]["source"]) == (409, first)
             assert "nowhere.mp4: no such file" in refused.text
@@ -156,7 +156,7 @@ def test_another_source_is_chosen_on_the_page_and_time_goes_on(tmp_path, model, 
             assert loop.post("source", name=second).status == 204
             assert loop.state()["controls"]["source"] == second
             assert until(lambda: picture(loop.url).shape[:2] == (120, 160))
-            assert loop.post("source", name=film).status == 204
+            assert loop.post("source", name=video).status == 204
             assert until(lambda: records(tmp_path / "log.jsonl")[-1]["name"] == DEMO_CLIP.name)
             assert loop.post("source", name=first).status == 204
             assert until(lambda: records(tmp_path / "log.jsonl")[-1]["segment"] == 3)
@@ -169,73 +169,71 @@ def test_another_source_is_chosen_on_the_page_and_time_goes_on(tmp_path, model, 
     assert tracks[0] and tracks[1] and not tracks[0] & tracks[1], "another source shows other people"
 
 
-def test_the_end_of_a_film_that_was_chosen_on_the_page_is_not_the_end_of_the_loop(tmp_path, model, clip, camera):
-    writer = cv2.VideoWriter(str(tmp_path / "film.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, clip[0].shape[1::-1])
+def test_the_loop_continues_after_the_end_of_a_video_that_was_selected_on_the_page(tmp_path, model, clip, camera):
+    writer = cv2.VideoWriter(str(tmp_path / "video.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, clip[0].shape[1::-1])
     for image in clip[:5]:
         writer.write(image)
     writer.release()
-    arguments = ["--source", camera, "--model", model, "--jsonl", "log.jsonl", "--allow-source", "film.avi"]
+    arguments = ["--source", camera, "--model", model, "--jsonl", "log.jsonl", "--allow-source", "video.avi"]
     with serving_loop(tmp_path, arguments) as loop:
-        first, film = loop.state()["controls"]["sources"]
-        assert loop.post("source", name=film).status == 204
+        first, video = loop.state()["controls"]["sources"]
+        assert loop.post("source", name=video).status == 204
         assert until(lambda: records(tmp_path / "log.jsonl")[-1]["segment"] == 2)
         assert loop.state()["controls"]["source"] == first
-    assert f"film.avi: has ended; back to {first}" in words(tmp_path)
+    assert f"video.avi: has ended; back to {first}" in output_in(tmp_path)
     names = dict.fromkeys((record["segment"], record["name"]) for record in records(tmp_path / "log.jsonl"))
-    assert list(names) == [(0, first), (1, "film.avi"), (2, first)]
+    assert list(names) == [(0, first), (1, "video.avi"), (2, first)]
 
 
 def alike(a: Detection, b: Detection) -> bool:
-    """Whether two boxes are of about the same place and size."""
+    """Whether two boxes have about the same place and size."""
     centres = abs(a.x + a.width / 2 - b.x - b.width / 2), abs(a.y + a.height / 2 - b.y - b.height / 2)
     return max(centres) < 0.5 * b.width and 0.5 < a.width / b.width < 2
 
 
 @pytest.mark.parametrize("more", [[], ["--blur-faces"]])
-def test_faces_are_blurred_on_the_page_and_in_files_where_that_is_asked_for(tmp_path, model, clip, camera, more):
+def test_blur_faces_blurs_them_on_the_page_and_in_files(tmp_path, model, clip, camera, more):
     outputs = ["--record", "out.mp4", "--still", "out.png"]
     with serving_loop(tmp_path, ["--source", camera, "--model", model, *outputs, *more]) as loop:
         shown = picture(loop.url)
         assert until(lambda: len(played(tmp_path / "out.mp4")) > 3)
     detector, pictures = FaceDetector(), [shown, cv2.imread(str(tmp_path / "out.png")), *played(tmp_path / "out.mp4")]
     known = [face for image in clip for face in detector(image)]
-    # A head without a face, with its shoulders, may be taken for a large face: that one is nobody's.
+    # The detector may take a blurred head with its shoulders for a large face, which does not count.
     faces = [[face for face in detector(each) if any(alike(face, one) for one in known)] for each in pictures]
     assert {bool(found) for found in faces} == {not more}
 
 
 def held(process: int) -> tuple[int, int]:
-    """Threads and descriptors of a process."""
+    """The numbers of threads and descriptors of a process."""
     return len(os.listdir(f"/proc/{process}/task")), len(os.listdir(f"/proc/{process}/fd"))
 
 
 def rate_since(lines: Path, byte: int) -> float:
-    """Frames a second in the records behind that byte, by their own times."""
+    """Frames per second in the records after that byte, by their own times."""
     whole = lines.read_bytes()[byte:].rpartition(b"\n")[0]
     seconds = [json.loads(line)["time"] for line in whole.splitlines()]
     return (len(seconds) - 1) / (seconds[-1] - seconds[0])
 
 
 def watched_by_thirty(url: str, seconds: float) -> None:
-    """Most of them stuck or gone, for so long."""
+    """Watch for `seconds` with thirty viewers, most of them stuck or gone."""
     with thirty_viewers(url) as (_, read):
-        assert min(read(seconds)) > 50_000, "they were shown the loop all the while"
+        assert min(read(seconds)) > 50_000, "the others saw the loop all the time"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
-def test_thirty_viewers_most_stuck_or_gone_take_neither_the_loops_rate_nor_threads_or_descriptors(
-    tmp_path, model, clip
-):
-    """The camera gives so few frames a second that the loop holds them easily: what is missing is the viewers' doing.
+def test_thirty_viewers_most_stuck_or_gone_cost_the_loop_no_rate_threads_or_descriptors(tmp_path, model, clip):
+    """The camera is slow enough for the loop, so only the viewers can make it lose frames.
 
-    With and without viewers in turn, so that a machine that is busy with something else is so in both.
+    Periods with and without viewers alternate, so that other load on the machine affects both.
     """
     lines, alone, watched = tmp_path / "log.jsonl", [], []
     with mjpeg_server(clip, pause=1 / 15, then="repeat") as address:
         arguments = ["--source", f"http://{address}/cam", "--model", model, "--jsonl", lines.name]
         with serving_loop(tmp_path, arguments) as loop:
-            picture(loop.url)  # what is made for the first viewer stays
+            picture(loop.url)  # what is allocated for the first viewer stays
             assert until(lambda: viewers(loop.url) == 0)
             before = held(loop.process.pid)
             for _ in range(4):
@@ -245,7 +243,7 @@ def test_thirty_viewers_most_stuck_or_gone_take_neither_the_loops_rate_nor_threa
                 alone.append(rate_since(lines, start))
                 watched_by_thirty(loop.url, 5)
                 watched.append(rate_since(lines, middle))
-                assert until(lambda: viewers(loop.url) == 0), "they are gone, and still held"
+                assert until(lambda: viewers(loop.url) == 0), "viewers that left are still counted"
             assert until(lambda: all(now <= then for now, then in zip(held(loop.process.pid), before, strict=True)))
     assert statistics.median(watched) >= 0.95 * statistics.median(alone), (alone, watched)
 
@@ -269,9 +267,10 @@ def test_a_full_disk_ends_one_output_and_not_the_loop_but_the_status_is_1(tmp_pa
     whole = ["--csv" if option == "--jsonl" else "--jsonl", str(lines)]
     arguments = ["--headless", "--source", str(DEMO_CLIP), "--model", model, "--max-frames", "8", option, str(full)]
     assert main([*arguments, *whole]) == 1
-    said, error = capsys.readouterr()
+    printed, error = capsys.readouterr()
     assert len(lines.read_text(encoding="utf-8").splitlines()) >= 8
-    assert f"warning: {full}: No space left on device; the loop goes on without it" in error
-    assert error.splitlines()[-1] == f"error: {full}: No space left on device"
-    assert f"wrote {lines}" in said
-    assert f"wrote {full}" not in said
+    reason = f"{full}: cannot be written (No space left on device); free some space or choose another place"
+    assert f"warning: {reason}; the loop continues without it" in error
+    assert error.splitlines()[-1] == f"error: {reason}"
+    assert f"wrote {lines}" in printed
+    assert f"wrote {full}" not in printed

@@ -1,7 +1,7 @@
-"""The way a GPU is used, fixed batches and bound tensors, gives the answers of the plain way.
+"""Fixed batches and bound tensors, as used on a GPU, give the same outputs as plain calls.
 
-Without a GPU, onnxruntime's CPU provider takes the part of CUDA here: the same code pins the graph, binds the tensors
-and replays, on tensors in ordinary memory. What CUDA itself does is seen by the tests marked `gpu` alone.
+Without a GPU, onnxruntime's CPU provider takes the place of CUDA: the same code fixes the batch, binds the tensors and
+replays, with tensors in ordinary memory. Only the tests marked `gpu` check CUDA itself.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from iern.runtime.session import batch_sizes
 
 SIZE = 32
 ROUNDING = 1e-4
-"""Logits; onnxruntime sums 1,024 float32 pixels in another order for one face than for several."""
+"""Logits. onnxruntime sums 1,024 float32 pixels in another order for one face than for several."""
 
 
 def faces(count: int, seed: int = 3) -> np.ndarray:
-    """(count, 32, 32, 3) uint8, each about a colour of its own."""
+    """(count, 32, 32, 3) uint8 noise around another colour in each face."""
     random = np.random.default_rng(seed)
     colours = random.integers(0, 200, (count, 1, 1, 3))
     return (colours + random.integers(0, 56, (count, SIZE, SIZE, 3))).astype(np.uint8)
@@ -36,7 +36,7 @@ def faces(count: int, seed: int = 3) -> np.ndarray:
 
 @pytest.fixture
 def cpu_as_cuda(monkeypatch):
-    """`cuda` goes the GPU's way on the CPU."""
+    """Let `cuda` run the code for a GPU on the CPU."""
     monkeypatch.setitem(
         PROVIDERS, "cuda", dataclasses.replace(PROVIDERS["cuda"], name="CPUExecutionProvider", device="cpu")
     )
@@ -48,20 +48,20 @@ def fixed_batch(size: int) -> FixedBatch:
 
 
 @pytest.mark.parametrize("largest", [1, 2, 4, 5, 16, 40])
-def test_every_number_of_faces_fits_a_prepared_batch_and_one_face_pays_for_no_other(largest):
+def test_every_number_of_faces_fits_a_prepared_batch_and_one_face_has_its_own(largest):
     sizes = batch_sizes(largest)
     assert sizes == sorted(set(sizes))
     assert (sizes[0], sizes[-1]) == (1, largest)
 
 
-def test_the_graph_is_pinned_to_its_batch(cpu_as_cuda):
+def test_the_graph_has_a_fixed_batch(cpu_as_cuda):
     graph = load_on_gpu(import_onnxruntime(), tiny_model(), "cuda", 1, 4)
     assert [tensor.shape[0] for tensor in (*graph.get_inputs(), *graph.get_outputs())] == [4, 4, 4, 4]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5, 16, 17, 40])
 @pytest.mark.parametrize("strict", [False, True])
-def test_any_number_of_faces_gets_the_answers_of_the_plain_way(cpu_as_cuda, count, strict):
+def test_any_number_of_faces_gets_the_outputs_of_plain_calls(cpu_as_cuda, count, strict):
     with OnnxSession(tiny_model(), "cuda", strict) as fixed, OnnxSession(tiny_model(), "cpu") as plain:
         assert (fixed.provider, fixed.note) == ("cuda", "")
         for field in dataclasses.fields(fixed(faces(count))):
@@ -70,7 +70,7 @@ def test_any_number_of_faces_gets_the_answers_of_the_plain_way(cpu_as_cuda, coun
             np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING)
 
 
-def test_the_bundled_model_can_be_pinned_and_answers_alike(cpu_as_cuda):
+def test_the_bundled_model_gives_the_same_outputs_with_fixed_batches(cpu_as_cuda):
     batch = np.random.default_rng(5).integers(0, 256, (5, 112, 112, 3), np.uint8)
     with OnnxSession(MODEL, "cuda", strict=True, max_batch=5) as fixed, OnnxSession(MODEL, "cpu") as plain:
         for count in (1, 3, 5):
@@ -78,14 +78,14 @@ def test_the_bundled_model_can_be_pinned_and_answers_alike(cpu_as_cuda):
             np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=0, atol=1e-4)
 
 
-def test_faces_that_are_a_view_into_other_memory_are_judged_alike(cpu_as_cuda):
+def test_faces_that_are_a_view_into_other_memory_get_the_same_outputs(cpu_as_cuda):
     batch = faces(6)
     with OnnxSession(tiny_model(), "cuda") as session:
         view, copy = batch[::2, :, ::-1], np.ascontiguousarray(batch[::2, :, ::-1])
         np.testing.assert_array_equal(session(view).logits, session(copy).logits)
 
 
-def test_an_answer_is_not_changed_by_the_next_nor_by_faces_of_an_earlier_batch(cpu_as_cuda):
+def test_outputs_do_not_change_with_later_or_earlier_batches(cpu_as_cuda):
     batch = fixed_batch(4)
     first = batch(faces(2))
     kept = [array.copy() for array in first]
@@ -96,7 +96,7 @@ def test_an_answer_is_not_changed_by_the_next_nor_by_faces_of_an_earlier_batch(c
         np.testing.assert_array_equal(array, after)
 
 
-def test_tensors_stay_at_their_addresses(cpu_as_cuda):
+def test_tensors_keep_their_addresses(cpu_as_cuda):
     batch = fixed_batch(4)
     tensors = (batch._input, *batch._outputs)
     before = [tensor.data_ptr() for tensor in tensors]
@@ -106,14 +106,14 @@ def test_tensors_stay_at_their_addresses(cpu_as_cuda):
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA may really work")
-def test_a_device_that_fails_is_named_with_the_reason_and_the_cpu_serves(monkeypatch):
+def test_a_device_that_fails_is_named_with_the_reason_and_the_cpu_is_used(monkeypatch):
     monkeypatch.setitem(PROVIDERS, "cuda", dataclasses.replace(PROVIDERS["cuda"], name="CPUExecutionProvider"))
     with OnnxSession(tiny_model(), "cuda") as session:
         assert session.provider == "cpu"
-        assert session.note.startswith("CUDA cannot run all of it (")
+        assert session.note.startswith("CUDA cannot run the whole model (")
         assert "check nvidia-smi" in session.note
         assert len(session(faces(2)).logits) == 2
-    with pytest.raises(SessionError, match=r"the model in memory: CUDA cannot run all of it.*--strict"):
+    with pytest.raises(SessionError, match=r"the model in memory: CUDA cannot run the whole model.*--strict"):
         OnnxSession(tiny_model(), "cuda", strict=True)
 
 
@@ -124,7 +124,7 @@ def test_a_device_that_fails_is_named_with_the_reason_and_the_cpu_serves(monkeyp
         ("InferenceSession", "run_with_iobinding", "no kernel image is available for execution on the device"),
     ],
 )
-def test_a_device_that_fails_in_its_memory_or_first_run_is_found_when_the_session_opens(
+def test_a_device_that_fails_in_its_memory_or_first_run_fails_when_the_session_opens(
     cpu_as_cuda, monkeypatch, owner, method, reason
 ):
     def fails(*_: object) -> None:
@@ -133,10 +133,10 @@ def test_a_device_that_fails_in_its_memory_or_first_run_is_found_when_the_sessio
     monkeypatch.setattr(getattr(import_onnxruntime(), owner), method, fails)
     with OnnxSession(tiny_model(), "cuda") as session:
         assert session.provider == "cpu"
-        assert session.note.startswith(f"CUDA cannot run all of it ({reason})")
+        assert session.note.startswith(f"CUDA cannot run the whole model ({reason})")
 
 
-def test_tensorrt_goes_to_cuda_before_it_goes_to_the_cpu(cpu_as_cuda):
+def test_tensorrt_falls_back_to_cuda_before_the_cpu(cpu_as_cuda):
     if PROVIDERS["tensorrt"].name in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has TensorRT")
     with OnnxSession(tiny_model(), "tensorrt") as session:
@@ -147,7 +147,7 @@ def test_tensorrt_goes_to_cuda_before_it_goes_to_the_cpu(cpu_as_cuda):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("key", ["cuda", "tensorrt"])
-def test_a_gpu_answers_as_the_cpu_does_for_any_number_of_faces(key, tmp_path, monkeypatch):
+def test_a_gpu_gives_the_outputs_of_the_cpu_for_any_number_of_faces(key, tmp_path, monkeypatch):
     if shutil.which("nvidia-smi") is None or PROVIDERS[key].name not in onnxruntime.get_available_providers():
         pytest.skip("needs an NVIDIA GPU and onnxruntime-gpu")
     if key == "tensorrt" and not ctypes.util.find_library("nvinfer"):

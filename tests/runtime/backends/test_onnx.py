@@ -1,4 +1,4 @@
-"""A session answers alike however the faces are split, and refuses what it cannot serve in one line."""
+"""A session gives the same outputs however the faces are split, and refuses wrong files and faces in one line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +19,20 @@ from onnx import TensorProto, helper
 from doubles.tiny_artifact import tiny_artifact, tiny_model
 from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact
 from iern.runtime.backends.onnx import OnnxSession, open_session
-from iern.runtime.bundled import YUNET
+from iern.runtime.bundled import MODEL, YUNET
 from iern.runtime.errors import ArtifactError, IernError, SessionError
 from iern.runtime.session import Predictions, Session
 
 MAX = 5
 SIZE = 32
 ROUNDING = 1e-4
-"""Logits; onnxruntime sums 1,024 float32 pixels in another order for one face than for several."""
+"""Logits. onnxruntime sums 1,024 float32 pixels in another order for one face than for several."""
 BUILT_FOR_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 HAS_GPU = shutil.which("nvidia-smi") is not None
 
 
 def faces(count: int, size: int = SIZE) -> np.ndarray:
-    """(count, size, size, 3) uint8: noise about another colour in each, so that no two get the same answer."""
+    """(count, size, size, 3) uint8 noise around another colour in each face, so that all outputs differ."""
     random = np.random.default_rng(3)
     colours = random.integers(0, 200, (count, 1, 1, 3))
     return (colours + random.integers(0, 56, (count, size, size, 3))).astype(np.uint8)
@@ -44,7 +46,7 @@ def model(tmp_path) -> Path:
 
 
 def reference(artifact: Artifact, images: np.ndarray) -> Predictions:
-    """The tiny model in float64, its weights read from the file: mean colour, affine map, mean, softmax."""
+    """Compute the tiny model in float64, with the weights of its file: mean colour, affine map, mean, softmax."""
     graph = onnx.load_from_string(tiny_model(artifact)).graph
     values = {tensor.name: onnx.numpy_helper.to_array(tensor).astype(np.float64) for tensor in graph.initializer}
     colour = images.mean(axis=(1, 2)) / 255
@@ -60,14 +62,14 @@ def assert_alike(a: Predictions, b: Predictions) -> None:
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=0, atol=ROUNDING)
 
 
-def test_the_answer_is_what_the_graph_computes_with_the_temperature_on_the_probabilities_alone():
+def test_the_outputs_are_those_of_the_graph_with_the_temperature_in_the_probabilities_only():
     artifact = tiny_artifact(temperature=2.5)
     with open_session(tiny_model(artifact)) as session:
         assert_alike(session(faces(4)), reference(artifact, faces(4)))
 
 
 @pytest.mark.parametrize("count", [0, 1, MAX, MAX + 1, 64])
-def test_any_number_of_faces_gets_the_answers_of_one_at_a_time(model, count):
+def test_any_number_of_faces_gets_the_outputs_of_one_at_a_time(model, count):
     batch = faces(count)
     with open_session(model, max_batch=MAX) as session:
         together = session(batch)
@@ -83,38 +85,38 @@ def test_any_number_of_faces_gets_the_answers_of_one_at_a_time(model, count):
 
 
 @pytest.mark.parametrize(("count", "runs"), [(0, []), (1, [1]), (MAX, [5]), (MAX + 1, [5, 1]), (12, [5, 5, 2])])
-def test_every_backend_is_given_at_most_its_largest_batch(count, runs):
+def test_every_backend_gets_at_most_its_largest_batch(count, runs):
     given = []
 
     class Recording(Session):
-        def close(self) -> None:
+        def _free(self) -> None:
             pass
 
         def _run(self, batch: np.ndarray) -> Predictions:
             given.append(len(batch))
             return reference(self.artifact, batch)
 
-    answer = Recording(tiny_artifact(), "a backend", MAX)(faces(count))
+    predictions = Recording(tiny_artifact(), "a backend", MAX)(faces(count))
     assert given == runs
-    assert_alike(answer, reference(tiny_artifact(), faces(count)))
+    assert_alike(predictions, reference(tiny_artifact(), faces(count)))
 
 
-def test_faces_that_are_a_view_into_other_memory_are_judged_alike(model):
+def test_faces_that_are_a_view_into_other_memory_get_the_same_outputs(model):
     batch = faces(6)
     with open_session(model) as session:
         assert_alike(session(batch[::2, :, ::-1]), session(np.ascontiguousarray(batch[::2, :, ::-1])))
 
 
-def test_a_file_copied_alone_and_its_bytes_answer_as_the_original(model, tmp_path):
+def test_a_copied_file_and_its_bytes_give_the_outputs_of_the_original(model, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     copy = shutil.copy(model, tmp_path / "elsewhere" / "Modell für Gesichter.onnx")
-    answers = []
+    outputs = []
     for source in (model, str(copy), model.read_bytes()):
         with open_session(source) as session:
-            answers.append(session(faces(3)))
+            outputs.append(session(faces(3)))
             assert session.artifact == tiny_artifact()
-    assert_alike(answers[0], answers[1])
-    assert_alike(answers[0], answers[2])
+    assert_alike(outputs[0], outputs[1])
+    assert_alike(outputs[0], outputs[2])
 
 
 @pytest.mark.parametrize(
@@ -135,14 +137,79 @@ def test_faces_that_do_not_fit_the_model_are_refused_with_what_was_expected(mode
         session(wrong)
 
 
-def test_a_closed_session_says_so(model):
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_closed_session_cannot_be_called(model, count):
     with open_session(model) as session:
         pass
+    session.close()
     with pytest.raises(SessionError, match="closed"):
-        session(faces(1))
+        session(faces(count))
 
 
-def test_a_largest_batch_of_nothing_is_refused(model):
+def test_calls_and_the_close_of_several_threads_follow_one_another():
+    """A backend that is called, or freed, while it runs would fail here."""
+    running = []
+
+    class OneAtATime(Session):
+        def _run(self, batch: np.ndarray) -> Predictions:
+            assert not running
+            running.append(batch)
+            time.sleep(0.01)
+            running.pop()
+            return reference(self.artifact, batch)
+
+        def _free(self) -> None:
+            assert not running
+
+    session = OneAtATime(tiny_artifact(), "a backend", MAX)
+    with ThreadPoolExecutor(8) as pool:
+        for predictions in pool.map(session, [faces(7)] * 8):
+            assert_alike(predictions, reference(tiny_artifact(), faces(7)))
+        last = pool.submit(session, faces(7))
+        session.close()
+        assert last.exception() is None or "closed" in str(last.exception())
+
+
+NAMES = (b"raw\xff.onnx", "été.onnx".encode(), b"folder\xff/model.onnx")
+"""Paths of models in bytes. The first and the last are not valid UTF-8."""
+
+
+def test_a_model_whose_path_is_no_text_gives_the_outputs_of_its_bytes(tmp_path):
+    with open_session(tiny_model()) as session:
+        expected = session(faces(2))
+    for name in NAMES:
+        path = tmp_path / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(tiny_model())
+        for form in (path, str(path)):
+            with open_session(form) as session:
+                assert_alike(session(faces(2)), expected)
+        path.write_bytes(b"no model")
+        assert_refused(path, "onnxruntime cannot load it.*copy it again")
+
+
+def test_in_a_locale_of_ascii_only_a_model_of_any_name_opens(tmp_path):
+    paths = [os.path.join(os.fsencode(tmp_path), name) for name in NAMES]
+    for path in paths:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copy(MODEL, path)
+    code = (
+        "import sys\n"
+        "from iern.runtime import ExpressionRecognizer\n"
+        "assert sys.getfilesystemencoding() == 'ascii'\n"
+        "for path in sys.argv[1:]:\n"
+        "    ExpressionRecognizer(path, threads=1).close()\n"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", code, *paths], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_path_as_bytes_is_refused_with_what_to_pass(model):
+    assert_refused(os.fsencode(model), r"path '.*model\.onnx' as bytes, expected the content.*os\.fsdecode")
+
+
+def test_a_largest_batch_of_0_is_refused(model):
     with pytest.raises(SessionError, match="at least 1"):
         open_session(model, max_batch=0)
 
@@ -155,7 +222,7 @@ def assert_refused(source: Path | bytes, found: str, error: type[IernError] = Ar
     assert message.startswith("the model in memory" if isinstance(source, bytes) else str(source))
 
 
-def test_no_file_a_folder_and_an_empty_file_are_refused(tmp_path):
+def test_a_missing_file_a_folder_and_an_empty_file_are_refused(tmp_path):
     (tmp_path / "empty.onnx").touch()
     assert_refused(tmp_path / "none.onnx", "no such file.*check the path")
     assert_refused(tmp_path, "no such file")
@@ -172,21 +239,21 @@ def test_a_file_of_another_format_is_refused(tmp_path, content):
 
 def test_a_file_truncated_anywhere_is_refused_in_one_line(tmp_path):
     whole = tiny_model()
-    entries = onnx.load_from_string(whole).metadata_props  # they stand last, each behind two bytes
+    entries = onnx.load_from_string(whole).metadata_props  # they are last, each after two bytes
     between_entries = len(whole) - np.cumsum([2 + entry.ByteSize() for entry in reversed(entries)])
     for length in {*range(1, len(whole), 29), len(whole) - 1, *between_entries.tolist()}:
         (tmp_path / "cut.onnx").write_bytes(whole[:length])
         assert_refused(tmp_path / "cut.onnx", "cannot load it|no iern|lacks")
 
 
-def test_an_onnx_file_of_somebody_else_is_refused(tmp_path):
+def test_an_onnx_file_of_another_program_is_refused(tmp_path):
     assert_refused(tiny_model(with_metadata=False), "no iern.* metadata")
     detector = YUNET
     assert_refused(detector, "no iern.* metadata")
 
 
 def changed_model(change) -> bytes:
-    """The tiny model after `change(graph)`."""
+    """Return the tiny model after `change(graph)`."""
     model = onnx.load_from_string(tiny_model())
     change(model.graph)
     return model.SerializeToString()
@@ -219,7 +286,7 @@ def with_a_scalar(graph: onnx.GraphProto) -> None:
     ("change", "found"),
     [
         (of_other_type, r"has image \(batch, 32, 32, 3\) float, .*promises image \(batch, 32, 32, 3\) uint8"),
-        (with_fixed_batch, "1 faces, no more and no fewer"),
+        (with_fixed_batch, "exactly 1 faces per call"),
         (without_strata, r"promises .*stratum_logits \(batch, 2, 3\) float"),
         (with_another_input, "has .*threshold"),
         (with_a_scalar, "has .*peak"),
@@ -244,7 +311,7 @@ def test_a_graph_whose_external_data_is_missing_is_refused_in_one_line(tmp_path,
         if tensor.name == "weight":
             onnx.external_data_helper.set_external_data(tensor, "weights.bin")
     onnx.save_model(model, path)
-    OnnxSession(path)  # whole, it is served
+    OnnxSession(path)  # the complete file opens
     if change == "moved alone":
         path = Path(shutil.move(path, tmp_path.parent / "alone.onnx"))
     elif change == "cut":
@@ -263,7 +330,7 @@ def test_a_file_of_unknown_suffix_is_refused():
         open_session("model.tflite")
 
 
-def test_the_cpu_is_said_to_be_the_cpu(model):
+def test_the_provider_of_the_cpu_is_cpu(model):
     for strict in (False, True):
         with open_session(model, provider="cpu", strict=strict) as session:
             assert session.provider == "cpu"
@@ -275,7 +342,7 @@ def test_an_unknown_provider_is_refused_with_the_known_ones(model):
 
 
 @pytest.mark.skipif(BUILT_FOR_CUDA and HAS_GPU, reason="this machine can run CUDA")
-def test_without_a_gpu_the_cpu_serves_and_says_so_and_strict_refuses(model):
+def test_without_a_gpu_the_cpu_is_used_and_noted_and_strict_refuses(model):
     for provider in ("auto", "cuda"):
         with open_session(model, provider=provider) as session:
             assert session.provider == "cpu"
@@ -287,12 +354,12 @@ def test_without_a_gpu_the_cpu_serves_and_says_so_and_strict_refuses(model):
 
 
 @pytest.mark.skipif(BUILT_FOR_CUDA, reason="this onnxruntime may fall back")
-def test_where_onnxruntime_knows_only_the_cpu_strict_auto_is_the_cpu(model):
+def test_if_onnxruntime_has_only_the_cpu_strict_auto_is_the_cpu(model):
     with open_session(model, provider="auto", strict=True) as session:
         assert session.provider == "cpu"
 
 
-def test_without_onnxruntime_the_module_imports_and_opening_says_what_to_install(model):
+def test_without_onnxruntime_the_module_imports_and_opening_has_an_error_with_what_to_install(model):
     code = (
         "import sys; sys.modules['onnxruntime'] = None\n"
         "from iern.runtime.errors import SessionError\n"
@@ -301,9 +368,9 @@ def test_without_onnxruntime_the_module_imports_and_opening_says_what_to_install
         "except SessionError as error: print(error)\n"
     )
     command = [sys.executable, "-c", code, str(model)]
-    said = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
-    assert "pip install 'iern[cpu]'" in said
-    assert len(said.splitlines()) == 1
+    output = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+    assert "pip install 'iern[cpu]'" in output
+    assert len(output.splitlines()) == 1
 
 
 def test_opening_and_running_prints_nothing(model, capfd):

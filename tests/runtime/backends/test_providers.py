@@ -1,4 +1,4 @@
-"""Which provider is tried, with what settings, and what is said of one that cannot serve."""
+"""The order of the providers, their settings, and the message for a provider that cannot be used."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from doubles.tiny_artifact import tiny_model
 from iern.runtime.backends.providers import (
     PROVIDERS,
-    engine_folder,
+    engine_cache_folder,
     import_onnxruntime,
     load_on_cpu,
     load_on_gpu,
     ort_message,
     provider_order,
-    takes_part,
-    with_settings,
+    provider_settings,
+    runs_operations,
 )
 from iern.runtime.errors import SessionError
 
@@ -32,7 +32,7 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("asked", "available", "tried"),
+    ("requested", "available", "expected"),
     [
         ("auto", [CPU], ["cpu"]),
         ("auto", [CUDA, CPU], ["cuda", "cpu"]),
@@ -42,8 +42,8 @@ def cache(tmp_path, monkeypatch):
         ("tensorrt", [TENSORRT, CUDA, CPU], ["tensorrt", "cuda", "cpu"]),
     ],
 )
-def test_the_provider_asked_for_comes_first_and_the_cpu_last(asked, available, tried):
-    assert provider_order(asked, available) == tried
+def test_the_requested_provider_comes_first_and_the_cpu_last(requested, available, expected):
+    assert provider_order(requested, available) == expected
 
 
 def test_an_unknown_provider_is_refused_with_the_known_ones():
@@ -59,40 +59,40 @@ def test_a_provider_that_onnxruntime_lacks_is_refused_with_the_build_that_has_it
         load_on_gpu(import_onnxruntime(), tiny_model(), key, 1, 1)
 
 
-def test_a_retrained_model_under_the_same_name_does_not_meet_the_old_engines(tmp_path, cache):
+def test_a_retrained_model_with_the_same_name_does_not_use_the_old_engines(tmp_path, cache):
     path = tmp_path / "model.onnx"
     folders = []
     for seed in (0, 1, 0):
         path.write_bytes(tiny_model(seed=seed))
-        folders.append(engine_folder(path))
+        folders.append(engine_cache_folder(path))
     assert folders[0] == folders[2] != folders[1]
-    assert folders[0] == engine_folder(tiny_model(seed=0))
+    assert folders[0] == engine_cache_folder(tiny_model(seed=0))
     assert all(cache in folder.parents for folder in folders)
 
 
-def test_engines_of_two_batch_sizes_do_not_meet_and_share_their_timings():
+def test_engines_of_two_batch_sizes_have_separate_folders_and_share_their_timings():
     model = tiny_model()
-    (_, one), (_, four) = (with_settings("tensorrt", model, batch)[0] for batch in (1, 4))
+    (_, one), (_, four) = (provider_settings("tensorrt", model, batch)[0] for batch in (1, 4))
     assert one["trt_engine_cache_path"] != four["trt_engine_cache_path"]
-    assert one["trt_timing_cache_path"] == four["trt_timing_cache_path"] == str(engine_folder(model))
+    assert one["trt_timing_cache_path"] == four["trt_timing_cache_path"] == str(engine_cache_folder(model))
     assert all(Path(options["trt_engine_cache_path"]).is_dir() for options in (one, four))
 
 
-def test_a_cuda_graph_is_asked_of_cuda_alone_and_not_beside_tensorrt():
-    ((name, options),) = with_settings("cuda", tiny_model(), 1)
+def test_a_cuda_graph_is_used_with_cuda_alone_and_not_with_tensorrt():
+    ((name, options),) = provider_settings("cuda", tiny_model(), 1)
     assert (name, options["enable_cuda_graph"]) == (CUDA, "1")
-    tensorrt, cuda = with_settings("tensorrt", tiny_model(), 1)
+    tensorrt, cuda = provider_settings("tensorrt", tiny_model(), 1)
     assert (tensorrt[0], cuda[0]) == (TENSORRT, CUDA)
     assert "enable_cuda_graph" not in tensorrt[1] | cuda[1]
 
 
-def test_onnxruntime_tells_which_provider_runs_the_operations():
+def test_onnxruntime_reports_which_provider_runs_the_operations():
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     graph = ort.InferenceSession(tiny_model(), options, providers=[CPU])
-    assert takes_part(graph, CPU)
-    assert takes_part(graph, TENSORRT) == (not hasattr(graph, "get_provider_graph_assignment_info"))
+    assert runs_operations(graph, CPU)
+    assert runs_operations(graph, TENSORRT) == (not hasattr(graph, "get_provider_graph_assignment_info"))
 
 
 def test_the_message_of_onnxruntime_is_one_line_without_its_prefix():

@@ -1,7 +1,7 @@
-"""The doctor names what is broken and how to mend it, and no broken library takes it along.
+"""The doctor reports what is broken and how to fix it, and no broken library can crash it.
 
-Broken libraries are real here: packages that fail to import, abort or hang, put before the installed ones on the path,
-and a driver compiled for the purpose.
+The broken libraries here are real: packages that fail to import, abort or hang, put on the path before the installed
+ones, and a driver compiled for these tests.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from doubles.tiny_artifact import tiny_model
 from iern.runtime.bundled import MODEL
 from iern.runtime.doctor import findings, report
 from iern.runtime.doctor.findings import Finding
-from iern.runtime.doctor.probes import ask
+from iern.runtime.doctor.probes import run_probe
+from iern.runtime.sources.v4l2 import cameras
 from iern.runtime.system.cpu_budget import cpu_budget
-from iern.runtime.system.machine import cameras
 from repository import ROOT
 
 SCRIPT = ROOT / "runtime" / "doctor" / "__main__.py"
@@ -42,7 +42,7 @@ Put = Callable[..., None]
 
 @pytest.fixture
 def put(tmp_path, monkeypatch) -> Put:
-    """`put("cv2", code)` makes a package that comes before every installed one; `version` adds a wheel's metadata."""
+    """`put("cv2", code)` creates a package before every installed one. `version` adds a wheel's metadata."""
     folder = tmp_path / "stubs"
     folder.mkdir()
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
@@ -76,7 +76,7 @@ def program(tmp_path, monkeypatch) -> Callable[[str, str], None]:
     return write
 
 
-def assert_said(finding: Finding, state: str, text: str, remedy: str) -> None:
+def assert_finding(finding: Finding, state: str, text: str, remedy: str) -> None:
     assert finding.state == state, finding
     assert re.search(text, finding.text), finding.text
     assert re.search(remedy, finding.remedy), finding.remedy
@@ -90,7 +90,7 @@ def run(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_machine_that_can_run_the_loop_is_told_so_without_a_word_on_stderr_and_without_torch(tmp_path, put):
+def test_a_machine_that_can_run_the_loop_is_reported_without_output_on_stderr_and_without_torch(tmp_path, put):
     put("torch", f"open({str(tmp_path / 'imported')!r}, 'w').close()")
     done = run(SCRIPT, "--json", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -133,33 +133,33 @@ def test_with_everything_broken_each_problem_is_a_line_with_its_remedy_below(tmp
         assert line[22] != " "
         if line.startswith("problem"):
             assert following.startswith(" " * 22 + "-> ")
-    assert "takes the process with it (SIGABRT)" in report
+    assert "crashes its process (SIGABRT)" in report
     assert "invalid ELF header" in report
-    assert "first mend opencv and onnxruntime above" in report
+    assert "first fix opencv and onnxruntime above" in report
     assert "pycuda" in report
     assert "status 3" in report
 
 
-def test_without_the_package_itself_the_script_says_how_to_install_it(tmp_path):
+def test_without_the_package_itself_the_script_prints_how_to_install_it(tmp_path):
     done = run("-I", "-S", SCRIPT, cwd=tmp_path)
     assert done.returncode == 1
     assert "pip install -e '.[cpu]'" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_a_check_that_fails_is_a_line_of_the_report_and_the_others_go_on(monkeypatch):
+def test_a_check_that_fails_is_a_line_of_the_report_and_the_others_still_run(monkeypatch):
     def fails() -> int:
         raise ZeroDivisionError("no cores")
 
     monkeypatch.setattr(findings, "cpu_budget", fails)
-    monkeypatch.setattr(report, "ask", lambda *_, **__: {"error": "not asked"})
-    monkeypatch.setattr(findings, "ask", lambda *_, **__: {"error": "not asked"})
+    monkeypatch.setattr(report, "run_probe", lambda *_, **__: {"error": "not probed"})
+    monkeypatch.setattr(findings, "run_probe", lambda *_, **__: {"error": "not probed"})
     found = {finding.name: finding for finding in report.examine()}
-    assert_said(found["cpu"], "note", "ZeroDivisionError: no cores", "report it")
+    assert_finding(found["cpu"], "note", "ZeroDivisionError: no cores", "report it")
     assert "camera" in found
 
 
-def test_an_old_python_is_told_which_one_to_install(tmp_path):
+def test_with_an_old_python_the_needed_version_is_printed(tmp_path):
     program = "import runpy, sys; sys.version_info = (3, 9, 2); runpy.run_path(sys.argv[1], run_name='__main__')"
     done = run("-c", program, SCRIPT, cwd=tmp_path)
     assert done.returncode == 1
@@ -179,41 +179,41 @@ def test_an_old_python_is_told_which_one_to_install(tmp_path):
 )
 def test_an_opencv_that_cannot_be_imported_is_a_problem_with_the_remedy_that_fits(put, code, text, remedy):
     put("cv2", code)
-    assert_said(findings.opencv(ask("cv2"), WORKS), "problem", text, remedy)
+    assert_finding(findings.opencv(run_probe("cv2"), WORKS), "problem", text, remedy)
 
 
 def test_two_wheels_of_opencv_are_worth_a_note(put):
     put("", version="4.13.0", wheel="opencv-python")
     put("", version="4.13.1", wheel="opencv-python-headless")
-    found = findings.opencv(ask("cv2"), WORKS)
-    assert_said(found, "note", "overwrite each other", "pip uninstall opencv-python opencv-python-headless, then pip i")
+    found = findings.opencv(run_probe("cv2"), WORKS)
+    assert_finding(found, "note", "overwrite each other", "pip uninstall opencv-python opencv-python-headless, then")
     assert set(found.data["wheels"]) == {"opencv-python", "opencv-python-headless"}
 
 
-def test_what_opencv_was_built_with_is_told_as_opencv_tells_it():
+def test_the_libraries_of_opencv_are_reported_as_in_its_build_information():
     import cv2
 
-    found = findings.opencv(ask("cv2"), WORKS)
+    found = findings.opencv(run_probe("cv2"), WORKS)
     assert found.state == "ok"
     assert cv2.__version__ in found.text
     assert found.data["FFMPEG"] == ("FFMPEG:                      YES" in cv2.getBuildInformation())
     assert found.data["windows"] == cv2.currentUIFramework()
 
 
-def test_a_broken_numpy_is_the_problem_and_what_needs_it_points_there(put):
+def test_a_broken_numpy_is_the_problem_and_the_libraries_that_need_it_refer_to_it(put):
     put("numpy", "raise ImportError('numpy.core.multiarray failed to import')")
-    numpy = ask("module", "numpy")
-    assert_said(findings.numpy(numpy), "problem", "multiarray", "pip install .*numpy>=2")
-    assert_said(findings.opencv(ask("cv2"), numpy), "problem", "", "first mend numpy")
-    assert_said(findings.onnxruntime(ask("onnxruntime"), numpy), "problem", "", "first mend numpy")
+    numpy = run_probe("module", "numpy")
+    assert_finding(findings.numpy(numpy), "problem", "multiarray", "pip install .*numpy>=2")
+    assert_finding(findings.opencv(run_probe("cv2"), numpy), "problem", "", "first fix numpy")
+    assert_finding(findings.onnxruntime(run_probe("onnxruntime"), numpy), "problem", "", "first fix numpy")
 
 
-def test_both_wheels_of_onnxruntime_are_a_problem_even_where_it_works(put):
+def test_both_wheels_of_onnxruntime_are_a_problem_even_if_it_works(put):
     put("", version="1.31.0", wheel="onnxruntime")
     put("", version="1.30.0", wheel="onnxruntime_gpu")
-    found = findings.onnxruntime(ask("onnxruntime"), WORKS)
+    found = findings.onnxruntime(run_probe("onnxruntime"), WORKS)
     both = "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'iern.gpu.' .*'iern.cpu.'"
-    assert_said(found, "problem", "onnxruntime 1.31.0 and onnxruntime-gpu 1.30.0 overwrite", both)
+    assert_finding(found, "problem", "onnxruntime 1.31.0 and onnxruntime-gpu 1.30.0 overwrite", both)
 
 
 @pytest.mark.parametrize(
@@ -227,17 +227,17 @@ def test_both_wheels_of_onnxruntime_are_a_problem_even_where_it_works(put):
 )
 def test_an_onnxruntime_that_cannot_be_imported_is_a_problem(put, code, text, remedy):
     put("onnxruntime", code)
-    assert_said(findings.onnxruntime(ask("onnxruntime"), WORKS), "problem", text, remedy)
+    assert_finding(findings.onnxruntime(run_probe("onnxruntime"), WORKS), "problem", text, remedy)
 
 
-def test_a_library_that_hangs_is_given_up(put):
+def test_a_library_that_hangs_is_stopped_after_the_timeout(put):
     put("slow", "import time; time.sleep(60)")
-    assert ask("module", "slow", timeout=0.5) == {"error": "gave no answer within 0.5 s"}
+    assert run_probe("module", "slow", timeout=0.5) == {"error": "did not finish within 0.5 s"}
 
 
-def test_what_a_library_prints_does_not_disturb_its_answer(put):
+def test_the_output_of_a_library_does_not_disturb_its_result(put):
     put("loud", JUNK + "__version__ = '1.2'\nprint('no newline at the end', end='')")
-    assert ask("module", "loud")["version"] == "1.2"
+    assert run_probe("module", "loud")["version"] == "1.2"
 
 
 DRIVER = """
@@ -255,7 +255,7 @@ int cuGetErrorString(int code, const char **text) { *text = "an explanation"; re
 
 @pytest.fixture
 def driver(tmp_path, monkeypatch) -> Callable[[int, int], dict]:
-    """`driver(status, count)` -> what is found of a driver whose start gives that status, with so many GPUs."""
+    """`driver(status, count)` -> the probe's result for a driver with `count` GPUs that starts with that status."""
     if not shutil.which("cc"):
         pytest.skip("needs a C compiler")
 
@@ -264,14 +264,14 @@ def driver(tmp_path, monkeypatch) -> Callable[[int, int], dict]:
         command = ["cc", "-shared", "-fPIC", f"-DINIT={status}", f"-DCOUNT={count}", "cuda.c", "-o", "libcuda.so.1"]
         subprocess.run(command, cwd=tmp_path, check=True)
         monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-        return ask("cuda")
+        return run_probe("cuda")
 
     return install
 
 
-def test_the_gpus_are_told_with_architecture_memory_and_the_cuda_of_the_driver(driver):
+def test_the_gpus_are_reported_with_architecture_memory_and_the_cuda_of_the_driver(driver):
     found = findings.gpu(driver(0, 2))
-    assert_said(found, "ok", r"Orin \(nvgpu\), SM 8\.7, 8\.0 GiB; Second, .*serves CUDA 13\.2", "^$")
+    assert_finding(found, "ok", r"Orin \(nvgpu\), SM 8\.7, 8\.0 GiB; Second, .*supports CUDA 13\.2", "^$")
     assert len(found.data["gpus"]) == 2
 
 
@@ -284,24 +284,24 @@ def test_the_gpus_are_told_with_architecture_memory_and_the_cuda_of_the_driver(d
         (0, 0, "sees no GPU", "CUDA_VISIBLE_DEVICES"),
     ],
 )
-def test_a_driver_that_does_not_serve_is_noted_with_cudas_reason(driver, status, count, text, remedy):
-    assert_said(findings.gpu(driver(status, count)), "note", text, remedy)
+def test_a_driver_that_does_not_work_is_noted_with_cudas_reason(driver, status, count, text, remedy):
+    assert_finding(findings.gpu(driver(status, count)), "note", text, remedy)
 
 
 def test_a_driver_that_cannot_be_loaded_is_noted(tmp_path, monkeypatch):
     (tmp_path / "libcuda.so.1").write_bytes(b"not a library at all" * 9)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-    assert_said(findings.gpu(ask("cuda")), "note", "cannot be loaded .*ELF", "install the driver again")
+    assert_finding(findings.gpu(run_probe("cuda")), "note", "cannot be loaded .*ELF", "install the driver again")
 
 
-def test_a_card_without_a_driver_is_told_from_no_card(tmp_path):
+def test_a_card_without_a_driver_is_distinguished_from_no_card(tmp_path):
     device = tmp_path / "sys" / "bus" / "pci" / "devices" / "0000:01:00.0"
     device.mkdir(parents=True)
     (device / "vendor").write_text("0x10de\n", encoding="utf-8")
-    (device / "class").write_text("0x040300\n", encoding="utf-8")  # its sound output is no GPU
-    assert_said(findings.gpu(NO_GPU, tmp_path), "note", "^none: there is no NVIDIA driver", "^$")
+    (device / "class").write_text("0x040300\n", encoding="utf-8")  # its sound device is not a GPU
+    assert_finding(findings.gpu(NO_GPU, tmp_path), "note", "^none: there is no NVIDIA driver", "^$")
     (device / "class").write_text("0x030000\n", encoding="utf-8")
-    assert_said(findings.gpu(NO_GPU, tmp_path), "note", "an NVIDIA card is there", "install its driver")
+    assert_finding(findings.gpu(NO_GPU, tmp_path), "note", "there is an NVIDIA card", "install its driver")
 
 
 @pytest.fixture
@@ -312,21 +312,21 @@ def tiny(tmp_path) -> Path:
 
 
 def needs_cpu_build() -> dict:
-    engine = ask("onnxruntime")
+    engine = run_probe("onnxruntime")
     if "CUDAExecutionProvider" in engine["providers"]:
         pytest.skip("needs an onnxruntime for the CPU")
     return engine
 
 
-def test_a_cpu_build_says_that_it_has_no_other_provider_and_beside_a_gpu_how_to_use_that(tiny):
+def test_a_cpu_build_has_no_other_provider_and_with_a_gpu_the_remedy_is_the_gpu_build(tiny):
     engine = needs_cpu_build()
-    assert_said(findings.model(tiny, WORKS, engine, NO_GPU), "ok", "on the CPU, the only provider", "^$")
+    assert_finding(findings.model(tiny, WORKS, engine, NO_GPU), "ok", "on the CPU, the only provider", "^$")
     found = findings.model(tiny, WORKS, engine, GPU)
-    assert_said(found, "note", "cannot use the GPU", r"pip uninstall onnxruntime, .*iern\[gpu\]")
+    assert_finding(found, "note", "cannot use the GPU", r"pip uninstall onnxruntime, .*iern\[gpu\]")
 
 
 def gpu_build(put: Put, log: str = "") -> dict:
-    """The installed onnxruntime, which now says that it has CUDA; and logs that as the real one does in vain."""
+    """The installed onnxruntime, changed to claim that it has CUDA, and to log what a real one logs when it fails."""
     put(
         "onnxruntime",
         "import sys\n"
@@ -339,120 +339,121 @@ def gpu_build(put: Put, log: str = "") -> dict:
     return {"version": "1.31", "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 
 
-def test_a_gpu_build_without_a_gpu_is_noted_with_both_ways_out(put, tiny):
+def test_a_gpu_build_without_a_gpu_is_noted_with_both_remedies(put, tiny):
     needs_cpu_build()
     found = findings.model(tiny, WORKS, gpu_build(put), NO_GPU)
-    assert_said(
-        found, "note", "on the CPU: .*for NVIDIA GPUs, and none answers", "mend the GPU.*pip install 'iern.cpu.'"
+    assert_finding(
+        found, "note", "on the CPU: .*for NVIDIA GPUs, but no GPU works", "fix the GPU.*pip install 'iern.cpu.'"
     )
 
 
-def test_a_library_that_cuda_misses_is_named(put, tiny):
+def test_a_library_that_cuda_lacks_is_named(put, tiny):
     needs_cpu_build()
     log = "Failed to load libonnxruntime_providers_cuda.so: libcudnn.so.9: cannot open shared object file"
     found = findings.model(tiny, WORKS, gpu_build(put, log), GPU)
-    assert_said(found, "note", r"without libcudnn\.so\.9$", "onnxruntime-gpu.cuda,cudnn.")
+    assert_finding(found, "note", r"without libcudnn\.so\.9$", "onnxruntime-gpu.cuda,cudnn.")
 
 
 def test_a_gpu_that_cannot_run_the_model_is_noted_with_onnxruntimes_reason(put, tiny):
     needs_cpu_build()
     found = findings.model(tiny, WORKS, gpu_build(put), GPU)
-    assert_said(found, "note", "on the CPU: CUDA cannot run all of it", "check nvidia-smi")
+    assert_finding(found, "note", "on the CPU: CUDA cannot run the whole model", "check nvidia-smi")
 
 
 def test_a_model_that_does_not_open_is_a_problem_with_the_remedy_of_its_error(tmp_path, tiny):
-    engine = ask("onnxruntime")
+    engine = run_probe("onnxruntime")
     found = findings.model(tmp_path / "no.onnx", WORKS, engine, NO_GPU)
-    assert_said(found, "problem", "no.onnx: no such file$", "check the path, or export the checkpoint again")
+    assert_finding(found, "problem", "no.onnx: no such file$", "check the path, or export the checkpoint again")
     tiny.write_bytes(tiny.read_bytes()[:300])
-    assert_said(findings.model(tiny, WORKS, engine, NO_GPU), "problem", "cannot load it", "copy it again")
+    assert_finding(findings.model(tiny, WORKS, engine, NO_GPU), "problem", "cannot load it", "copy it again")
 
 
-def test_a_model_that_takes_the_process_with_it_is_a_problem(put):
+def test_a_model_that_crashes_its_process_is_a_problem(put):
     put("onnxruntime", ABORTS)
     found = findings.model(MODEL, WORKS, WORKS, NO_GPU)
-    assert_said(found, "problem", "SIGABRT", "install onnxruntime and iern again.*--provider cpu")
+    assert_finding(found, "problem", "SIGABRT", "install onnxruntime and iern again.*--provider cpu")
 
 
-def test_both_flavours_of_tensorrt_are_told_with_their_versions(put):
+def test_both_flavours_of_tensorrt_are_reported_with_their_versions(put):
     put("tensorrt", "__version__ = '10.3.0'")
     put("tensorrt_rtx", "__version__ = '1.7.1'")
-    assert_said(findings.tensorrt(), "ok", "TensorRT 10.3.0; TensorRT for RTX 1.7.1", "^$")
+    assert_finding(findings.tensorrt(), "ok", "TensorRT 10.3.0; TensorRT for RTX 1.7.1", "^$")
 
 
 def test_a_tensorrt_that_does_not_import_is_noted(put):
     put("tensorrt", NO_LIBRARY.format("libnvinfer.so.10"))
-    assert_said(findings.tensorrt(), "note", r"TensorRT: .*libnvinfer\.so\.10", "fits the driver and CUDA")
+    assert_finding(findings.tensorrt(), "note", r"TensorRT: .*libnvinfer\.so\.10", "fits the driver and CUDA")
 
 
-def test_bindings_that_come_alone_count(put):
+def test_bindings_that_are_installed_alone_count(put):
     put("tensorrt_rtx", ABSENT)
     put("tensorrt_rtx_bindings", "__version__ = '1.7.1'")
-    assert_said(findings.tensorrt(), "ok", "TensorRT for RTX 1.7.1", "^$")
+    assert_finding(findings.tensorrt(), "ok", "TensorRT for RTX 1.7.1", "^$")
 
 
-def test_a_tensorrt_of_which_only_the_wheel_is_there_is_noted(put):
+def test_a_tensorrt_wheel_without_its_module_is_noted(put):
     put("", version="10.3.0", wheel="tensorrt-cu12")
     for module in ("tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         put(module, ABSENT)
-    assert_said(findings.tensorrt(), "note", r"tensorrt-cu12 10\.3\.0.*, but no module", "pip install tensorrt")
+    found = findings.tensorrt()
+    assert_finding(found, "note", r"tensorrt-cu12 10\.3\.0.*, but there is no module", "pip install tensorrt")
 
 
-def test_without_tensorrt_nothing_is_missed(put, monkeypatch):
+def test_a_missing_tensorrt_is_a_note_without_a_remedy(put, monkeypatch):
     for module in ("tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         put(module, ABSENT)
     monkeypatch.setattr(findings, "installed", lambda names=None: {})
-    assert_said(findings.tensorrt(), "note", "only engines need it", "^$")
+    assert_finding(findings.tensorrt(), "note", "only engines need it", "^$")
 
 
-def test_a_pycuda_without_a_driver_is_noted_and_its_absence_is_no_fault(put):
+def test_a_missing_pycuda_is_a_note_without_a_remedy(put):
     put("pycuda", ABSENT)
-    assert_said(findings.pycuda(), "note", "only engines need it", "^$")
+    assert_finding(findings.pycuda(), "note", "only engines need it", "^$")
 
 
 def test_a_pycuda_that_does_not_import_is_noted_with_its_version(put):
     put("pycuda", NO_LIBRARY.format("libcuda.so.1"), version="2026.1")
-    assert_said(findings.pycuda(), "note", r"^2026\.1: .*libcuda", "--force-reinstall.*pycuda")
+    assert_finding(findings.pycuda(), "note", r"^2026\.1: .*libcuda", "--force-reinstall.*pycuda")
 
 
-def test_the_binaries_of_the_kernel_are_told_and_which_one_the_gpu_gets():
+def test_the_binaries_of_the_kernel_are_reported_with_the_one_that_the_gpu_uses():
     one = "strata_tail.sm_87.cubin or else strata_tail.compute_75.ptx"
     found = findings.kernel(GPU)
-    assert_said(found, "ok", rf"^compiled for sm_75, .*, sm_87, .*sm_121, and as PTX; a card gets {one}$", "^$")
+    assert_finding(found, "ok", rf"^compiled for sm_75, .*, sm_87, .*sm_121, and as PTX; a card uses {one}$", "^$")
     assert found.data["chosen"] == {"a card": one.split(" or else ")}
     assert found.data["binaries"][one.split()[0]]["architecture"] == "sm_87"
 
 
 @pytest.mark.parametrize("driver", [NO_GPU, {"version": "13.0", "gpus": []}])
 def test_without_a_gpu_the_binaries_of_the_kernel_are_noted(driver):
-    assert_said(findings.kernel(driver), "note", "and as PTX; no GPU to load it$", "^$")
+    assert_finding(findings.kernel(driver), "note", "and as PTX; there is no GPU to use it$", "^$")
 
 
 @pytest.mark.parametrize(
-    ("sm", "state", "gets"), [("12.2", "ok", "strata_tail.compute_75.ptx"), ("7.2", "note", "none")]
+    ("sm", "state", "used"), [("12.2", "ok", "strata_tail.compute_75.ptx"), ("7.2", "note", "none")]
 )
-def test_a_gpu_newer_than_the_kernels_compilers_gets_ptx_and_one_too_old_is_told(sm, state, gets):
+def test_a_gpu_newer_than_the_kernels_compilers_uses_ptx_and_one_too_old_is_noted(sm, state, used):
     driver = {"version": "13.0", "gpus": [{"name": "a card", "sm": sm, "memory_gib": 8.0}]}
-    assert_said(findings.kernel(driver), state, f"; a card gets {gets}", "^$")
+    assert_finding(findings.kernel(driver), state, f"; a card uses {used}", "^$")
 
 
 def test_a_binary_of_the_kernel_that_is_missing_or_damaged_is_noted_with_its_remedy(tmp_path):
     folder = shutil.copytree(findings.BINARIES, tmp_path / "binaries")
     (folder / "strata_tail.sm_121.cubin").write_bytes(b"")
     remedy = r"^install iern again, or in the repository: python cpp_ext/build_binaries\.py$"
-    assert_said(findings.kernel(GPU, folder), "note", r"sm_121\.cubin: is not the file that manifest", remedy)
+    assert_finding(findings.kernel(GPU, folder), "note", r"sm_121\.cubin: is not the file that manifest", remedy)
     (folder / "manifest.json").unlink()
-    assert_said(findings.kernel(NO_GPU, folder), "note", r"manifest\.json: cannot be read \(No such file", remedy)
+    assert_finding(findings.kernel(NO_GPU, folder), "note", r"manifest\.json: cannot be read \(No such file", remedy)
 
 
-def test_the_cuda_compiler_is_told_with_its_version(program):
+def test_the_cuda_compiler_is_reported_with_its_version(program):
     program("nvcc", "Cuda compilation tools, release 12.6, V12.6.68")
-    assert_said(findings.cuda_compiler(), "ok", r"^12\.6, .*/bin/nvcc$", "^$")
+    assert_finding(findings.cuda_compiler(), "ok", r"^12\.6, .*/bin/nvcc$", "^$")
 
 
-def test_without_a_cuda_compiler_that_is_said(tmp_path, monkeypatch):
+def test_a_missing_cuda_compiler_is_noted(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert_said(findings.cuda_compiler(tmp_path), "note", "none; only building", "^$")
+    assert_finding(findings.cuda_compiler(tmp_path), "note", "not found; .* only to build", "^$")
 
 
 def video(root: Path, name: str, label: str | None = None, index: int = 0, device: bool = True) -> Path:
@@ -484,10 +485,10 @@ class TestCameras:
         video(root, "video1", "Camera 0", index=1)
         video(root, "video3")
         assert [camera.device for camera in cameras(root)] == [f"/dev/video{number}" for number in (0, 2, 3, 10)]
-        assert_said(findings.camera(root), "ok", "/dev/video0 Camera 0; /dev/video2 Camera 2; /dev/video3;", "^$")
+        assert_finding(findings.camera(root), "ok", "/dev/video0 Camera 0; /dev/video2 Camera 2; /dev/video3;", "^$")
 
     def test_no_camera_is_noted_with_what_to_use_instead(self, root):
-        assert_said(findings.camera(root), "note", "none", "connect one.*--source")
+        assert_finding(findings.camera(root), "note", "none", "connect one.*--source")
 
     def test_a_camera_that_this_user_may_not_open_is_noted_with_the_group(self, root):
         video(root, "video0", "Camera").chmod(0)
@@ -498,18 +499,18 @@ class TestCameras:
             found = findings.camera(root)
         finally:
             os.seteuid(before)
-        assert_said(found, "note", "may not open /dev/video0", "usermod -aG video")
+        assert_finding(found, "note", "may not open /dev/video0", "usermod -aG video")
 
     def test_a_camera_that_the_container_was_not_given_is_noted_with_the_option(self, root):
         video(root, "video0", "Camera", device=False)
-        assert_said(findings.camera(root), "note", "not in /dev: /dev/video0", "--device /dev/video0")
+        assert_finding(findings.camera(root), "note", "not in /dev: /dev/video0", "--device /dev/video0")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be without a display")
 def test_without_a_display_the_options_that_need_none_are_named(monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    assert_said(
+    assert_finding(
         findings.display(WORKS), "note", "no window: .*(no display|without windows)", "--headless with --record"
     )
 
@@ -518,14 +519,14 @@ def test_without_a_display_the_options_that_need_none_are_named(monkeypatch):
     ("mode", "state", "remedy"),
     [("MAXN_SUPER", "ok", "^$"), ("15W", "note", "sudo nvpmodel.*jetson_clocks"), ("", "note", "nvpmodel")],
 )
-def test_the_power_mode_of_a_jetson_is_told_and_a_throttled_one_noted(tmp_path, program, mode, state, remedy):
+def test_the_power_mode_of_a_jetson_is_reported_and_a_slow_one_is_noted(tmp_path, program, mode, state, remedy):
     (tmp_path / "etc").mkdir()
     release = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n"
     (tmp_path / "etc" / "nv_tegra_release").write_text(release, encoding="utf-8")
     program("nvpmodel", f"NV Power Mode: {mode}\n2" if mode else "NVPM ERROR")
     found = findings.jetson_board(tmp_path)
     assert found is not None
-    assert_said(found, state, rf"R36\.4\.3, power mode {mode or 'unknown'}$", remedy)
+    assert_finding(found, state, rf"R36\.4\.3, power mode {mode or 'unknown'}$", remedy)
 
 
 def test_another_machine_has_no_line_about_jetsons(tmp_path):

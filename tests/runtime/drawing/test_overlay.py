@@ -1,4 +1,4 @@
-"""What is drawn on a frame, measured in its pixels."""
+"""The overlay of a frame, measured in its pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from iern.runtime.drawing.lettering import WHITE, panel, write
+from iern.runtime.drawing.lettering import WHITE, draw_panel, draw_text
 from iern.runtime.drawing.overlay import PALETTE, draw, place_labels
 from iern.runtime.faces.face import Face
 from iern.runtime.imaging.detection import Detection
@@ -31,12 +31,12 @@ class WithStrata(Face):
 
 
 def in_strata(x: float, y: float, width: float, height: float, strata: int) -> Face:
-    """A face that each stratum sees otherwise."""
-    answers = np.random.default_rng(strata).dirichlet(np.ones(len(EXPRESSIONS)), strata)
-    answers[:, 1] = np.linspace(0.2, 0.9, strata)
-    means = dict(zip(EXPRESSIONS, answers.mean(axis=0), strict=True))
+    """Return a face with other probabilities under each stratum."""
+    by_stratum = np.random.default_rng(strata).dirichlet(np.ones(len(EXPRESSIONS)), strata)
+    by_stratum[:, 1] = np.linspace(0.2, 0.9, strata)
+    means = dict(zip(EXPRESSIONS, by_stratum.mean(axis=0), strict=True))
     box = Detection(x, y, width, height, np.zeros((5, 2)), 0.9)
-    return WithStrata(box, means, 0.3, stratum_probabilities=answers)
+    return WithStrata(box, means, 0.3, stratum_probabilities=by_stratum)
 
 
 def noise(width: int, height: int) -> np.ndarray:
@@ -48,7 +48,7 @@ def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.any(before != after, axis=2)
 
 
-def test_the_frame_itself_stays_as_it_is():
+def test_the_frame_itself_is_not_changed():
     frame = noise(320, 240)
     before = frame.copy()
     drawn = draw(frame, [face(50, 60, 80, 90)], STATUS)
@@ -67,7 +67,7 @@ def test_without_faces_only_the_top_line_is_drawn():
 
 @pytest.mark.parametrize(("width", "height"), [(320, 240), (640, 480), (1920, 1080), (3840, 2160)])
 @pytest.mark.parametrize("background", [0, 128, 255])
-def test_the_status_line_can_be_read_on_any_ground_and_grows_with_the_frame(width, height, background):
+def test_the_status_line_is_readable_on_any_background_and_grows_with_the_frame(width, height, background):
     frame = np.full((height, width, 3), background, np.uint8)
     drawn = draw(frame, [], STATUS)
     assert drawn.max() >= 230, "light letters"
@@ -87,22 +87,22 @@ def test_the_box_is_drawn_where_the_face_is_in_the_colour_of_its_expression():
     assert not drawn[180:250, 220:280].any(), "the face itself is free"
 
 
-def test_an_uncertain_face_has_the_box_of_no_expression_and_says_so_whatever_is_likeliest():
+def test_an_uncertain_face_has_a_white_box_and_the_word_uncertain_whatever_is_likeliest():
     black = np.zeros((480, 640, 3), np.uint8)
     drawn = [draw(black, [face(200, 150, 100, 120, likeliest, uncertain=True)], "") for likeliest in (1, 2)]
     for picture in drawn:
         assert tuple(picture[210, 200]) == WHITE and WHITE not in PALETTE
     label = np.s_[120:149, 150:400]
     assert drawn[0][label].any()
-    assert np.array_equal(drawn[0][label], drawn[1][label]), "the word names none of them"
-    assert changed(*drawn).any(), "the bars do"
+    assert np.array_equal(drawn[0][label], drawn[1][label]), "the label has no expression"
+    assert changed(*drawn).any(), "the bars differ"
 
 
 def test_the_bars_are_as_long_as_the_probabilities():
     values = (0.4, 0.3, 0.1, 0.1, 0.05, 0.05, 0.0)
     small = Face(
         Detection(200, 200, 40, 40, np.zeros((5, 2)), 0.9), dict(zip(EXPRESSIONS, values, strict=True)), 0
-    )  # so small that its bars carry no names, which would cover them
+    )  # so small that its bars have no names, which would cover them
     drawn = draw(np.zeros((480, 640, 3), np.uint8), [small], "")
     beside = drawn[195:250, 244:320]
     lengths = [int(np.all(beside == colour, axis=2).sum(axis=1).max()) for colour in PALETTE[:7]]
@@ -142,16 +142,16 @@ def test_odd_sizes_can_be_drawn_with_any_number_of_faces(width, height, count, s
     faces = [in_strata(*(random.random(4) * (width, height, width, height)), strata=3) for _ in range(count)]
     drawn = draw(noise(width, height), faces, LONG_STATUS, strata)
     assert drawn.shape == (height, width, 3)
-    panel(drawn, ["h  these keys", "q, Esc  leave"])
+    draw_panel(drawn, ["h  these keys", "q, Esc  leave"])
     assert drawn.shape == (height, width, 3)
 
 
 @pytest.mark.parametrize("shade", [0, 40, 128, 215, 255])
-def test_words_stand_out_from_what_they_are_written_on(shade):
-    """WCAG 2 asks of text a contrast of 4.5 to its background, which here is the outline that letters bring along."""
+def test_text_has_enough_contrast_on_any_background(shade):
+    """WCAG 2 requires a contrast of 4.5 between text and background. Here the background is the outline."""
     for colour in (WHITE, *PALETTE):
         canvas = np.full((120, 400, 3), shade, np.uint8)
-        write(canvas, "IIIII happy 92%", 20, 80, 40, colour)
+        draw_text(canvas, "IIIII happy 92%", 20, 80, 40, colour)
         letters = np.all(np.abs(canvas.astype(int) - colour) < 12, axis=2)
         around = cv2.dilate(letters.astype(np.uint8), np.ones((9, 9))).astype(bool) & ~letters
         darkest = min(luminance(pixel) for pixel in canvas[around])
@@ -166,32 +166,32 @@ def luminance(colour) -> float:
 
 
 @pytest.mark.parametrize("shape", [(240, 320), (480, 640), (1080, 1920)])
-def test_a_status_too_long_for_its_frame_goes_on_in_a_second_line(shape):
+def test_a_status_too_long_for_its_frame_is_wrapped(shape):
     frame = np.zeros((*shape, 3), np.uint8)
     whole, first = draw(frame, [], LONG_STATUS), draw(frame, [], LONG_STATUS.rpartition("   ")[0])
-    assert changed(whole, first).any(), "its last part is there"
+    assert changed(whole, first).any(), "its last part is drawn"
     pixels = changed(frame, whole)
     assert not pixels[:, -2:].any(), "and not cut off at the edge"
     assert np.flatnonzero(pixels.any(axis=1)).max() < 0.15 * shape[0]
 
 
 @pytest.mark.parametrize("shape", [(241, 321), (480, 640), (1080, 1920)])
-def test_the_words_of_faces_are_inside_the_frame_and_off_each_other(shape):
-    """Sixteen faces, some at the edges and some near each other: as many as there is room for."""
-    height, wide = shape
-    step, tall = wide / 4, height / 4
-    crowd = [face(step * (i % 4), tall * (i // 4), step / 4, tall / 2) for i in range(16)]
+def test_the_labels_of_faces_are_in_the_frame_and_do_not_overlap(shape):
+    """There are sixteen faces, some at the edges and some near each other: as many as there is room for."""
+    height, width = shape
+    step, row = width / 4, height / 4
+    crowd = [face(step * (i % 4), row * (i // 4), step / 4, row / 2) for i in range(16)]
     places = place_labels(np.zeros((*shape, 3), np.uint8), crowd)
     drawn = draw(np.zeros((*shape, 3), np.uint8), crowd, "")
     for number, (left, top, right, bottom) in enumerate(places):
-        assert 0 <= left < right <= wide and 0 <= top < bottom <= height
-        assert drawn[top:bottom, left:right].max() > 150, "the letters are there"
+        assert 0 <= left < right <= width and 0 <= top < bottom <= height
+        assert drawn[top:bottom, left:right].max() > 150, "the letters are drawn"
         for other in places[number + 1 :]:
             assert left >= other[2] or right <= other[0] or top >= other[3] or bottom <= other[1]
 
 
 @pytest.mark.parametrize("corner", [(8, 8), (572, 8), (8, 412), (572, 412)])
-def test_the_words_of_a_face_in_a_corner_are_as_whole_as_in_the_middle(corner):
+def test_the_label_of_a_face_in_a_corner_is_as_complete_as_in_the_middle(corner):
     black = np.zeros((480, 640, 3), np.uint8)
     drawn = [draw(black, [face(*place, 60, 60, likeliest=4)], "") for place in (corner, (300, 200))]
     counts = [int(np.all(picture == PALETTE[4], axis=2).sum()) for picture in drawn]
@@ -207,7 +207,7 @@ def test_in_a_crowd_bars_that_would_hide_a_neighbour_are_left_out():
         assert not changed(frame, drawn)[y + 20 : y + 60, x + 8 : x + 62].any()
 
 
-def test_the_strata_stand_beside_the_mean_each_as_long_as_its_answer():
+def test_the_bars_of_the_strata_follow_and_are_as_long_as_their_probabilities():
     one = in_strata(200, 200, 40, 40, strata=3)  # so small that no name covers its bars
     mean, both = (draw(np.zeros((480, 640, 3), np.uint8), [one], "", strata) for strata in (False, True))
     lengths = [bar_lengths(picture[195:, 244:], PALETTE[1]) for picture in (mean, both)]
@@ -219,7 +219,7 @@ def test_the_strata_stand_beside_the_mean_each_as_long_as_its_answer():
 
 
 def bar_lengths(picture: np.ndarray, colour: tuple[int, int, int]) -> list[int]:
-    """Lengths of the bars of that colour, from above."""
+    """Return the lengths of the bars of that colour, from the top down."""
     right = [np.flatnonzero(row)[-1] + 1 if row.any() else 0 for row in np.all(picture == colour, axis=2)]
     bars = [next(iter(group)) for length, group in groupby(right) if length]
     left = np.flatnonzero(np.all(picture == colour, axis=2).any(axis=0))[0]
@@ -236,8 +236,8 @@ def test_names_outside_ascii_and_more_expressions_than_colours_can_be_drawn():
     assert drawn.any()
 
 
-def test_the_outline_holds_with_the_text_of_this_opencv():
-    """OpenCV 5 draws its own font: whatever the version, each light pixel of a letter lies within dark ones."""
+def test_the_outline_surrounds_the_text_of_this_opencv():
+    """OpenCV 5 draws its own font. In every version, dark pixels surround the light pixels of a letter."""
     drawn = draw(np.full((480, 640, 3), 255, np.uint8), [], "IIII")
     dark = (drawn < 100).all(axis=2).astype(np.uint8)
     inside = cv2.morphologyEx(dark, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)).astype(bool)

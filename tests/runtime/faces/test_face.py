@@ -1,9 +1,8 @@
-"""The loop's answers: disagreement of the strata, faces, and the JSON record."""
+"""Faces: their expressions, their disagreement, and their JSON record."""
 
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -13,7 +12,8 @@ from iern.runtime.faces.face import Face, faces_from
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.preprocess import InputSpec
 from iern.runtime.intervention import stratum_disagreement
-from iern.runtime.outputs.records import record
+from iern.runtime.outputs.frame_result import FrameResult
+from iern.runtime.outputs.records import json_record
 from iern.runtime.session import Predictions
 from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency
@@ -29,40 +29,7 @@ def model(*expressions: str, temperature: float = 1.0, threshold: float = 0.0) -
     return Artifact(expressions, ("studio", "street"), InputSpec(32), temperature=temperature, threshold=threshold)
 
 
-def by_hand(strata: list[list[float]], temperature: float = 1.0) -> float:
-    """The definition, in plain Python: (N, E) logits of one face -> its disagreement."""
-    answers = []
-    for logits in strata:
-        powers = [math.exp(value / temperature) for value in logits]
-        answers.append([power / sum(powers) for power in powers])
-    mean = [sum(column) / len(answers) for column in zip(*answers, strict=True)]
-    return sum(sum(abs(p - q) for p, q in zip(answer, mean, strict=True)) / 2 for answer in answers) / len(answers)
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_disagreement_follows_its_definition(temperature):
-    logits = np.random.default_rng(0).normal(0, 2, (6, 3, 7)).astype(np.float32)
-    expected = [by_hand(face.tolist(), temperature) for face in logits]
-    np.testing.assert_allclose(stratum_disagreement(logits, temperature), expected, rtol=1e-9)
-    assert 0 < min(expected) < max(expected) < 1
-
-
-@pytest.mark.parametrize("strata", [1, 2, 3, 10])
-def test_strata_that_are_each_certain_of_another_expression_disagree_as_far_as_they_can(strata):
-    logits = (CERTAIN * np.eye(strata, max(2, strata)))[None]
-    assert stratum_disagreement(logits, 1.0)[0] == pytest.approx(1 - 1 / strata)
-
-
-def test_strata_that_answer_alike_do_not_disagree_whatever_is_added_to_their_logits():
-    alike = np.array([[1.0, -2.0, 0.5], [101.0, 98.0, 100.5]])
-    np.testing.assert_allclose(stratum_disagreement(alike[None], 1.0), 0, atol=1e-12)
-
-
-def test_no_faces_have_no_disagreement():
-    assert stratum_disagreement(np.empty((0, 3, 7), np.float32), 1.0).shape == (0,)
-
-
-def test_each_face_gets_its_own_row_of_the_answer():
+def test_each_face_gets_its_own_row_of_the_predictions():
     probabilities = np.array([[0.1, 0.7, 0.2], [0.6, 0.3, 0.1]], np.float32)
     strata = np.array([[[0, 0, 0], [0, 0, 0]], [[CERTAIN, 0, 0], [0, CERTAIN, 0]]], np.float32)
     detections = [detection(1), detection(2)]
@@ -76,10 +43,12 @@ def test_each_face_gets_its_own_row_of_the_answer():
     assert first.probability == pytest.approx(0.7)
 
 
-def test_an_answer_with_another_number_of_rows_than_faces_is_not_paired_up():
-    answer = Predictions(np.ones((1, 2), np.float32) / 2, np.zeros((1, 2), np.float32), np.zeros((1, 1, 2), np.float32))
+def test_predictions_with_another_number_of_rows_than_faces_are_an_error():
+    predictions = Predictions(
+        np.ones((1, 2), np.float32) / 2, np.zeros((1, 2), np.float32), np.zeros((1, 1, 2), np.float32)
+    )
     with pytest.raises(ValueError, match="zip"):
-        faces_from([detection(), detection()], answer, model("a", "b"))
+        faces_from([detection(), detection()], predictions, model("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -89,28 +58,30 @@ def test_a_face_whose_largest_probability_is_below_the_threshold_is_uncertain_an
     threshold, uncertain
 ):
     probabilities = np.array([[0.1, 0.7, 0.2], [0.6, 0.3, 0.1]], np.float32)
-    answer = Predictions(probabilities, np.log(probabilities), np.zeros((2, 2, 3), np.float32))
-    faces = faces_from([detection(1), detection(2)], answer, model("sad", "happy", "fear", threshold=threshold))
+    predictions = Predictions(probabilities, np.log(probabilities), np.zeros((2, 2, 3), np.float32))
+    faces = faces_from([detection(1), detection(2)], predictions, model("sad", "happy", "fear", threshold=threshold))
     assert [face.uncertain for face in faces] == uncertain
     assert [face.expression for face in faces] == ["happy", "sad"]
 
 
 def test_the_disagreement_is_of_the_strata_after_the_models_temperature():
     strata = np.array([[[2, 0, 1], [-1, 3, 0]]], np.float32)
-    answer = Predictions(np.full((1, 3), 1 / 3, np.float32), strata.mean(axis=1), strata)
-    (face,) = faces_from([detection()], answer, model("sad", "happy", "fear", temperature=2.5))
-    assert face.disagreement == pytest.approx(by_hand(strata[0].tolist(), 2.5))
-    assert face.disagreement != pytest.approx(by_hand(strata[0].tolist()), abs=0.01)
+    predictions = Predictions(np.full((1, 3), 1 / 3, np.float32), strata.mean(axis=1), strata)
+    (face,) = faces_from([detection()], predictions, model("sad", "happy", "fear", temperature=2.5))
+    assert face.disagreement == pytest.approx(stratum_disagreement(strata, 2.5)[0])
+    assert face.disagreement != pytest.approx(stratum_disagreement(strata, 1.0)[0], abs=0.01)
 
 
-def test_the_record_is_plain_json_with_boxes_answers_and_times():
+def test_the_record_is_plain_json_with_boxes_probabilities_and_times():
     probabilities = np.array([[0.25, 0.75]], np.float32)
-    answer = Predictions(probabilities, np.log(probabilities), np.zeros((1, 2, 2), np.float32))
-    faces = faces_from([detection()], answer, model("trist", "fröhlich", threshold=0.8))
-    frame = Frame(np.zeros((8, 8, 3), np.uint8), 1.25, 7, "clip.mp4", 0.0)
-    found = json.loads(json.dumps(record(frame, faces, Latency(1.5, 0.25, 2.0, 5.0)), allow_nan=False))
+    predictions = Predictions(probabilities, np.log(probabilities), np.zeros((1, 2, 2), np.float32))
+    faces = faces_from([detection()], predictions, model("trist", "fröhlich", threshold=0.8))
+    frame = Frame(np.zeros((60, 40, 3), np.uint8), 1.25, 7, "clip.mp4", 0.0)
+    found = json.loads(
+        json.dumps(json_record(FrameResult(frame, faces, Latency(1.5, 0.25, 2.0, 5.0), "")), allow_nan=False)
+    )
     assert found == {
-        "schema": 2,
+        "schema": 3,
         "frame": 7,
         "time": 1.25,
         "name": "clip.mp4",
@@ -132,20 +103,20 @@ def test_the_record_is_plain_json_with_boxes_answers_and_times():
     }
 
 
-def test_a_face_over_time_tells_its_track_its_name_and_what_the_frame_alone_says():
+def test_the_record_of_a_tracked_face_has_its_track_its_stable_expression_and_the_raw_probabilities():
     face = Face(detection(), {"sad": 0.45, "happy": 0.55}, 0.1, False, 3, "sad", {"sad": 0.2, "happy": 0.8})
     assert (face.expression, face.probability) == ("sad", 0.45)
     frame = Frame(np.zeros((8, 8, 3), np.uint8), 1.25, 7, "clip.mp4", 0.0)
-    (found,) = record(frame, [face], Latency(1, 1, 1, 1))["faces"]
+    (found,) = json_record(FrameResult(frame, [face], Latency(1, 1, 1, 1), ""))["faces"]
     assert (found["track"], found["expression"], found["probability"]) == (3, "sad", 0.45)
     assert found["raw_probabilities"] == {"sad": 0.2, "happy": 0.8}
 
 
-def test_each_face_carries_its_answers_under_the_strata():
+def test_each_face_has_its_probabilities_under_the_strata():
     strata = np.array([[[2, 0, 1], [-1, 3, 0]], [[0, 0, 0], [5, 0, 0]]], np.float32)
-    answer = Predictions(np.full((2, 3), 1 / 3, np.float32), strata.mean(axis=1), strata)
-    faces = faces_from([detection(), detection()], answer, model("sad", "happy", "fear", temperature=2.0))
+    predictions = Predictions(np.full((2, 3), 1 / 3, np.float32), strata.mean(axis=1), strata)
+    faces = faces_from([detection(), detection()], predictions, model("sad", "happy", "fear", temperature=2.0))
     for face, logits in zip(faces, strata, strict=True):
         powers = np.exp(logits.astype(np.float64) / 2)
         np.testing.assert_allclose(face.stratum_probabilities, powers / powers.sum(-1, keepdims=True), rtol=1e-5)
-    assert faces[0] == faces[0] and faces[0] != faces[1], "comparing them does not stumble over the array"
+    assert faces[0] == faces[0] and faces[0] != faces[1], "the array is left out of the comparison"

@@ -1,4 +1,4 @@
-"""Faces followed by optical flow: against known movements of a photograph, and given up where they are lost."""
+"""Faces followed by optical flow: compared with known movements of a photograph, and given up when they are lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PHOTO = PHOTOS / "astronaut.jpg"
 
 @pytest.fixture(scope="module")
 def picture() -> np.ndarray:
-    """480 x 480 with one face"""
+    """480 x 480 pixels with one face."""
     return cv2.resize(cv2.imread(str(PHOTO)), (480, 480), interpolation=cv2.INTER_AREA)
 
 
@@ -27,7 +27,7 @@ def face(picture) -> Detection:
 
 
 def moved(picture: np.ndarray, degrees: float, scale: float, dx: float, dy: float) -> tuple[np.ndarray, np.ndarray]:
-    """The picture turned and scaled about its middle and shifted, and the (2, 3) map that did it."""
+    """Turn, scale and shift the picture -> the new picture and the (2, 3) matrix of the transform."""
     matrix = cv2.getRotationMatrix2D((240, 240), degrees, scale) + np.array([[0, 0, dx], [0, 0, dy]])
     return cv2.warpAffine(picture, matrix, (480, 480), borderMode=cv2.BORDER_REFLECT), matrix
 
@@ -81,7 +81,7 @@ def test_a_face_that_leaves_the_frame_is_given_up(picture, face):
     assert lost
 
 
-def test_there_is_nothing_to_follow_where_there_is_no_face(picture):
+def test_without_a_face_there_is_nothing_to_follow(picture):
     follower = OpticalFlowFollower()
     assert follower(picture) is None
     follower.start(picture, [])

@@ -1,4 +1,4 @@
-"""Frame in, faces out, with the real detector and a real model file: ids, smoothing, and detection now and then."""
+"""The pipeline with the real detector and a real model file: ids, smoothing, and following between detections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from repository import PHOTOS
 
 
 class CountingDetector(FaceDetector):
-    """The real one, which counts its calls."""
+    """The real detector, which counts its calls."""
 
     calls = 0
 
@@ -33,7 +33,7 @@ def session():
 
 @pytest.fixture(scope="module")
 def picture() -> np.ndarray:
-    """320 x 320 with one face"""
+    """320 x 320 pixels with one face."""
     return cv2.resize(cv2.imread(str(PHOTOS / "astronaut.jpg")), (320, 320), interpolation=cv2.INTER_AREA)
 
 
@@ -41,26 +41,26 @@ def shifted(picture: np.ndarray, pixels: int) -> np.ndarray:
     return np.roll(picture, pixels, axis=1)
 
 
-def test_without_smoothing_the_answers_are_those_of_detector_and_model(session, picture):
+def test_without_smoothing_the_faces_are_those_of_detector_and_model(session, picture):
     detector = FaceDetector()
-    perceived = FacePipeline(detector, session, half_life=0, margin=0)(picture, 0.0)
+    result = FacePipeline(detector, session, half_life=0, margin=0)(picture, 0.0)
     detections = detector(picture)
-    answer = session(crop_faces(picture, detections, session.artifact.input))
-    (expected,), (face,) = faces_from(detections, answer, session.artifact), perceived.faces
+    predictions = session(crop_faces(picture, detections, session.artifact.input))
+    (expected,), (face,) = faces_from(detections, predictions, session.artifact), result.faces
     assert face.probabilities == face.raw_probabilities == expected.probabilities
     assert (face.expression, face.uncertain) == (expected.expression, expected.uncertain)
     assert (face.track, face.disagreement) == (1, expected.disagreement)
     np.testing.assert_array_equal(face.stratum_probabilities, expected.stratum_probabilities)
     assert face.stratum_probabilities.shape == (len(STRATA), len(EXPRESSIONS))
-    assert min(perceived.detect, perceived.preprocess, perceived.infer) > 0
+    assert min(result.detect, result.preprocess, result.infer) > 0
 
 
-def test_a_face_keeps_its_track_and_its_answers_follow_slowly(session, picture):
-    perceive = FacePipeline(FaceDetector(), session, half_life=0.2)
-    (first,) = perceive(picture, 0.0).faces
+def test_a_face_keeps_its_track_and_its_probabilities_change_slowly(session, picture):
+    pipeline = FacePipeline(FaceDetector(), session, half_life=0.2)
+    (first,) = pipeline(picture, 0.0).faces
     blue = np.minimum(picture, np.array([255, 40, 40], np.uint8))
-    (second,) = perceive(blue, 0.04).faces
-    (last,) = perceive(blue, 0.9).faces
+    (second,) = pipeline(blue, 0.04).faces
+    (last,) = pipeline(blue, 0.9).faces
     assert [face.track for face in (first, second, last)] == [1, 1, 1]
 
     def distance(a, b):
@@ -73,9 +73,9 @@ def test_a_face_keeps_its_track_and_its_answers_follow_slowly(session, picture):
     )
 
 
-def test_a_clock_that_jumps_begins_anew(session, picture):
-    perceive = FacePipeline(FaceDetector(), session)
-    found = [perceive(picture, seconds).faces[0].track for seconds in (10.0, 10.04, 3.0, 7203.0)]
+def test_after_a_jump_of_the_clock_a_face_gets_a_new_track(session, picture):
+    pipeline = FacePipeline(FaceDetector(), session)
+    found = [pipeline(picture, seconds).faces[0].track for seconds in (10.0, 10.04, 3.0, 7203.0)]
     assert found == [1, 1, 2, 3]
 
 
@@ -85,33 +85,33 @@ def test_a_frame_without_a_face_has_none(session):
 
 def test_between_detections_faces_are_followed(session, picture):
     detector = CountingDetector()
-    perceive = FacePipeline(detector, session, detect_every=3)
-    (first,) = perceive(picture, 0.0).faces
+    pipeline = FacePipeline(detector, session, detect_every=3)
+    (first,) = pipeline(picture, 0.0).faces
     for frame in range(1, 9):
-        (face,) = perceive(shifted(picture, 2 * frame), frame / 25).faces
+        (face,) = pipeline(shifted(picture, 2 * frame), frame / 25).faces
         assert face.track == 1
         assert face.detection.x - first.detection.x == pytest.approx(2 * frame, abs=4)
     assert detector.calls == 3
 
 
-def test_a_face_that_was_lost_is_looked_for_at_once(session, picture):
+def test_a_face_that_was_lost_is_detected_at_once(session, picture):
     detector = CountingDetector()
-    perceive = FacePipeline(detector, session, detect_every=10)
-    perceive(picture, 0.0)
-    assert perceive(np.zeros_like(picture), 0.04).faces == []
-    assert perceive(picture, 0.08).faces[0].track == 1, "nothing is followed, so it is found in the next frame"
+    pipeline = FacePipeline(detector, session, detect_every=10)
+    pipeline(picture, 0.0)
+    assert pipeline(np.zeros_like(picture), 0.04).faces == []
+    assert pipeline(picture, 0.08).faces[0].track == 1, "nothing is followed, so it is detected in the next frame"
     assert detector.calls == 3
-    perceive(picture, 0.12)
+    pipeline(picture, 0.12)
     assert detector.calls == 3
-    perceive(picture, 3600.0)
+    pipeline(picture, 3600.0)
     assert detector.calls == 4, "after a jump of the clock nothing is followed"
 
 
-def test_in_a_new_scene_no_face_is_one_from_before(session, picture):
+def test_after_a_reset_no_face_continues_an_earlier_track(session, picture):
     detector = CountingDetector()
-    perceive = FacePipeline(detector, session, detect_every=10)
-    assert [perceive(picture, seconds).faces[0].track for seconds in (0.0, 0.04)] == [1, 1]
-    perceive.new_scene()
-    (face,) = perceive(picture, 0.08).faces
+    pipeline = FacePipeline(detector, session, detect_every=10)
+    assert [pipeline(picture, seconds).faces[0].track for seconds in (0.0, 0.04)] == [1, 1]
+    pipeline.reset()
+    (face,) = pipeline(picture, 0.08).faces
     assert (face.track, detector.calls) == (2, 2)
     assert face.probabilities == pytest.approx(face.raw_probabilities, abs=1e-5)

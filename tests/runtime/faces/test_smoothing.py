@@ -1,4 +1,4 @@
-"""Answers over time: the half-life against its closed form, names that are kept, and what starts afresh."""
+"""Predictions over time: the half-life compared with its closed form, labels that are kept, and new histories."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from iern.runtime.app.command_line import parse
 from iern.runtime.artifact import Artifact
-from iern.runtime.faces.smoothing import HALF_LIFE, FaceLabel, PredictionSmoother, blended, named
-from iern.runtime.faces.tracker import PATIENCE
+from iern.runtime.faces.smoothing import HALF_LIFE, FaceLabel, PredictionSmoother, smooth, update_label
+from iern.runtime.faces.tracker import MAX_GAP
 from iern.runtime.imaging.preprocess import InputSpec
 from iern.runtime.session import Predictions
 
@@ -29,14 +29,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def answer(strata: np.ndarray, artifact: Artifact) -> Predictions:
-    """(B, 2, 3) logits -> the answer that a session gives to them."""
+def predictions_of(strata: np.ndarray, artifact: Artifact) -> Predictions:
+    """(B, 2, 3) logits -> the predictions that a session returns for them."""
     strata = np.asarray(strata, np.float32)
     logits = strata.mean(axis=1)
-    cold = softmax(logits / artifact.temperature)
+    probabilities = softmax(logits / artifact.temperature)
     if artifact.answer == "probabilities":
-        cold = softmax(strata / artifact.temperature).mean(axis=1)
-    return Predictions(cold.astype(np.float32), logits, strata)
+        probabilities = softmax(strata / artifact.temperature).mean(axis=1)
+    return Predictions(probabilities.astype(np.float32), logits, strata)
 
 
 def certain(*probabilities: float) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_the_half_life_is_exact_in_float64_whatever_the_times_of_the_frames():
         times = np.cumsum(rng.exponential(0.07, 60))
         value, last = before, 0.0
         for seconds in times:
-            value, last = blended(value, now, seconds - last, half_life), seconds
+            value, last = smooth(value, now, seconds - last, half_life), seconds
             expected = now + (before - now) * math.exp(-math.log(2) * seconds / half_life)
             np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
 
@@ -61,120 +61,120 @@ def test_a_change_is_half_done_after_one_half_life_at_any_frame_rate(fps):
     artifact = model()
     smoother = PredictionSmoother(artifact, half_life=0.4)
     before, now = np.array([[[4.0, 0, 0], [2.0, 0, 0]]]), np.array([[[0, 4.0, 0], [0, 2.0, 0]]])
-    smoother([7], answer(before, artifact), 0.0)
+    smoother([7], predictions_of(before, artifact), 0.0)
     for frame in range(1, round(0.4 * fps) + 1):
-        found, _ = smoother([7], answer(now, artifact), frame / fps)
+        found, _ = smoother([7], predictions_of(now, artifact), frame / fps)
     np.testing.assert_allclose(found.stratum_logits, (before + now) / 2, rtol=1e-6)
     np.testing.assert_allclose(found.logits[0], [1.5, 1.5, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])
-def test_the_smoothed_answer_is_what_the_model_says_to_the_smoothed_strata(kind):
+def test_the_smoothed_probabilities_are_those_of_the_smoothed_strata(kind):
     artifact = model(answer=kind, temperature=0.7)
     smoother, rng = PredictionSmoother(artifact, half_life=0.2), np.random.default_rng(1)
     for frame in range(5):
-        found, _ = smoother([1, 2], answer(rng.normal(0, 2, (2, 2, 3)), artifact), 0.05 * frame)
-    expected = answer(found.stratum_logits, artifact)
+        found, _ = smoother([1, 2], predictions_of(rng.normal(0, 2, (2, 2, 3)), artifact), 0.05 * frame)
+    expected = predictions_of(found.stratum_logits, artifact)
     np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-5)
     assert found.probabilities.dtype == np.float32
 
 
-def test_the_first_answer_to_a_face_is_the_models_own_and_no_other_faces():
+def test_the_first_predictions_of_a_face_are_not_smoothed():
     artifact = model()
     smoother = PredictionSmoother(artifact)
-    smoother([1], answer(certain(0.9, 0.05, 0.05), artifact), 0.0)
-    found, names = smoother([1, 2], answer(np.tile(certain(0.1, 0.8, 0.1), (2, 1, 1)), artifact), 0.04)
+    smoother([1], predictions_of(certain(0.9, 0.05, 0.05), artifact), 0.0)
+    found, labels = smoother([1, 2], predictions_of(np.tile(certain(0.1, 0.8, 0.1), (2, 1, 1)), artifact), 0.04)
     assert found.probabilities[0, 0] > 0.5
     np.testing.assert_allclose(found.probabilities[1], [0.1, 0.8, 0.1], rtol=1e-5)
-    assert [name.expression for name in names] == [0, 1]
+    assert [label.expression for label in labels] == [0, 1]
 
 
-def test_without_half_life_and_margin_each_frame_is_named_by_itself():
+def test_without_half_life_and_margin_each_frame_is_labelled_by_itself():
     artifact = model(threshold=0.55)
     smoother, rng = PredictionSmoother(artifact, half_life=0, margin=0), np.random.default_rng(2)
     for frame in range(200):
-        given = answer(rng.normal(0, 1, (1, 2, 3)), artifact)
-        found, (name,) = smoother([1], given, frame / 25)
+        given = predictions_of(rng.normal(0, 1, (1, 2, 3)), artifact)
+        found, (label,) = smoother([1], given, frame / 25)
         assert found is given
         best = given.probabilities[0].max()
-        assert name == FaceLabel(int(given.probabilities[0].argmax()), uncertain=bool(best < 0.55))
+        assert label == FaceLabel(int(given.probabilities[0].argmax()), uncertain=bool(best < 0.55))
 
 
-@pytest.mark.parametrize("seconds", [0.5, 1.0 + PATIENCE, 1e6])
-def test_what_was_known_before_a_jump_of_the_clock_does_not_count(seconds):
+@pytest.mark.parametrize("seconds", [0.5, 1.0 + MAX_GAP, 1e6])
+def test_the_history_from_before_a_jump_of_the_clock_does_not_count(seconds):
     artifact = model()
     smoother = PredictionSmoother(artifact, half_life=5)
-    smoother([1], answer(certain(0.9, 0.05, 0.05), artifact), 1.0)
-    found, (name,) = smoother([1], answer(certain(0.1, 0.8, 0.1), artifact), seconds)
+    smoother([1], predictions_of(certain(0.9, 0.05, 0.05), artifact), 1.0)
+    found, (label,) = smoother([1], predictions_of(certain(0.1, 0.8, 0.1), artifact), seconds)
     np.testing.assert_allclose(found.probabilities[0], [0.1, 0.8, 0.1], rtol=1e-5)
-    assert EXPRESSIONS[name.expression] == "happy"
+    assert EXPRESSIONS[label.expression] == "happy"
 
 
-def test_one_answer_that_is_not_a_number_is_forgotten_with_the_next():
+def test_a_prediction_that_is_not_a_number_is_forgotten_with_the_next_frame():
     artifact = model()
     smoother = PredictionSmoother(artifact)
-    smoother([1], answer(certain(0.9, 0.05, 0.05), artifact), 0.0)
-    smoother([1], answer(np.full((1, 2, 3), np.nan), artifact), 0.04)
-    found, _ = smoother([1], answer(certain(0.1, 0.8, 0.1), artifact), 0.08)
+    smoother([1], predictions_of(certain(0.9, 0.05, 0.05), artifact), 0.0)
+    smoother([1], predictions_of(np.full((1, 2, 3), np.nan), artifact), 0.04)
+    found, _ = smoother([1], predictions_of(certain(0.1, 0.8, 0.1), artifact), 0.08)
     np.testing.assert_allclose(found.probabilities[0], [0.1, 0.8, 0.1], rtol=1e-5)
 
 
-def test_an_expression_keeps_its_name_until_another_leads_by_the_margin():
-    name = FaceLabel(0, uncertain=False)
+def test_a_label_is_kept_until_another_expression_leads_by_the_margin():
+    label = FaceLabel(0, uncertain=False)
     for probabilities, expected in [((0.45, 0.5, 0.05), 0), ((0.42, 0.53, 0.05), 1), ((0.5, 0.45, 0.05), 1)]:
-        name = named(np.array(probabilities), name, threshold=0.0, margin=0.1)
-        assert name.expression == expected
+        label = update_label(np.array(probabilities), label, threshold=0.0, margin=0.1)
+        assert label.expression == expected
 
 
-def test_a_name_is_given_at_the_threshold_and_lost_a_margin_below_it():
-    name, said = None, []
+def test_a_label_becomes_certain_at_the_threshold_and_uncertain_a_margin_below_it():
+    label, uncertain = None, []
     for probability in (0.55, 0.61, 0.55, 0.51, 0.49, 0.55, 0.6):
-        name = named(np.array([probability, 1 - probability - 0.01, 0.01]), name, threshold=0.6, margin=0.1)
-        said.append(name.uncertain)
-    assert said == [True, False, False, False, True, True, False]
+        label = update_label(np.array([probability, 1 - probability - 0.01, 0.01]), label, threshold=0.6, margin=0.1)
+        uncertain.append(label.uncertain)
+    assert uncertain == [True, False, False, False, True, True, False]
 
 
-def test_an_uncertain_face_has_no_name_to_keep():
+def test_the_label_of_an_uncertain_face_is_not_kept():
     before = FaceLabel(0, uncertain=True)
-    assert named(np.array([0.48, 0.5, 0.02]), before, threshold=0.6, margin=0.1) == FaceLabel(1, uncertain=True)
+    assert update_label(np.array([0.48, 0.5, 0.02]), before, threshold=0.6, margin=0.1) == FaceLabel(1, uncertain=True)
 
 
-def test_another_expression_needs_the_threshold_to_take_over_the_name():
+def test_another_expression_below_the_threshold_makes_the_face_uncertain():
     before = FaceLabel(0, uncertain=False)
-    assert named(np.array([0.35, 0.55, 0.1]), before, threshold=0.6, margin=0.1) == FaceLabel(1, uncertain=True)
+    assert update_label(np.array([0.35, 0.55, 0.1]), before, threshold=0.6, margin=0.1) == FaceLabel(1, uncertain=True)
 
 
-def test_a_noisy_face_between_two_expressions_is_renamed_less_often():
+def test_the_label_of_a_noisy_face_between_two_expressions_changes_less_often():
     artifact, rng = model(threshold=0.4), np.random.default_rng(3)
     logits = np.array([1.0, 1.0, -1.0]) + rng.normal(0, 0.5, (250, 1, 2, 3))
 
-    def renamed(half_life: float, margin: float) -> int:
+    def changes(half_life: float, margin: float) -> int:
         smoother = PredictionSmoother(artifact, half_life, margin)
-        said = [smoother([1], answer(row, artifact), i / 25)[1][0] for i, row in enumerate(logits)]
-        return sum(a != b for a, b in itertools.pairwise(said))
+        labels = [smoother([1], predictions_of(row, artifact), i / 25)[1][0] for i, row in enumerate(logits)]
+        return sum(a != b for a, b in itertools.pairwise(labels))
 
-    assert renamed(0, 0) > 50
-    assert renamed(0.2, 0) < renamed(0, 0) / 2
-    assert renamed(0.2, 0.1) < renamed(0.2, 0) / 2
+    assert changes(0, 0) > 50
+    assert changes(0.2, 0) < changes(0, 0) / 2
+    assert changes(0.2, 0.1) < changes(0.2, 0) / 2
 
 
 def test_faces_that_are_gone_are_forgotten():
     artifact = model()
-    smoother, one = PredictionSmoother(artifact), answer(certain(0.9, 0.05, 0.05), artifact)
+    smoother, predictions = PredictionSmoother(artifact), predictions_of(certain(0.9, 0.05, 0.05), artifact)
     for id in range(500):
-        smoother([id], one, id / 25)
+        smoother([id], predictions, id / 25)
     assert len(smoother._states) <= 26
 
 
-def test_the_command_takes_a_half_life_of_no_time_and_more_and_looks_for_faces_every_so_often():
+def test_the_command_has_options_for_the_half_life_and_for_detection_in_every_nth_frame():
     assert (parse([]).half_life, parse([]).detect_every) == (HALF_LIFE, 1)
     options = parse(["--half-life", "0", "--detect-every", "3"])
     assert (options.half_life, options.detect_every) == (0, 3)
 
 
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon"])
-def test_the_command_refuses_a_half_life_that_is_none(text, capsys):
+def test_the_command_refuses_a_half_life_that_is_not_a_number_from_0(text, capsys):
     with pytest.raises(SystemExit):
         parse([f"--half-life={text}"])
     assert "expected a number of at least 0" in capsys.readouterr().err

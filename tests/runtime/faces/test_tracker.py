@@ -1,4 +1,4 @@
-"""Ids of faces over time: stable over gaps and crossings, new after a jump of the clock, bounded memory."""
+"""Ids of faces over time: stable over gaps and crossings, new after a jump of the clock, with bounded memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iern.runtime.faces.tracker import PATIENCE, FaceTracker
+from iern.runtime.faces.tracker import MAX_GAP, FaceTracker
 from iern.runtime.imaging.detection import Detection
 
 FPS = 25
@@ -18,12 +18,12 @@ MARKS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
 
 
 def face(x: float, y: float = 100.0, size: float = 100.0) -> Detection:
-    """A face whose box's left upper corner is there, in pixels."""
+    """Return a face whose box has its upper left corner at x and y, in pixels."""
     return Detection(x, y, size, 1.2 * size, np.array([x, y]) + MARKS * size, 0.9)
 
 
-def trembling(x: float, y: float, size: float, rng: np.random.Generator) -> Detection:
-    """The same as a detector gives it: off by a pixel or two."""
+def jittering(x: float, y: float, size: float, rng: np.random.Generator) -> Detection:
+    """Return the face as a detector gives it: off by a pixel or two."""
     dx, dy = rng.normal(0, 1.5, 2)
     return face(x + dx, y + dy, size * rng.normal(1, 0.02))
 
@@ -44,12 +44,12 @@ def test_two_faces_that_cross_keep_their_ids(hidden, aside, seed):
     for frame in range(2 * FPS):
         seconds = frame / FPS
         left, right = 100 + 200 * seconds, 500 - 200 * seconds
-        faces = {1: trembling(left, 100, 100, rng), 2: trembling(right, 100 + aside, 100, rng)}
-        if hidden and abs(left - right) < 50:  # what a detector does to boxes that overlap
+        faces = {1: jittering(left, 100, 100, rng), 2: jittering(right, 100 + aside, 100, rng)}
+        if hidden and abs(left - right) < 50:  # a detector drops one of two boxes that overlap
             del faces[2]
         order = [*faces] if frame == 0 else rng.permutation([*faces]).tolist()
         found = tracker.update([faces[id] for id in order], seconds)
-        if abs(left - right) > 20:  # nearer, in one frame, even a person could not tell
+        if abs(left - right) > 20:  # nearer, even a person could not tell them apart
             assert found == order, f"frame {frame}"
 
 
@@ -57,8 +57,8 @@ def test_two_faces_that_cross_keep_their_ids(hidden, aside, seed):
 def test_a_face_that_is_missed_for_less_than_a_second_keeps_its_id(gap):
     rng, tracker = np.random.default_rng(0), FaceTracker()
     for frame in range(FPS):
-        assert tracker.update([trembling(100, 100, 80, rng)], frame / FPS) == [1]
-    assert tracker.update([trembling(100, 100, 80, rng)], (FPS - 1) / FPS + gap) == [1]
+        assert tracker.update([jittering(100, 100, 80, rng)], frame / FPS) == [1]
+    assert tracker.update([jittering(100, 100, 80, rng)], (FPS - 1) / FPS + gap) == [1]
 
 
 def test_a_face_that_stays_away_is_new_when_it_comes_back():
@@ -76,8 +76,8 @@ def test_a_face_far_from_all_others_is_new_at_once():
     assert tracker.update([face(100, size=300)], 0.08) == [3], "three times as large"
 
 
-@pytest.mark.parametrize("clock", [4.0, -3600.0, 5.0 + PATIENCE, 5 + 7 * 3600, math.nan, math.inf])
-def test_a_clock_that_jumps_is_another_scene_and_tracking_goes_on_from_there(clock):
+@pytest.mark.parametrize("clock", [4.0, -3600.0, 5.0 + MAX_GAP, 5 + 7 * 3600, math.nan, math.inf])
+def test_after_a_jump_of_the_clock_a_face_is_new_and_is_tracked_from_there(clock):
     tracker = FaceTracker()
     assert tracker.update([face(100)], 5.0) == [1]
     assert tracker.update([face(100)], clock) == [2]
@@ -86,17 +86,17 @@ def test_a_clock_that_jumps_is_another_scene_and_tracking_goes_on_from_there(clo
     assert tracker.update([face(101)], 1e6) == [3]
 
 
-def test_frames_of_one_time_are_one_moment():
+def test_frames_with_the_same_time_share_a_face():
     tracker = FaceTracker()
     assert [tracker.update([face(100 + i)], 1.0) for i in range(3)] == [[1], [1], [1]]
 
 
-def test_pictures_of_a_folder_which_stand_a_second_apart_share_no_face():
+def test_pictures_of_a_folder_which_are_a_second_apart_share_no_face():
     tracker = FaceTracker()
     assert [tracker.update([face(100)], float(index)) for index in range(3)] == [[1], [2], [3]]
 
 
-def test_boxes_without_an_area_are_survived():
+def test_boxes_without_an_area_are_tracked():
     tracker = FaceTracker()
     with np.errstate(all="raise"):
         assert tracker.update([face(10, size=0), face(10, size=0)], 0.0) == [1, 2]
@@ -104,7 +104,7 @@ def test_boxes_without_an_area_are_survived():
 
 
 def resident() -> int:
-    """Bytes of memory that this process has."""
+    """Return the bytes of memory that this process has."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -113,14 +113,14 @@ def resident() -> int:
 def test_memory_is_bounded_over_20_000_frames_of_0_to_16_faces_that_come_and_go():
     rng, tracker = np.random.default_rng(0), FaceTracker()
     scenes = [[face(*rng.uniform(0, 2000, 2), size=rng.uniform(20, 200)) for _ in range(16)] for _ in range(50)]
-    held = []
+    sizes = []
     for index in range(20_000):
         scene = scenes[index // 100 % len(scenes)]
         faces = [scene[i] for i in rng.permutation(16)[: rng.integers(0, 17)]]
         assert len(set(tracker.update(faces, index / FPS))) == len(faces)
         if index % 1000 == 999:
-            held.append(resident())
-    assert held[-1] - held[1] < 5 << 20, f"bytes after each 1000 frames: {held}"
+            sizes.append(resident())
+    assert sizes[-1] - sizes[1] < 5 << 20, f"bytes after each 1000 frames: {sizes}"
 
 
 def test_no_more_tracks_are_kept_than_faces_were_seen_in_a_second():
@@ -128,5 +128,5 @@ def test_no_more_tracks_are_kept_than_faces_were_seen_in_a_second():
     for index in range(100):
         count = 16 if index < 70 else 0
         tracker.update([face(*rng.uniform(0, 2000, 2)) for _ in range(count)], index / FPS)
-        assert len(tracker._tracks) <= 16 * FPS * PATIENCE
+        assert len(tracker._tracks) <= 16 * FPS * MAX_GAP
     assert not tracker._tracks

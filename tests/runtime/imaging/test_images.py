@@ -1,4 +1,4 @@
-"""One reader, one answer: the same pixels however the photograph was stored. Pillow is the authority."""
+"""The image reader gives the same pixels however the photograph is stored. Pillow is the authority."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ TO_STORED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-"""How an upright image is turned before it is stored under each orientation of the EXIF standard."""
+"""EXIF orientation -> how an upright image is turned before it is stored with it."""
 LOSSLESS = [("PNG", {}), ("WEBP", {"lossless": True, "method": 0, "quality": 0}), ("TIFF", {})]
 
 
 def photo() -> Image.Image:
-    """The photograph, cut so that no side and no half is like another."""
+    """The photograph, cropped so that its sides and halves all differ."""
     return Image.open(PHOTO).convert("RGB").crop((120, 20, 360, 196))
 
 
@@ -56,7 +56,7 @@ def largest_difference(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def differ_a_little(a: np.ndarray, b: np.ndarray) -> bool:
-    """Two encodings of one picture: JPEG's blocks and halved colours fall otherwise in a turned one."""
+    """Whether two encodings of one image nearly agree. A turned JPEG has other blocks and other halved colours."""
     return a.shape == b.shape and np.abs(a.astype(float) - b.astype(float)).mean() < 1
 
 
@@ -71,19 +71,19 @@ def test_a_photograph_stored_in_each_exif_orientation_is_read_upright(orientatio
 
 
 @pytest.mark.parametrize("orientation", [0, 9, None])
-def test_an_orientation_that_exif_does_not_know_turns_nothing(orientation):
+def test_an_orientation_that_exif_does_not_define_is_ignored(orientation):
     data = encoded(photo(), "JPEG", orientation, quality=98)
     assert np.array_equal(decode_image(data), decode_image(encoded(photo(), "JPEG", 1, quality=98)))
 
 
-def test_a_cut_exif_block_turns_nothing():
+def test_a_truncated_exif_block_is_ignored():
     data = encoded(photo(), "JPEG", quality=98)
     tiff = b"MM\x00*\x00\x00\x00\x08" + b"\x00\x01" + b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
     for length in range(len(tiff)):  # without its value, its entry, its directory, or anything
         block = b"Exif\x00\x00" + tiff[:length]
         segment = b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block
         cut = decode_image(data[:2] + segment + data[2:])
-        if length < len(tiff) - 3:  # the two bytes of the value are there from then on
+        if length < len(tiff) - 3:  # longer ones contain the two bytes of the value
             assert np.array_equal(cut, decode_image(data)), length
 
 
@@ -124,7 +124,7 @@ def test_a_ten_megapixel_photograph_is_read_whole():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 @pytest.mark.parametrize("part", [0.02, 0.5, 0.97])
-def test_a_truncated_image_is_refused_by_name(tmp_path, kind, part):
+def test_a_truncated_image_is_refused_with_its_name(tmp_path, kind, part):
     data = encoded(photo(), kind)
     path = tmp_path / f"cut.{kind.lower()}"
     path.write_bytes(data[: int(part * len(data))])
@@ -158,12 +158,12 @@ def test_fill_bytes_between_the_segments_of_a_jpeg_are_no_damage():
     ("content", "found"),
     [
         (b"", "empty"),
-        (b"neutral, happiness\n" * 20, "no image"),
-        (b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(40), "no image"),
+        (b"neutral, happiness\n" * 20, "not an image"),
+        (b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(40), "not an image"),
     ],
     ids=["0 bytes", "text", "sound"],
 )
-def test_a_file_that_is_no_image_is_refused_by_name_and_says_what_was_found(tmp_path, content, found):
+def test_a_file_that_is_no_image_is_refused_with_its_name_and_content(tmp_path, content, found):
     path = tmp_path / "face.jpg"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=found) as refusal:
@@ -172,7 +172,7 @@ def test_a_file_that_is_no_image_is_refused_by_name_and_says_what_was_found(tmp_
     assert "expected" in str(refusal.value)
 
 
-def test_an_absent_file_is_refused_by_name(tmp_path):
+def test_an_absent_file_is_refused_with_its_name(tmp_path):
     with pytest.raises(ImageError, match=r"nobody\.jpg.*check the path"):
         read_image(tmp_path / "nobody.jpg")
 
@@ -204,6 +204,6 @@ def test_frames_of_any_usual_kind_become_bgr(shape, dtype):
     ],
     ids=["0 rows", "float", "2 channels", "batch", "None"],
 )
-def test_what_is_no_frame_is_refused_with_what_was_expected(frame):
+def test_an_array_that_is_no_frame_is_refused_with_the_expected_shape(frame):
     with pytest.raises(ImageError, match="expected"):
         as_bgr(frame)

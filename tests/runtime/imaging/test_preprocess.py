@@ -1,4 +1,4 @@
-"""The crop against a second implementation in float64, written from what the crop is meant to be."""
+"""The crop, compared with a second, independent implementation in float64."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from repository import PHOTOS
 
 PHOTO = PHOTOS / "astronaut.jpg"
 ROUNDING = 2
-"""Grey levels: the crop is rounded to bytes twice, and OpenCV's weights have 5 to 11 bits."""
+"""Grey levels. The crop is rounded to bytes twice, and OpenCV's weights have 5 to 11 bits."""
 
 
 def face(x: float, y: float, width: float, height: float, roll: float = 0.0) -> Detection:
-    """A face whose eyes are turned by `roll` degrees, clockwise as seen, about the middle of its box."""
+    """A face whose eyes are turned clockwise by `roll` degrees about the centre of its box."""
     centre = np.array([x + width / 2, y + height / 2])
     upright = np.array([[-0.2, -0.15], [0.2, -0.15], [0, 0.05], [-0.15, 0.25], [0.15, 0.25]]) * height
     return Detection(x, y, width, height, centre + upright @ rotation(roll).T, 0.9)
@@ -30,7 +30,7 @@ def rotation(degrees: float) -> np.ndarray:
 
 
 def waves(height: int = 150, width: int = 200) -> np.ndarray:
-    """(height, width, 3) uint8, smooth, another picture in each channel."""
+    """(height, width, 3) uint8, a smooth image that differs in each channel."""
     y, x = np.mgrid[:height, :width]
     channels = [np.sin(x / 9 + k) * np.cos(y / (7 + k)) + np.sin((x + 2 * y) / 23) for k in range(3)]
     return np.rint(127 + 60 * np.dstack(channels)).astype(np.uint8)
@@ -51,7 +51,7 @@ def golden_crop(frame: np.ndarray, where: Detection, spec: InputSpec) -> np.ndar
 
 
 def bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Values between pixel centres; outside, those of the nearest border pixel."""
+    """Values between pixel centres. Outside the image the nearest border pixel is used."""
     x, y = np.clip(x, 0, image.shape[1] - 1), np.clip(y, 0, image.shape[0] - 1)
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
     right, bottom = np.minimum(left + 1, image.shape[1] - 1), np.minimum(top + 1, image.shape[0] - 1)
@@ -62,7 +62,7 @@ def bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def area_weights(before: int, after: int) -> np.ndarray:
-    """(after, before): the share of each old pixel in the stretch that a new one covers."""
+    """(after, before): the share of each old pixel in the area of each new one."""
     edges = np.linspace(0, before, after + 1)
     start, stop = edges[:-1, None], edges[1:, None]
     old = np.arange(before)
@@ -70,7 +70,7 @@ def area_weights(before: int, after: int) -> np.ndarray:
 
 
 def cubic_weights(before: int, after: int) -> np.ndarray:
-    """(after, before): Keys' cubic with a = -0.75, border pixels repeated."""
+    """(after, before): Keys' cubic with a = -0.75 and repeated border pixels."""
     a, weights = -0.75, np.zeros((after, before))
     for new in range(after):
         place = (new + 0.5) * before / after - 0.5
@@ -124,10 +124,10 @@ def test_a_turned_photograph_gives_nearly_the_same_crop(roll):
     straightened = crop_face(turned, face(178, 62, 91, 111, roll), spec).astype(int)
     assert np.abs(upright - straightened).mean() < 3
     leaning = crop_face(turned, face(178, 62, 91, 111, roll), InputSpec(112, alignment="none")).astype(int)
-    assert np.abs(upright - leaning).mean() > 10  # so the limit above means something
+    assert np.abs(upright - leaning).mean() > 10  # so the limit above is a real test
 
 
-def test_a_face_that_a_dataset_has_cut_already_keeps_all_of_itself():
+def test_a_face_that_a_data_set_has_cropped_is_used_whole():
     crop = waves(60, 80)
     small = resize_face(crop, InputSpec(20))
     golden = np.einsum("iy,jx,yxc->ijc", area_weights(60, 20), area_weights(80, 20), crop.astype(np.float64))
@@ -140,7 +140,7 @@ def test_grey_and_alpha_crops_are_inputs_too(shape):
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_all_faces_of_a_frame_make_one_batch_in_their_order(count):
+def test_all_faces_of_a_frame_become_one_batch_in_their_order(count):
     frame, spec = waves(), InputSpec(32)
     faces = [face(20 + 30 * k, 30, 40, 50, roll=10 * k) for k in range(count)]
     batch = crop_faces(frame, faces, spec)
@@ -149,6 +149,6 @@ def test_all_faces_of_a_frame_make_one_batch_in_their_order(count):
     assert all(np.array_equal(row, crop_face(frame, where, spec)) for row, where in zip(batch, faces, strict=True))
 
 
-def test_what_is_no_frame_is_refused():
+def test_an_array_that_is_no_frame_is_refused():
     with pytest.raises(ImageError, match="expected"):
         crop_face(np.zeros((0, 0, 3), np.uint8), face(0, 0, 10, 10), InputSpec(32))

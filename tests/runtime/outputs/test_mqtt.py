@@ -1,4 +1,4 @@
-"""Records over MQTT, with a real broker: delivered, kept while it is away, and credentials never shown."""
+"""Records over MQTT, with a real broker: they arrive, they wait while it is away, and credentials are never shown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from doubles.made_up_results import view
+from doubles.made_up_results import grey_result
 from doubles.servers.mosquitto_broker import INSTALL, PROGRAM, free_port, mosquitto
 from iern.runtime.app.command_line import parse
 from iern.runtime.errors import OutputError
@@ -29,7 +29,7 @@ def paho():
 
 @contextlib.contextmanager
 def subscriber(paho, broker: Broker) -> Iterator[list[dict]]:
-    """The records that arrive, from when it is subscribed."""
+    """The records that arrive after it has subscribed."""
     got: list[dict] = []
     ready = threading.Event()
     client = paho.Client(paho.CallbackAPIVersion.VERSION2)
@@ -48,9 +48,9 @@ def subscriber(paho, broker: Broker) -> Iterator[list[dict]]:
         client.loop_stop()
 
 
-def wait_until(true: Callable[[], object], seconds: float = 40) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 40) -> None:
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -61,9 +61,9 @@ def test_every_record_arrives_in_order(tmp_path, capfd, paho):
     with mosquitto(tmp_path, broker.port), subscriber(paho, broker) as got:
         with mqtt_records(broker) as publish:
             for index in range(200):
-                publish(view(index, faces=1))
+                publish(grey_result(index, faces=1))
         wait_until(lambda: len(got) >= 200)
-    assert [made["frame"] for made in got] == list(range(200))
+    assert [record["frame"] for record in got] == list(range(200))
     assert got[0]["faces"][0]["expression"] == "happy"
     assert got[0]["start"]
     assert capfd.readouterr().err == ""
@@ -76,63 +76,63 @@ def test_a_broker_that_is_away_at_the_start_gets_the_records_later(tmp_path, cap
         with mqtt_records(broker) as publish:
             start = time.monotonic()
             for index in range(20):
-                publish(view(index))
-            assert time.monotonic() - start < 5, "nobody waits for the broker"
+                publish(grey_result(index))
+            assert time.monotonic() - start < 5, "the loop does not wait for the broker"
             wait_until(lambda: "cannot be reached" in capfd.readouterr().out)
             later.enter_context(mosquitto(tmp_path, broker.port))
             got = later.enter_context(subscriber(paho, broker))
-            wait_until(lambda: publish(view(99)) or got)
+            wait_until(lambda: publish(grey_result(99)) or got)
         assert capfd.readouterr().err == "", "the broker has confirmed all of them"
     assert got[-1]["frame"] == 99
 
 
 @with_broker
 @pytest.mark.slow
-def test_a_broker_that_dies_in_between_is_found_again(tmp_path, capfd, paho):
+def test_the_sink_reconnects_to_a_broker_that_was_killed(tmp_path, capfd, paho):
     broker = parse_broker(f"mqtt://127.0.0.1:{free_port()}/office/faces")
     with mqtt_records(broker) as publish:
         with mosquitto(tmp_path, broker.port), subscriber(paho, broker) as got:
-            publish(view(0))
+            publish(grey_result(0))
             wait_until(lambda: len(got) == 1)
         for index in range(1, 6):
-            publish(view(index))
+            publish(grey_result(index))
             time.sleep(0.1)
         with mosquitto(tmp_path, broker.port), subscriber(paho, broker) as after:
-            wait_until(lambda: publish(view(7)) or 7 in [made["frame"] for made in after])
-    said = capfd.readouterr().out
-    assert "connection lost" in said
-    assert said.count("connected") == 2
+            wait_until(lambda: publish(grey_result(7)) or 7 in [record["frame"] for record in after])
+    printed = capfd.readouterr().out
+    assert "connection lost" in printed
+    assert printed.count("connected") == 2
 
 
-def test_records_for_a_broker_that_never_comes_are_bounded_and_counted(capfd, monkeypatch, paho):
-    monkeypatch.setattr("iern.runtime.outputs.mqtt.QUEUED", 10)
+def test_records_for_a_broker_that_never_comes_are_limited_and_counted(capfd, monkeypatch, paho):
+    monkeypatch.setattr("iern.runtime.outputs.mqtt.MOST_WAITING", 10)
     broker = parse_broker(f"mqtt://user:secret@127.0.0.1:{free_port()}/office/faces")
     start = time.monotonic()
     with mqtt_records(broker) as publish:
         for index in range(100):
-            publish(view(index))
+            publish(grey_result(index))
     assert time.monotonic() - start < 20
-    said = capfd.readouterr()
-    assert "100 records did not reach the broker" in said.err
-    assert said.out.count("10 records wait; what comes on top is dropped") == 1
-    assert "secret" not in said.out + said.err
-    assert "user" not in said.out + said.err
+    printed = capfd.readouterr()
+    assert "100 records did not reach the broker" in printed.err
+    assert printed.out.count("10 records wait; further records are dropped") == 1
+    assert "secret" not in printed.out + printed.err
+    assert "user" not in printed.out + printed.err
 
 
 @with_broker
-def test_a_user_is_let_in_and_a_wrong_password_is_said_without_it(tmp_path, capfd, paho):
+def test_a_user_is_accepted_and_a_wrong_password_is_reported_without_showing_it(tmp_path, capfd, paho):
     port = free_port()
     right, wrong = (parse_broker(f"mqtt://anna:{word}@127.0.0.1:{port}/t") for word in ("p%40ss", "secret"))
     assert right.password == "p@ss"
     with mosquitto(tmp_path, port, "anna:p@ss\n"), subscriber(paho, right) as got:
         with mqtt_records(wrong) as publish:
-            publish(view(1))
+            publish(grey_result(1))
             time.sleep(1)
         refused = capfd.readouterr()
         with mqtt_records(right) as publish:
-            publish(view(2))
+            publish(grey_result(2))
         wait_until(lambda: got)
-    assert [made["frame"] for made in got] == [2]
+    assert [record["frame"] for record in got] == [2]
     assert "refused: Not authorized" in refused.out
     assert "secret" not in refused.out + refused.err
 
@@ -161,9 +161,9 @@ def test_a_wrong_address_is_refused_without_repeating_it(capsys, url):
     with pytest.raises(SystemExit) as left:
         parse(["--mqtt", url])
     assert left.value.code == 2
-    said = capsys.readouterr().err
-    assert "mqtt://[user:password@]host[:port]/topic" in said
-    assert "secret" not in said.rpartition("error:")[2]
+    printed = capsys.readouterr().err
+    assert "mqtt://[user:password@]host[:port]/topic" in printed
+    assert "secret" not in printed.rpartition("error:")[2]
 
 
 def test_without_paho_the_remedy_is_named(monkeypatch):

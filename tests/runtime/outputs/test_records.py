@@ -1,4 +1,4 @@
-"""Records: JSON lines and CSV say the same, by Python's own readers, and are whole to the last line."""
+"""Records: Python's own readers find the same in JSON lines and CSV, and every line is whole."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from doubles.made_up_results import view
+from doubles.made_up_results import grey_result
 from iern.runtime.faces.face import Face
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.outputs.frame_result import FrameResult
+from iern.runtime.outputs.queued_sink import queued_sink
 from iern.runtime.outputs.records import BOX_COLUMNS, FACE_COLUMNS, FRAME_COLUMNS, SCHEMA, csv_lines, json_lines
 from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency
@@ -24,7 +25,7 @@ from repository import ROOT
 EXPRESSIONS = ("fröhlich", 'so, "so"')
 
 
-def seen(name: str = "clip.mp4") -> FrameResult:
+def two_faces(name: str = "clip.mp4") -> FrameResult:
     """Two faces, one of them uncertain, in a frame of 2.5 s."""
     faces = [
         Face(Detection(-1.25, 2, 30.5, 40, np.zeros((5, 2)), 0.75), dict(zip(EXPRESSIONS, p, strict=True)), 0.125, u)
@@ -40,12 +41,12 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, strict=True))
 
 
-def test_csv_read_by_python_says_what_the_json_lines_say(tmp_path):
+def test_csv_read_by_python_has_what_the_json_lines_have(tmp_path):
     names = ["clip.mp4", 'a, "b"\nc.mp4', "Straße.mp4"]
     with json_lines(tmp_path / "out.jsonl") as one, csv_lines(tmp_path / "out.csv", EXPRESSIONS) as other:
         for name in names:
-            one(seen(name))
-            other(seen(name))
+            one(two_faces(name))
+            other(two_faces(name))
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
     table = rows(tmp_path / "out.csv")
     assert [line["name"] for line in lines] == names
@@ -66,26 +67,59 @@ def test_csv_read_by_python_says_what_the_json_lines_say(tmp_path):
         assert {name: float(row[f"{name}_ms"]) for name in line["latency_ms"]} == line["latency_ms"]
 
 
+EDGES = {
+    "inside": ((0, 0, 8, 8), [0, 0, 8, 8], None),
+    "over all edges": ((-1.25, -2, 30.5, 40), [0, 0, 8, 8], [-1.2, -2, 30.5, 40]),
+    "over the right edge": ((5.04, 1, 4, 2), [5, 1, 3, 2], [5, 1, 4, 2]),
+    "over the lower edge": ((1, 6.5, 2, 3), [1, 6.5, 2, 1.5], [1, 6.5, 2, 3]),
+    "outside on the left": ((-9, 1, 4, 2), [0, 1, 0, 2], [-9, 1, 4, 2]),
+    "outside below": ((1, 9, 4, 2), [1, 8, 4, 0], [1, 9, 4, 2]),
+}
+"""Place -> the detector's box, `box` and `whole_box` in a frame of 8 by 8 pixels."""
+
+
+@pytest.mark.parametrize(("found", "box", "whole_box"), EDGES.values(), ids=EDGES)
+def test_a_box_beyond_the_frame_is_clipped_in_all_records_and_the_whole_box_is_in_the_json(
+    tmp_path, found, box, whole_box
+):
+    """The records pass through the queue of the loop, which takes the pictures out."""
+    face = Face(Detection(*found, np.zeros((5, 2)), 0.75), dict.fromkeys(EXPRESSIONS, 0.5), 0.0)
+    result = dataclasses.replace(two_faces(), faces=[face])
+    with (
+        json_lines(tmp_path / "out.jsonl") as one,
+        csv_lines(tmp_path / "out.csv", EXPRESSIONS) as other,
+        queued_sink(one, "out.jsonl", live=False) as queued_one,
+        queued_sink(other, "out.csv", live=False) as queued_other,
+    ):
+        queued_one(result)
+        queued_other(result)
+    (written,) = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["faces"]
+    (row,) = rows(tmp_path / "out.csv")
+    assert written["box"] == [float(row[name]) for name in BOX_COLUMNS] == box
+    assert written.get("whole_box") == whole_box
+    assert face.detection.x == found[0]
+
+
 def test_a_frame_without_faces_has_a_row_with_empty_cells(tmp_path):
     with csv_lines(tmp_path / "out.csv", ("happy", "sad")) as write:
-        write(view(4))
-        write(view(5, faces=1))
+        write(grey_result(4))
+        write(grey_result(5, faces=1))
     first, second = rows(tmp_path / "out.csv")
     assert (first["frame"], first["faces"], first["expression"], first["p_sad"]) == ("4", "0", "", "")
     assert (second["faces"], second["expression"], second["p_sad"]) == ("1", "happy", "0.25")
     assert list(first) == list(second)
 
 
-def test_a_track_is_written_where_faces_have_one(tmp_path):
+def test_a_track_is_written_if_faces_have_one(tmp_path):
     @dataclasses.dataclass(frozen=True)
     class Tracked(Face):
         track: int | None = 12
 
-    each = view(1)
+    result = grey_result(1)
     faces = [Tracked(Detection(0, 0, 1, 1, np.zeros((5, 2)), 1), {"happy": 1.0}, 0.0)]
     with json_lines(tmp_path / "out.jsonl") as one, csv_lines(tmp_path / "out.csv", ("happy",)) as other:
         for write in (one, other):
-            write(dataclasses.replace(each, faces=faces))
+            write(dataclasses.replace(result, faces=faces))
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["faces"][0]["track"] == 12
     assert rows(tmp_path / "out.csv")[0]["track"] == "12"
 
@@ -93,8 +127,8 @@ def test_a_track_is_written_where_faces_have_one(tmp_path):
 def test_start_is_the_wall_clock_at_which_time_was_0_and_the_same_in_all_records(tmp_path):
     before = datetime.datetime.now(datetime.timezone.utc)
     with json_lines(tmp_path / "out.jsonl") as write:
-        write(seen())
-        write(seen())
+        write(two_faces())
+        write(two_faces())
     first, second = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines())
     start = datetime.datetime.fromisoformat(first["start"])
     assert start.tzinfo is not None
@@ -105,20 +139,20 @@ def test_start_is_the_wall_clock_at_which_time_was_0_and_the_same_in_all_records
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
 def test_every_line_is_in_the_file_when_it_is_written(tmp_path, kind):
-    """What a killed process leaves is what is there at that moment."""
+    """A killed process leaves what is in the file at that moment."""
     path = tmp_path / f"out.{kind}"
     with json_lines(path) if kind == "jsonl" else csv_lines(path, ("happy", "sad")) as write:
         for index in range(5):
-            write(view(index))
+            write(grey_result(index))
             lines = path.read_bytes().split(b"\n")
             assert lines.pop() == b""
             assert len(lines) == index + 1 + (kind == "csv")
 
 
-def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
+def test_a_name_that_is_not_valid_text_is_written_too(tmp_path):
     with json_lines(tmp_path / "out.jsonl") as one, csv_lines(tmp_path / "out.csv", EXPRESSIONS) as other:
-        one(seen("caf\udce9.png"))
-        other(seen("caf\udce9.png"))
+        one(two_faces("caf\udce9.png"))
+        other(two_faces("caf\udce9.png"))
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["name"] == "caf\udce9.png"
     assert rows(tmp_path / "out.csv")[0]["name"] == r"caf\udce9.png"
 
@@ -126,9 +160,9 @@ def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
 def test_the_page_about_records_names_every_field_and_column(tmp_path):
     page = (ROOT / "docs" / "records.md").read_text(encoding="utf-8")
     with json_lines(tmp_path / "out.jsonl") as write:
-        write(seen())
-    made = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
-    fields = {*made, *made["faces"][0], *made["latency_ms"], *FRAME_COLUMNS, *FACE_COLUMNS, *BOX_COLUMNS}
+        write(two_faces())
+    record = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
+    fields = {*record, *record["faces"][0], *record["latency_ms"], *FRAME_COLUMNS, *FACE_COLUMNS, *BOX_COLUMNS}
     missing = {name for name in fields if f"`{name}`" not in page}
     assert not missing
     assert f"version {SCHEMA}" in page

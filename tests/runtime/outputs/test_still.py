@@ -1,4 +1,4 @@
-"""Pictures, JSON lines and words: whole, or not there."""
+"""Still pictures, JSON lines and printed lines: whole, or absent."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from doubles.made_up_results import view
+from doubles.made_up_results import grey_result
 from iern.runtime.faces.face import Face
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.outputs.frame_result import FrameResult
 from iern.runtime.outputs.records import json_lines
-from iern.runtime.outputs.still import print_answers, still
+from iern.runtime.outputs.still import print_expressions, still_picture
 from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency
 
@@ -23,33 +23,33 @@ def test_an_error_leaves_no_half_written_file_and_an_older_one_untouched(tmp_pat
     older = tmp_path / "older.png"
     older.write_bytes(b"older")
     for path in (older, tmp_path / "new.png"):
-        with pytest.raises(RuntimeError, match="the loop fails"), still(path) as write:
-            write(view(100))
+        with pytest.raises(RuntimeError, match="the loop fails"), still_picture(path) as write:
+            write(grey_result(100))
             raise RuntimeError("the loop fails")
     assert os.listdir(tmp_path) == ["older.png"]
     assert older.read_bytes() == b"older"
 
 
 def test_without_frames_there_is_no_picture(tmp_path):
-    with still(tmp_path / "out.png"):
+    with still_picture(tmp_path / "out.png"):
         pass
     assert os.listdir(tmp_path) == []
 
 
 def test_the_still_is_the_last_of_the_frames_with_the_most_faces(tmp_path):
     path = tmp_path / "still.png"
-    views = [view(10, faces=1), view(20, faces=2), view(30, faces=2), view(40, faces=0)]
-    with still(path) as consider:
-        for each in views:
-            consider(each)
-    assert np.array_equal(cv2.imread(str(path)), views[2].annotated)
+    results = [grey_result(10, faces=1), grey_result(20, faces=2), grey_result(30, faces=2), grey_result(40, faces=0)]
+    with still_picture(path) as consider:
+        for result in results:
+            consider(result)
+    assert np.array_equal(cv2.imread(str(path)), results[2].annotated)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPEG"])
 def test_the_still_may_be_a_jpeg(tmp_path, suffix):
     path = tmp_path / f"still{suffix}"
-    with still(path) as consider:
-        consider(view(90))
+    with still_picture(path) as consider:
+        consider(grey_result(90))
     assert path.read_bytes()[:2] == b"\xff\xd8"
 
 
@@ -59,7 +59,7 @@ def test_json_lines_hold_one_record_a_frame_in_utf_8(tmp_path):
     frame = Frame(np.zeros((8, 8, 3), np.uint8), 0.5, 3, "Straße.mp4", 0.0)
     with json_lines(path) as write:
         write(FrameResult(frame, faces, Latency(1, 1, 1, 3), ""))
-        write(view(4))
+        write(grey_result(4))
     lines = path.read_bytes().decode("utf-8").splitlines()
     first, second = map(json.loads, lines)
     assert (first["name"], first["faces"][0]["expression"]) == ("Straße.mp4", "fröhlich")
@@ -67,19 +67,19 @@ def test_json_lines_hold_one_record_a_frame_in_utf_8(tmp_path):
     assert "ö" in lines[0]
 
 
-def test_an_uncertain_face_is_printed_as_such_and_its_expression_kept_in_the_json_lines(tmp_path, capsys):
+def test_an_uncertain_face_is_printed_as_uncertain_and_keeps_its_expression_in_the_json_lines(tmp_path, capsys):
     box = Detection(5, 15, 20, 20, np.zeros((5, 2)), 0.9)
     faces = [Face(box, {"happy": 0.45, "sad": 0.55}, 0.0, uncertain) for uncertain in (True, False)]
-    seen = FrameResult(Frame(np.zeros((48, 64, 3), np.uint8), 0.0, 1, "1.png", 0.0), faces, Latency(1, 1, 1, 3), "")
-    print_answers(seen)
+    result = FrameResult(Frame(np.zeros((48, 64, 3), np.uint8), 0.0, 1, "1.png", 0.0), faces, Latency(1, 1, 1, 3), "")
+    print_expressions(result)
     assert capsys.readouterr().out == "1.png: uncertain, sad 0.55\n"
     with json_lines(tmp_path / "out.jsonl") as write:
-        write(seen)
+        write(result)
     written = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["faces"]
     assert [(face["expression"], face["uncertain"]) for face in written] == [("sad", True), ("sad", False)]
 
 
-def test_answers_for_images_are_printed_a_line_an_image(capsys):
-    print_answers(view(1, faces=2))
-    print_answers(view(2))
+def test_expressions_are_printed_a_line_an_image(capsys):
+    print_expressions(grey_result(1, faces=2))
+    print_expressions(grey_result(2))
     assert capsys.readouterr().out == "1.png: happy 0.75, happy 0.75\n2.png: no face\n"

@@ -1,4 +1,4 @@
-"""The summary page: whole HTML by Python's own parser, true to the session, and in need of nothing outside."""
+"""The summary page: Python's own parser finds whole HTML, true to the session, without links to other files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from doubles.made_up_results import view
+from doubles.made_up_results import grey_result
 from iern.runtime.faces.face import Face
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.outputs.frame_result import FrameResult
-from iern.runtime.outputs.session_stats import STEPS, TRACKS, SessionStats
-from iern.runtime.outputs.summary import page, summary
+from iern.runtime.outputs.session_stats import MOST_STEPS, MOST_TRACKS, SessionStats
+from iern.runtime.outputs.summary import session_summary, summary_html
 
 VOID = {"meta", "br", "img", "link", "input"}
 
@@ -26,7 +26,7 @@ class Tracked(Face):
 
 
 class Page(HTMLParser):
-    """Tags, attributes and words; fails where a tag is closed that is not open."""
+    """Tags, attributes and words; fails if a tag is closed that is not open."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -48,15 +48,21 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def seen(
+def tracked_result(
     seconds: float, *faces: tuple[int | None, str], milliseconds: float = 10, name: str = "clip.mp4"
 ) -> FrameResult:
-    """A view whose faces have a track and an expression, or `uncertain`."""
-    base = view(1, seconds)
+    """A result whose faces have a track and an expression, or `uncertain`."""
+    base = grey_result(1, seconds)
     box = Detection(0, 0, 1, 1, np.zeros((5, 2)), 1)
     found = [
-        Tracked(box, {n: 0.8 if n == what else 0.1 for n in ("happy", "sad", "calm")}, 0.1, what == "uncertain", track)
-        for track, what in faces
+        Tracked(
+            box,
+            {n: 0.8 if n == expression else 0.1 for n in ("happy", "sad", "calm")},
+            0.1,
+            expression == "uncertain",
+            track,
+        )
+        for track, expression in faces
     ]
     latency = dataclasses.replace(base.latency, infer=milliseconds, detect=0, preprocess=0)
     return dataclasses.replace(
@@ -66,23 +72,23 @@ def seen(
 
 def session() -> list[FrameResult]:
     """Four seconds at 10 a second: face 1 happy for two, then uncertain; face 2 sad in the last one."""
-    views = []
+    results = []
     for index in range(41):
         faces = [(1, "happy" if index <= 20 else "uncertain")] + ([(2, "sad")] if index > 30 else [])
-        views.append(seen(index / 10, *faces, milliseconds=100 if index == 40 else 10))
-    return views
+        results.append(tracked_result(index / 10, *faces, milliseconds=100 if index == 40 else 10))
+    return results
 
 
-def test_the_page_tells_the_session(tmp_path):
+def test_the_page_has_the_figures_of_the_session(tmp_path):
     path = tmp_path / "out.html"
-    with summary(path) as add:
-        for each in session():
-            add(each)
+    with session_summary(path) as add:
+        for result in session():
+            add(result)
     read = Page(path.read_text(encoding="utf-8"))
     assert read.open == []
     words = "|".join(read.words)
-    for told in ("lasted|4.0 s", "frames|41 (10.0 a second)", "frames dropped|5", "faces in all frames|51"):
-        assert told in words
+    for entry in ("lasted|4.0 s", "frames|41 (10.0 a second)", "frames dropped|5", "faces in all frames|51"):
+        assert entry in words
     assert "happy|2.0 s" in words
     assert "uncertain|2.0 s" in words
     assert "sad|1.0 s" in words
@@ -94,11 +100,11 @@ def test_the_page_tells_the_session(tmp_path):
     assert (counts[0], counts[-1]) == (40, 1)
 
 
-def test_the_page_has_no_script_and_no_address_of_anything_outside():
-    digest = SessionStats()
-    for each in session():
-        digest.add(each)
-    text = page(digest)
+def test_the_page_has_no_script_and_no_link_to_another_file_or_site():
+    stats = SessionStats()
+    for result in session():
+        stats.add(result)
+    text = summary_html(stats)
     assert not {"src", "href", "srcset", "data", "action", "xlink:href"} & {n for _, a in Page(text).tags for n in a}
     assert not {"script", "link", "iframe", "object", "embed", "img"} & {tag for tag, _ in Page(text).tags}
     assert not re.search(r"https?:|//[a-z]|url\(|@import", text)
@@ -106,48 +112,48 @@ def test_the_page_has_no_script_and_no_address_of_anything_outside():
 
 
 def test_names_cannot_break_out_of_the_page():
-    digest = SessionStats()
-    digest.add(seen(0, (None, "happy"), name="<script>alert(1)</script>&.mp4"))
-    digest.add(seen(1, (None, "happy")))
-    read = Page(page(digest))
+    stats = SessionStats()
+    stats.add(tracked_result(0, (None, "happy"), name="<script>alert(1)</script>&.mp4"))
+    stats.add(tracked_result(1, (None, "happy")))
+    read = Page(summary_html(stats))
     assert "script" not in {tag for tag, _ in read.tags}
     assert "<script>alert(1)</script>&.mp4" in "".join(read.words)
 
 
 @pytest.mark.parametrize("faces", [(), ((None, "happy"),)])
 def test_a_session_of_one_frame_has_a_page_too(faces):
-    digest = SessionStats()
-    digest.add(seen(0, *faces))
-    assert Page(page(digest)).open == []
+    stats = SessionStats()
+    stats.add(tracked_result(0, *faces))
+    assert Page(summary_html(stats)).open == []
 
 
-def test_what_is_kept_does_not_grow_with_the_session():
-    digest = SessionStats()
+def test_the_memory_does_not_grow_with_the_session():
+    stats = SessionStats()
     for index in range(20_000):
-        digest.add(seen(float(index), (index // 10, "happy"), milliseconds=1 + index % 1000))
-    assert len(digest.timeline) <= STEPS
-    assert len(digest.tracks) == TRACKS + 1
-    assert len(digest.latencies) < 30
-    assert sum(digest.seconds.values()) == pytest.approx(19_999)
-    assert sum(sum(each.values()) for each in digest.timeline.values()) == pytest.approx(19_999)
-    assert sum(sum(each.values()) for each in digest.tracks.values()) == pytest.approx(19_999)
+        stats.add(tracked_result(float(index), (index // 10, "happy"), milliseconds=1 + index % 1000))
+    assert len(stats.timeline) <= MOST_STEPS
+    assert len(stats.tracks) == MOST_TRACKS + 1
+    assert len(stats.latencies) < 30
+    assert sum(stats.seconds.values()) == pytest.approx(19_999)
+    assert sum(sum(seconds.values()) for seconds in stats.timeline.values()) == pytest.approx(19_999)
+    assert sum(sum(seconds.values()) for seconds in stats.tracks.values()) == pytest.approx(19_999)
 
 
-def test_the_time_of_a_loss_is_nobodys():
-    digest = SessionStats()
+def test_the_time_of_a_loss_counts_for_no_expression():
+    stats = SessionStats()
     for seconds in (0.0, 0.5, 3600.0, 3599.0):
-        digest.add(seen(seconds, (1, "sad")))
-    assert digest.seconds["sad"] == pytest.approx(1.5)
+        stats.add(tracked_result(seconds, (1, "sad")))
+    assert stats.seconds["sad"] == pytest.approx(1.5)
 
 
-def test_an_error_in_the_loop_leaves_the_page_of_what_was(tmp_path):
-    with pytest.raises(RuntimeError), summary(tmp_path / "out.html") as add:
-        add(seen(0, (1, "sad")))
+def test_an_error_in_the_loop_leaves_the_page_of_the_frames_before(tmp_path):
+    with pytest.raises(RuntimeError), session_summary(tmp_path / "out.html") as add:
+        add(tracked_result(0, (1, "sad")))
         raise RuntimeError
     assert os.listdir(tmp_path) == ["out.html"]
 
 
 def test_without_frames_there_is_no_page(tmp_path):
-    with summary(tmp_path / "out.html"):
+    with session_summary(tmp_path / "out.html"):
         pass
     assert os.listdir(tmp_path) == []

@@ -1,6 +1,6 @@
 """The page in a real browser, over the real loop on the bundled clip.
 
-`SCREENSHOT=docs/serve.png pytest tests/runtime/serve/test_page_in_browser.py` takes the picture of the README.
+`SCREENSHOT=docs/serve.png pytest tests/runtime/serve/test_page_in_browser.py` takes the picture for the docs.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from doubles.servers.page_client import LoopControls, behind_proxy, page, running, until, view
+from doubles.servers.page_client import FakeControls, behind_proxy, numbered_result, page, running, until
 from iern.runtime.app.frame_analyzer import FrameAnalyzer
-from iern.runtime.app.loop import watch
+from iern.runtime.app.loop import run_loop
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.bundled import DEMO_CLIP, MODEL
 from iern.runtime.faces.detector import FaceDetector
@@ -51,7 +51,7 @@ INKED = """
     }
     return columns.size;
 """
-"""How many columns of a chart have colour: lines do, the grid and its numbers are grey."""
+"""Counts the columns of a chart that have colour: lines have, the grid and its numbers are grey."""
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def browser():
     options.binary_location = shutil.which("chromium")
     for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "hide-scrollbars"):
         options.add_argument(f"--{flag}")
-    options.add_argument("--window-size=1300,803")  # of which 143 are the browser's own
+    options.add_argument("--window-size=1300,803")  # the browser's own bars take 143
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     driver.set_script_timeout(30)
@@ -82,7 +82,7 @@ def in_thread(work):
 
 
 def looping_on_the_clip(sink):
-    """The loop on the bundled clip, over and over, at a camera's pace."""
+    """Run the loop on the bundled clip, over and over, at a camera's pace."""
 
     def run(over: threading.Event) -> None:
         def keep_pace(_):
@@ -90,21 +90,21 @@ def looping_on_the_clip(sink):
                 source.stop()
 
         with open_session(MODEL) as session:
-            judge = FrameAnalyzer(FaceDetector(), session)
+            analyzer = FrameAnalyzer(FaceDetector(), session)
             while not over.is_set():
                 with open_source(str(DEMO_CLIP)) as source:
-                    watch(source, judge, [sink, keep_pace], LoopStats())
+                    run_loop(source, analyzer, [sink, keep_pace], LoopStats())
 
     return in_thread(run)
 
 
 def showing(sink):
-    """Made-up views at a camera's pace."""
+    """Send made-up results at a camera's pace."""
 
     def run(over: threading.Event) -> None:
         index = 0
         while not over.wait(1 / FRAMES_A_SECOND):
-            sink(view(index))
+            sink(numbered_result(index))
             index += 1
 
     return in_thread(run)
@@ -123,22 +123,22 @@ def inked(browser, selector: str) -> int:
     return sum(browser.execute_script(INKED, canvas) for canvas in found)
 
 
-def complaints(browser) -> list[str]:
+def console_messages(browser) -> list[str]:
     return [entry["message"] for entry in browser.get_log("browser")]
 
 
 def test_the_picture_moves_the_charts_fill_and_the_console_is_silent(browser, capsys):
     with page(capsys) as (sink, url), looping_on_the_clip(sink):
         browser.get(url)
-        looks = set()
-        assert until(lambda: looks.add(picture(browser)) or len(looks) >= 6)
+        pictures = set()
+        assert until(lambda: pictures.add(picture(browser)) or len(pictures) >= 6)
         charts = ("#faces canvas", "#disagreement", "#latency")
         assert until(lambda: all(inked(browser, chart) for chart in charts))
         before = [inked(browser, chart) for chart in charts]
         assert until(
             lambda: all(inked(browser, chart) > early + 20 for chart, early in zip(charts, before, strict=True))
         )
-        assert "fps" in element(browser, "figures").text
+        assert "frames per second" in element(browser, "figures").text
         assert "dropped" in element(browser, "figures").text
         assert "happiness" in element(browser, "legend").text
         assert element(browser, "problem").text == ""
@@ -147,22 +147,22 @@ def test_the_picture_moves_the_charts_fill_and_the_console_is_silent(browser, ca
             assert until(lambda: "2 faces" in element(browser, "figures").text)
             time.sleep(4)
             assert browser.save_screenshot(os.environ["SCREENSHOT"])
-        assert complaints(browser) == []
+        assert console_messages(browser) == []
 
 
 def test_the_buttons_work_behind_a_proxy_under_a_path_and_with_a_token(browser, capsys, tmp_path):
     log = tmp_path / "answers.jsonl"
     log.write_text('{"frame": 0}\n', encoding="utf-8")
-    controls = LoopControls(log)
+    controls = FakeControls(log)
     with (
         page(capsys, "0.0.0.0:0", controls=controls) as (sink, url),
         behind_proxy(url, "/cameras/hall/") as outside,
         showing(sink),
     ):
         browser.get(outside)
-        assert browser.current_url.endswith("/cameras/hall/"), "the token stays in the address"
-        looks = set()
-        assert until(lambda: looks.add(picture(browser)) or len(looks) >= 6)
+        assert browser.current_url.endswith("/cameras/hall/"), "the token is still in the address"
+        pictures = set()
+        assert until(lambda: pictures.add(picture(browser)) or len(pictures) >= 6)
         assert until(lambda: element(browser, "record").is_displayed())
         element(browser, "record").click()
         assert until(lambda: controls.recording)
@@ -173,7 +173,7 @@ def test_the_buttons_work_behind_a_proxy_under_a_path_and_with_a_token(browser, 
         assert until(lambda: controls.source == "hall")
         given = browser.execute_async_script("fetch('log').then((r) => r.text()).then(arguments[0])")
         assert given == '{"frame": 0}\n'
-        assert complaints(browser) == []
+        assert console_messages(browser) == []
         controls.full = True
         element(browser, "record").click()
         assert until(lambda: "the disk is full" in element(browser, "problem").text)
@@ -191,14 +191,14 @@ def test_a_page_of_another_site_can_neither_press_a_button_nor_read(browser, cap
         Promise.allSettled(tries).then((all) => done(all.map((one) => one.value ? one.value.type : "failed")));
     """
 
-    async def evil(_):
+    async def foreign_page(_):
         return web.Response(text="<title>evil</title>", content_type="text/html")
 
-    app, controls = web.Application(), LoopControls()
-    app.router.add_get("/", evil)
-    with page(capsys, controls=controls) as (sink, url), running(app) as elsewhere:
-        sink(view(0))
-        browser.get(elsewhere)
+    app, controls = web.Application(), FakeControls()
+    app.router.add_get("/", foreign_page)
+    with page(capsys, controls=controls) as (sink, url), running(app) as other_site:
+        sink(numbered_result(0))
+        browser.get(other_site)
         outcome = browser.execute_async_script(attack, url)
         assert outcome == ["failed"] * 4
         browser.get(url)
@@ -206,13 +206,13 @@ def test_a_page_of_another_site_can_neither_press_a_button_nor_read(browser, cap
     assert not controls.recording
 
 
-def test_the_page_says_that_the_loop_has_gone_and_goes_on_with_the_next(browser, capsys):
+def test_the_page_reports_that_the_loop_has_ended_and_continues_with_the_next_one(browser, capsys):
     with page(capsys) as (sink, url), showing(sink):
         browser.get(url)
-        assert until(lambda: "fps" in element(browser, "figures").text)
+        assert until(lambda: "frames per second" in element(browser, "figures").text)
     assert until(lambda: "trying again" in element(browser, "problem").text)
     address = url.removeprefix("http://").strip("/")
     with page(capsys, address) as (sink, _), showing(sink):
         assert until(lambda: element(browser, "problem").text == "")
-        looks = set()
-        assert until(lambda: looks.add(picture(browser)) or len(looks) >= 3)
+        pictures = set()
+        assert until(lambda: pictures.add(picture(browser)) or len(pictures) >= 3)

@@ -1,4 +1,4 @@
-"""Many viewers, slow ones, stuck ones and those who left: none of them holds up the loop, or stays behind."""
+"""Many viewers, slow, stuck and gone: none of them delays the loop, and the server closes every connection."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
 
-from doubles.servers.page_client import fetch, open_stream, page, thirty_viewers, until, view, viewers
+from doubles.servers.page_client import fetch, numbered_result, open_stream, page, thirty_viewers, until, viewers
 from iern.runtime.serve import routes
 
 PERIOD = 1 / 30
-"""Seconds between the views of the loop below."""
+"""Seconds between the results of the loop below."""
 
 
 def handles() -> int:
@@ -28,9 +28,9 @@ def handles() -> int:
 
 @contextlib.contextmanager
 def looping(sink, size=(480, 640)):
-    """A loop at its own pace in a thread; yields the seconds that each call of the sink took."""
+    """A loop at its own pace in a thread. Yields the seconds that each call of the sink took."""
     took, over = [], threading.Event()
-    shown = [view(index, size=size) for index in range(0, 240, 10)]
+    shown = [numbered_result(index, size=size) for index in range(0, 240, 10)]
 
     def run() -> None:
         while not over.wait(PERIOD):
@@ -48,24 +48,24 @@ def looping(sink, size=(480, 640)):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
-def test_thirty_viewers_of_whom_most_are_stuck_or_gone_cost_the_loop_nothing_and_leave_nothing(capsys, monkeypatch):
-    monkeypatch.setattr(routes, "PATIENCE", 3.0)
+def test_thirty_viewers_mostly_stuck_or_gone_do_not_delay_the_loop_and_leave_no_thread_or_file(capsys, monkeypatch):
+    monkeypatch.setattr(routes, "SEND_TIMEOUT", 3.0)
     threads, files = threading.active_count(), handles()
     with page(capsys) as (sink, url), looping(sink) as took, thirty_viewers(url) as (stuck, read):
         del took[:]
         received = read(6)
         assert statistics.median(took) < 0.05 * PERIOD
         assert min(received) > 100_000
-        assert until(lambda: viewers(url) <= 5), "the stuck and the gone are still held"
+        assert until(lambda: viewers(url) <= 5), "the server still holds viewers that are stuck or gone"
         assert len(stuck) == 20
     assert until(lambda: threading.active_count() <= threads)
     assert until(lambda: handles() <= files)
 
 
-def test_a_slow_viewer_misses_frames_and_is_not_shown_the_past(capsys):
-    """It reads a tenth of what is sent, and yet the newest it gets is no older than what the buffers hold."""
-    with page(capsys) as (sink, url), looping(sink), open_stream(url, receive=8192) as line:
-        file = line.makefile("rb")
+def test_a_slow_viewer_misses_frames_and_is_not_shown_old_ones(capsys):
+    """It reads a tenth of what is sent. What it gets is never older than the buffers can hold."""
+    with page(capsys) as (sink, url), looping(sink), open_stream(url, receive=8192) as connection:
+        file = connection.makefile("rb")
         while file.readline() not in (b"\r\n", b""):
             pass
         ages = []
@@ -86,10 +86,10 @@ def test_a_slow_viewer_misses_frames_and_is_not_shown_the_past(capsys):
     assert statistics.median(ages) < 90
 
 
-def test_more_pages_than_the_server_holds_are_refused_and_said(capsys, monkeypatch):
+def test_more_pages_than_the_server_holds_are_refused_with_the_reason(capsys, monkeypatch):
     monkeypatch.setattr(routes, "MOST_VIEWERS", 2)
     with page(capsys) as (sink, url), open_stream(url) as first, open_stream(url) as second:
-        sink(view(0))
+        sink(numbered_result(0))
         assert first.recv(1) and second.recv(1)
         reply = fetch(f"{url}stream")
     assert (reply.status, reply.text) == (503, "2 pages are open already\n")
@@ -98,12 +98,12 @@ def test_more_pages_than_the_server_holds_are_refused_and_said(capsys, monkeypat
 def test_the_end_of_the_loop_ends_the_streams_at_once(capsys):
     with contextlib.ExitStack() as stack:
         with page(capsys) as (sink, url):
-            lines = [stack.enter_context(open_stream(url)) for _ in range(8)]
-            sink(view(0))
-            assert all(line.recv(1) for line in lines)
+            connections = [stack.enter_context(open_stream(url)) for _ in range(8)]
+            sink(numbered_result(0))
+            assert all(connection.recv(1) for connection in connections)
             began = time.monotonic()
         assert time.monotonic() - began < 5
-        for line in lines:
+        for connection in connections:
             with contextlib.suppress(ConnectionError):
-                while line.recv(1 << 16):
+                while connection.recv(1 << 16):
                     pass

@@ -1,4 +1,4 @@
-"""Streams through GStreamer, by an OpenCV that has it: Debian's own, in the system's Python, against a real server."""
+"""Streams through GStreamer, with Debian's OpenCV in the system's Python, which has it, and a real server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def problem() -> str:
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(problem()), reason=problem() or "-")
-def test_an_opencv_with_gstreamer_reads_rtsp_through_it_finds_it_again_and_keeps_the_password():
+def test_an_opencv_with_gstreamer_reads_rtsp_through_it_reopens_it_and_hides_the_password():
     port, user, password = free_port(), "user", "s3:cr&t"
     program = textwrap.dedent(
         f"""
@@ -42,12 +42,12 @@ def test_an_opencv_with_gstreamer_reads_rtsp_through_it_finds_it_again_and_keeps
         assert process.stdout
         first = process.stdout.readline()
     with rtsp_server(port, size="640x360", user=user, password=password):
-        said, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=120)
     assert first.decode() == f"rtsp://127.0.0.1:{port}/cam | 320x240, 25 fps, read by GStreamer\n"
     assert process.returncode == 0, errors
-    assert b"(360, 640, 3)" in said
-    assert b"opened anew 1 time" in said
-    assert password.encode() not in said + errors
+    assert b"(360, 640, 3)" in output
+    assert b"reopened 1 time" in output
+    assert password.encode() not in output + errors
 
 
 def test_a_url_cannot_break_out_of_the_pipeline():

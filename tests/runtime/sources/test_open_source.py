@@ -1,4 +1,4 @@
-"""Sources: what they deliver, and what they say when they cannot."""
+"""Sources: the frames that they deliver, and their errors when they cannot."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ import cv2
 import numpy as np
 import pytest
 
-from doubles.made_up_results import times, view
+from doubles.made_up_results import grey_result, times
 from doubles.scripted_capture import ScriptedCapture, noise
 from doubles.servers.mjpeg_server import mjpeg_server, serving
 from iern.runtime.errors import SourceError
 from iern.runtime.outputs.video.recording import recording
 from iern.runtime.sources import streams
-from iern.runtime.sources.capture import with_first_frame
+from iern.runtime.sources.capture import read_first_frame
 from iern.runtime.sources.files import VideoFile
 from iern.runtime.sources.open_source import open_source
 from iern.runtime.sources.settings import LiveTimeouts, SourceSettings
@@ -79,7 +79,7 @@ def test_a_path_object_opens_like_its_text(tmp_path):
     assert len(list(open_source(path))) == 3
 
 
-def test_a_video_cut_off_in_the_middle_ends_normally_and_says_so(tmp_path):
+def test_a_video_cut_off_in_the_middle_ends_normally_and_is_reported(tmp_path):
     whole = write_video(tmp_path / "whole.avi", [grey(level) for level in range(0, 250, 5)]).read_bytes()
     cut = tmp_path / "cut.avi"
     cut.write_bytes(whole[: len(whole) // 2])
@@ -89,7 +89,7 @@ def test_a_video_cut_off_in_the_middle_ends_normally_and_says_so(tmp_path):
     assert f"ended after {delivered} of about 50 frames" in source.note
 
 
-def test_a_video_left_early_is_not_called_short(tmp_path):
+def test_a_video_that_is_stopped_early_is_not_reported_as_cut_off(tmp_path):
     source = open_source(str(write_video(tmp_path / "clip.avi", [grey(0)] * 20)))
     for frame in source:
         if frame.index == 3:
@@ -98,7 +98,7 @@ def test_a_video_left_early_is_not_called_short(tmp_path):
 
 
 def test_a_video_may_be_closed_while_another_thread_reads_it(tmp_path):
-    """As a second Ctrl-C does. OpenCV itself hangs now and then where that is not prevented."""
+    """A second Ctrl-C does this. Without a lock OpenCV hangs now and then."""
     path = write_video(tmp_path / "clip.avi", [grey(90, 640, 480)] * 100)
     for number in range(30):
         source = open_source(path)
@@ -112,11 +112,12 @@ def test_a_video_may_be_closed_while_another_thread_reads_it(tmp_path):
             assert not thread.is_alive()
 
 
-def test_a_video_whose_frames_change_size_keeps_the_size_of_the_first(tmp_path):
+def test_a_video_whose_frames_change_size_gives_each_as_it_is_in_a_new_segment(tmp_path):
     path = tmp_path / "resized.mjpeg"
     path.write_bytes(b"".join([jpeg(50, 64, 48)] * 5 + [jpeg(200, 128, 96)] * 5))
     frames = list(open_source(str(path)))
-    assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
+    assert [frame.image.shape for frame in frames] == [(48, 64, 3)] * 5 + [(96, 128, 3)] * 5
+    assert [frame.segment for frame in frames] == [0] * 5 + [1] * 5
     assert frames[-1].image.mean() == pytest.approx(200, abs=4)
 
 
@@ -163,22 +164,22 @@ def test_a_folder_without_one_readable_image_is_an_error(tmp_path):
 
 
 def bad_sources(folder: Path) -> dict[str, tuple[str, bytes | None, str]]:
-    """What is wrong -> (file name, its content, what the message must say)."""
-    film = write_video(folder / "whole.mp4", [grey(level) for level in range(0, 250, 5)]).read_bytes()
+    """The defect -> (file name, its content, a pattern of the message)."""
+    video = write_video(folder / "whole.mp4", [grey(level) for level in range(0, 250, 5)]).read_bytes()
     return {
         "absent": ("nowhere.mp4", None, "no such file.*--source"),
         "an empty video": ("empty.mp4", b"", r"empty \(0 bytes\)"),
-        "text named as a video": ("text.mp4", b"hello\n" * 50, "no video OpenCV can play.*convert it"),
-        "an MP4 without its end": ("cut.mp4", film[: len(film) // 2], "cut off.*copy it again"),
+        "text named as a video": ("text.mp4", b"hello\n" * 50, "not a video that FFmpeg can play.*convert it"),
+        "an MP4 without its end": ("cut.mp4", video[: len(video) // 2], "cut off.*copy it again"),
         "an empty image": ("empty.png", b"", r"empty \(0 bytes\)"),
-        "text named as an image": ("text.png", b"hello\n" * 50, "no image OpenCV can decode"),
+        "text named as an image": ("text.png", b"hello\n" * 50, "not an image that OpenCV can decode"),
         "a cut-off JPEG": ("cut.jpg", noise_jpeg()[:2000], "cut off.*copy the file again"),
-        "a file of no known kind": ("data.dat", bytes(range(256)) * 20, "no video OpenCV can play"),
+        "a file of no known kind": ("data.dat", bytes(range(256)) * 20, "not a video that FFmpeg can play"),
     }
 
 
 @pytest.mark.parametrize(
-    "what",
+    "defect",
     [
         "absent",
         "an empty video",
@@ -190,8 +191,8 @@ def bad_sources(folder: Path) -> dict[str, tuple[str, bytes | None, str]]:
         "a file of no known kind",
     ],
 )
-def test_a_bad_file_is_refused_in_one_line_with_a_remedy(tmp_path, what):
-    name, content, message = bad_sources(tmp_path)[what]
+def test_a_bad_file_is_refused_in_one_line_with_a_remedy(tmp_path, defect):
+    name, content, message = bad_sources(tmp_path)[defect]
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -201,8 +202,8 @@ def test_a_bad_file_is_refused_in_one_line_with_a_remedy(tmp_path, what):
     assert "\n" not in str(caught.value)
 
 
-def test_a_source_that_fails_leaves_the_log_to_its_error(tmp_path):
-    """In a process of its own: FFmpeg asks once how much it shall say."""
+def test_a_source_that_does_not_open_prints_nothing_besides_its_error(tmp_path):
+    """In a process of its own, since FFmpeg reads its log level only once."""
     name, content, _ = bad_sources(tmp_path)["an MP4 without its end"]
     (tmp_path / name).write_bytes(content)
     specs = [str(tmp_path / name), "97", "rtsp://user:secret@127.0.0.1:9/cam", "http://user:secret@127.0.0.1:9/"]
@@ -222,13 +223,13 @@ def test_a_source_that_fails_leaves_the_log_to_its_error(tmp_path):
 
 
 def test_a_folder_without_images_is_refused_with_the_formats_it_could_hold(tmp_path):
-    (tmp_path / "film.mp4").write_bytes(b"x")
+    (tmp_path / "clip.mp4").write_bytes(b"x")
     with pytest.raises(SourceError, match=r"no images among its 1 files; expected .*\.jpg"):
         open_source(str(tmp_path))
 
 
 @pytest.mark.parametrize("spec", [97, "97", "/dev/video97", "200", "99999999999999999999"])
-def test_an_absent_camera_is_named_with_those_that_exist(spec):
+def test_an_absent_camera_is_refused_with_the_list_of_those_that_exist(spec):
     with pytest.raises(SourceError, match=r"not found.*--source") as caught:
         open_source(spec)
     assert str(spec) in str(caught.value)
@@ -256,26 +257,39 @@ def test_an_unknown_scheme_is_refused_with_the_known_ones():
         ("rtsp://user:sec?ret@host/stream", "rtsp://..."),
     ],
 )
-def test_credentials_are_cut_out_of_what_is_shown(url, shown):
+def test_credentials_are_removed_from_a_url(url, shown):
     assert without_credentials(url) == shown
 
 
 @pytest.mark.parametrize(
-    "spec", ["user:secret@host/stream", "rtsp:/user:secret@host/stream", "rtsp//user:se/secret@host"]
+    "spec",
+    [
+        "user:secret@host/stream",
+        "rtsp:/user:secret@host/stream",
+        "rtsp//user:se/secret@host",
+        "user:pw@host/x?token=secret",
+        "user:pw@host/key=secret/x?user=me",
+        "user:pw@host/x?y#secret",
+    ],
 )
-def test_a_url_without_its_scheme_is_refused_without_its_password(spec):
+def test_a_mistyped_url_is_refused_without_its_password_or_token(spec):
     with pytest.raises(SourceError, match=r"^\.\.\.host.*: no such file.*--source") as caught:
         open_source(spec)
     assert "secret" not in str(caught.value)
 
 
-def test_a_stream_that_breaks_off_ends_with_an_error_that_names_it_without_its_password():
+def test_a_file_name_with_a_question_mark_is_shown_up_to_it():
+    with pytest.raises(SourceError, match=r"^what: no such file"):
+        open_source("what?.mp4")
+
+
+def test_a_stream_that_is_lost_ends_with_an_error_that_has_its_name_without_the_password():
     with mjpeg_server([grey(level) for level in range(0, 200, 10)], pause=0.01) as address:
-        once = SourceSettings(patience=LiveTimeouts(give_up=0))
-        source = open_source(f"http://user:secret@{address}/cam?token=secret", once)
+        settings = SourceSettings(timeouts=LiveTimeouts(give_up=0))
+        source = open_source(f"http://user:secret@{address}/cam?token=secret", settings)
         frames = []
         with pytest.raises(SourceError, match="lost after 20 frames") as caught:
-            frames.extend(source)  # what came before the error stays in the list
+            frames.extend(source)  # the frames before the error stay in the list
         source.close()
     assert frames[-1].index == 19
     assert source.live
@@ -283,7 +297,7 @@ def test_a_stream_that_breaks_off_ends_with_an_error_that_names_it_without_its_p
     assert "secret" not in str(caught.value)
 
 
-def test_a_slow_reader_of_a_stream_gets_the_latest_frame_and_the_rest_is_counted():
+def test_a_slow_reader_of_a_stream_gets_the_latest_frame_and_dropped_ones_are_counted():
     levels = range(0, 250, 5)
     with (
         mjpeg_server([grey(level) for level in levels], pause=0.02, then="hang") as address,
@@ -295,17 +309,17 @@ def test_a_slow_reader_of_a_stream_gets_the_latest_frame_and_the_rest_is_counted
             seen.append((frame.index, age, float(frame.image.mean())))
             if frame.index >= 40:
                 break
-            time.sleep(0.2)  # ten frames come meanwhile
+            time.sleep(0.2)  # ten frames arrive in that time
     indices = [index for index, _, _ in seen]
     assert len(seen) <= 10
     assert source.dropped >= indices[-1] - len(seen)
-    assert max(age for _, age, _ in seen) < 0.5, "a queue in between would show the past"
+    assert max(age for _, age, _ in seen) < 0.5, "a queue would show old frames"
     assert [level for _, _, level in seen] == pytest.approx([levels[index] for index in indices], abs=4)
     assert all(a < b for a, b in itertools.pairwise(indices))
 
 
-def test_stop_wakes_a_reader_that_waits_for_a_silent_stream(monkeypatch):
-    monkeypatch.setattr(streams, "READ_TIMEOUT_MS", 3000)  # for which `close` waits
+def test_stop_wakes_a_reader_that_waits_for_a_stream_without_frames(monkeypatch):
+    monkeypatch.setattr(streams, "READ_TIMEOUT_MS", 3000)  # `close` waits for it
     with (
         mjpeg_server([grey(9)] * 3, pause=0.01, then="hang") as address,
         open_source(f"http://{address}/cam") as source,
@@ -316,8 +330,8 @@ def test_stop_wakes_a_reader_that_waits_for_a_silent_stream(monkeypatch):
         assert 0.3 < time.monotonic() - start < 1.5
 
 
-def test_python_does_not_end_under_a_reading_thread_of_a_source_that_nobody_closed():
-    """What it would do there is abort the process, now and then."""
+def test_python_ends_only_after_the_reading_thread_of_a_source_that_was_not_closed():
+    """Otherwise the process aborts now and then."""
     with mjpeg_server([grey(9)] * 3, pause=0.01, then="hang") as address:
         program = textwrap.dedent(
             f"""
@@ -350,21 +364,21 @@ def test_a_server_that_never_answers_is_given_up_in_time(monkeypatch):
     monkeypatch.setattr(streams, "OPEN_TIMEOUT_MS", 500)
     with socket.create_server(("127.0.0.1", 0)) as server:
         start = time.monotonic()
-        with pytest.raises(SourceError, match=r"no picture within 0\.5 s") as caught:
+        with pytest.raises(SourceError, match=r"no frame within 0\.5 s") as caught:
             open_source(f"rtsp://user:secret@127.0.0.1:{server.getsockname()[1]}/cam")
         assert time.monotonic() - start < 3
     assert "secret" not in str(caught.value)
 
 
-def test_a_refused_connection_says_what_to_check():
+def test_a_refused_connection_is_an_error_with_a_remedy():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(SourceError, match="check the address, user and password"):
         open_source(f"http://127.0.0.1:{port}/cam")
 
 
-def test_a_film_on_a_web_server_gives_every_frame_and_ends(tmp_path):
-    write_video(tmp_path / "film.avi", [grey(level) for level in range(0, 200, 10)])
+def test_a_video_on_a_web_server_gives_every_frame_and_ends(tmp_path):
+    write_video(tmp_path / "clip.avi", [grey(level) for level in range(0, 200, 10)])
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -373,7 +387,7 @@ def test_a_film_on_a_web_server_gives_every_frame_and_ends(tmp_path):
     indices = []
     with (
         serving(functools.partial(Quiet, directory=str(tmp_path))) as address,
-        open_source(f"http://{address}/film.avi") as source,
+        open_source(f"http://{address}/clip.avi") as source,
     ):
         for frame in source:
             indices.append(frame.index)
@@ -383,7 +397,7 @@ def test_a_film_on_a_web_server_gives_every_frame_and_ends(tmp_path):
 
 
 @pytest.mark.parametrize("own", [None, "rtsp_transport;udp"])
-def test_the_options_for_ffmpeg_leave_the_environment_as_it_was(monkeypatch, own):
+def test_the_environment_is_unchanged_after_a_stream_is_opened(monkeypatch, own):
     key = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
     monkeypatch.delenv(key, raising=False)
     if own:
@@ -393,7 +407,7 @@ def test_the_options_for_ffmpeg_leave_the_environment_as_it_was(monkeypatch, own
     assert os.environ.get(key) == own
 
 
-def test_sizes_that_are_mixed_in_a_folder_all_come_as_they_are_each_in_its_own_segment(tmp_path):
+def test_images_of_different_sizes_in_a_folder_keep_their_sizes_each_in_its_own_segment(tmp_path):
     sizes = [(321, 241), (1, 1), (1, 1), (4096, 17)]
     for index, (width, height) in enumerate(sizes):
         cv2.imwrite(str(tmp_path / f"{index}.png"), grey(100, width, height))
@@ -412,49 +426,49 @@ def test_sizes_that_are_mixed_in_a_folder_all_come_as_they_are_each_in_its_own_s
     ],
     ids=["steady", "a little back", "set back", "hours ahead"],
 )
-def test_a_clock_that_leaps_goes_on_in_a_new_segment(positions, times, segments):
+def test_a_video_whose_clock_jumps_continues_in_a_new_segment(positions, times, segments):
     capture = ScriptedCapture(noise(4), positions=positions)
-    opened = with_first_frame(capture)
+    opened = read_first_frame(capture)
     assert opened
-    frames = list(VideoFile(opened, "film"))
+    frames = list(VideoFile(opened, "clip"))
     assert [frame.time for frame in frames] == pytest.approx(times)
     assert [frame.segment for frame in frames] == segments
 
 
 @pytest.mark.parametrize("stated", [0.0, 90_000.0, 1e6, math.nan, math.inf, -25.0])
 @pytest.mark.parametrize("own", [True, False])
-def test_a_rate_of_nonsense_is_not_believed_and_a_clock_that_makes_sense_is(stated, own):
+def test_an_impossible_rate_is_ignored_and_a_plausible_clock_is_used(stated, own):
     clock = [0, 50, 100, 150] if own else [0, 0, 0, 0]
-    opened = with_first_frame(ScriptedCapture(noise(4), positions=clock, fps=stated))
+    opened = read_first_frame(ScriptedCapture(noise(4), positions=clock, fps=stated))
     assert opened
-    source = VideoFile(opened, "film")
+    source = VideoFile(opened, "clip")
     assert source.fps == 25
     assert [frame.time for frame in source] == pytest.approx([index / (20 if own else 25) for index in range(4)])
 
 
-def test_a_film_that_counts_its_frames_at_90_000_a_second_plays_and_is_recorded_at_a_usual_rate(tmp_path):
-    """The rate of an AVI stands 20 bytes into the content of its `strh`, after its scale."""
-    whole = write_video(tmp_path / "film.avi", [grey(20 * level) for level in range(10)]).read_bytes()
+def test_a_video_that_counts_its_frames_at_90_000_a_second_is_played_and_recorded_at_a_usual_rate(tmp_path):
+    """The rate of an AVI is 20 bytes into the content of its `strh`, after its scale."""
+    whole = write_video(tmp_path / "clip.avi", [grey(20 * level) for level in range(10)]).read_bytes()
     at = whole.index(b"strh") + 8 + 20
-    (tmp_path / "nonsense.avi").write_bytes(whole[:at] + struct.pack("<II", 1, 90_000) + whole[at + 8 :])
-    assert cv2.VideoCapture(str(tmp_path / "nonsense.avi")).get(cv2.CAP_PROP_FPS) == 90_000
-    with open_source(tmp_path / "nonsense.avi") as source, recording(tmp_path / "out.webm", source.fps) as write:
+    (tmp_path / "impossible.avi").write_bytes(whole[:at] + struct.pack("<II", 1, 90_000) + whole[at + 8 :])
+    assert cv2.VideoCapture(str(tmp_path / "impossible.avi")).get(cv2.CAP_PROP_FPS) == 90_000
+    with open_source(tmp_path / "impossible.avi") as source, recording(tmp_path / "out.webm", source.fps) as write:
         for frame in source:
-            write(dataclasses.replace(view(0), frame=frame))
+            write(dataclasses.replace(grey_result(0), frame=frame))
     assert times(tmp_path / "out.webm") == pytest.approx([index / 25 for index in range(10)], abs=0.002)
 
 
-def test_a_decoder_that_gives_up_in_a_file_ends_it_with_the_cause():
+def test_a_file_whose_decoder_fails_ends_and_the_cause_is_reported():
     capture = ScriptedCapture([*noise(3), cv2.error("OpenCV: bad slice"), *noise(3)])
-    opened = with_first_frame(capture)
+    opened = read_first_frame(capture)
     assert opened
-    with VideoFile(opened, "film") as source:
+    with VideoFile(opened, "clip") as source:
         assert len(list(source)) == 3
         assert source.state == "ended"
-    assert source.note == "film: ended after 3 frames: the decoder gave up (error: OpenCV: bad slice)"
+    assert source.note == "clip: ended after 3 frames: the decoder failed (error: OpenCV: bad slice)"
 
 
-def test_a_file_says_what_reads_it(tmp_path):
+def test_the_details_of_a_file_name_the_library_that_reads_it(tmp_path):
     with open_source(write_video(tmp_path / "clip.avi", [grey(9)] * 3)) as source:
         assert source.details == "64x48, 10 fps, MJPG, read by FFmpeg"
         assert source.state == "live"

@@ -1,4 +1,4 @@
-"""Threads follow what the process may use, not what the machine has."""
+"""The number of threads follows the cores that the process may use, not those of the machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iern.runtime.system.opencv import limit_opencv
 
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 CORES = 4
-"""What the affinity gives in the tests of quotas."""
+"""The cores of the affinity in the tests of quotas."""
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_system_without_affinity_has_the_cores_of_the_machine(tmp_path, monkey
 
 
 def in_new_process(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run code that may use only one of the cores."""
+    """Run code in a process that may use only one of the cores."""
     pinned = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" + textwrap.dedent(code)
     command = [sys.executable, "-c", pinned, *arguments]
     return subprocess.run(command, check=True, capture_output=True, encoding="utf-8")

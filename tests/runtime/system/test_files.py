@@ -1,4 +1,4 @@
-"""Files are whole or absent."""
+"""Files are complete or absent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from iern.runtime.system.files import atomic_path, sha256, write_text
 
 
-def test_a_block_that_ends_well_replaces_the_older_file_and_leaves_nothing_beside_it(tmp_path):
+def test_a_block_without_an_exception_replaces_the_older_file_and_leaves_no_other(tmp_path):
     target = tmp_path / "model.onnx"
     target.write_bytes(b"old")
     with atomic_path(target) as temporary:
@@ -28,7 +28,7 @@ def test_a_block_that_ends_well_replaces_the_older_file_and_leaves_nothing_besid
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("older", [None, b"old"])
-def test_a_block_that_fails_leaves_the_older_file_and_no_half_one(tmp_path, error, older):
+def test_a_block_with_an_exception_leaves_the_older_file_and_no_partial_one(tmp_path, error, older):
     target = tmp_path / "model.onnx"
     if older:
         target.write_bytes(older)

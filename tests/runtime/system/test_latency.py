@@ -1,4 +1,4 @@
-"""The loop's times: percentiles a person can trust."""
+"""The loop's latencies: the percentiles are correct, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def figures(lines: list[str]) -> dict[str, list[float]]:
     return {name: [float(value) for value in values] for name, *values in map(str.split, lines[2:])}
 
 
-def test_the_summary_tells_the_percentiles_of_each_stage():
+def test_the_summary_has_the_percentiles_of_each_stage():
     random = np.random.default_rng(0)
     rows = random.uniform(1, 100, (500, 4))
-    tally = LoopStats()
+    stats = LoopStats()
     for row in rows:
-        tally.add(Latency(*row), faces=2)
-        tally.shown(row[3] + 5)
-    lines = tally.summary("cpu", live=True)
+        stats.add(Latency(*row), faces=2)
+        stats.add_age(row[3] + 5)
+    lines = stats.summary("cpu", live=True)
     assert lines[0].startswith("500 frames, 1000 faces, ")
     assert lines[0].endswith(" frames/s, cpu")
     assert lines[1].split() == ["latency,", "ms", "p50", "p90", "p99"]
@@ -35,11 +35,11 @@ def test_the_summary_tells_the_percentiles_of_each_stage():
 
 
 def test_frames_without_a_face_do_not_make_inference_look_fast():
-    tally = LoopStats()
+    stats = LoopStats()
     for _ in range(9):
-        tally.add(Latency(10, 0, 0, 10), faces=0)
-    tally.add(Latency(10, 2, 30, 42), faces=1)
-    found = figures(tally.summary("cpu", live=False))
+        stats.add(Latency(10, 0, 0, 10), faces=0)
+    stats.add(Latency(10, 2, 30, 42), faces=1)
+    found = figures(stats.summary("cpu", live=False))
     assert found["infer"] == [30, 30, 30]
     assert found["preprocess"] == [2, 2, 2]
     assert found["detect"] == [10, 10, 10]
@@ -47,46 +47,46 @@ def test_frames_without_a_face_do_not_make_inference_look_fast():
 
 
 def test_a_run_without_faces_or_without_frames_has_a_summary_too():
-    tally = LoopStats()
-    assert tally.summary("cpu", live=False) == ["no frames"]
-    assert tally.rate == 0
-    tally.add(Latency(10, 0, 0, 10), faces=0)
-    lines = tally.summary("cpu", live=False)
+    stats = LoopStats()
+    assert stats.summary("cpu", live=False) == ["no frames"]
+    assert stats.rate == 0
+    stats.add(Latency(10, 0, 0, 10), faces=0)
+    lines = stats.summary("cpu", live=False)
     assert lines[0].startswith("1 frame, 0 faces, ")
     assert "infer        no face" in lines
 
 
 def test_the_rate_follows_the_clock():
-    tally = LoopStats()
+    stats = LoopStats()
     for _ in range(5):
-        tally.add(Latency(0, 0, 0, 0), faces=0)
+        stats.add(Latency(0, 0, 0, 0), faces=0)
         time.sleep(0.05)
-    assert 2 < tally.rate <= 20
+    assert 2 < stats.rate <= 20
 
 
 def test_memory_is_bounded_over_a_long_run(monkeypatch):
-    monkeypatch.setattr(latency, "REMEMBERED", 10)
-    tally = LoopStats()
+    monkeypatch.setattr(latency, "KEPT_FRAMES", 10)
+    stats = LoopStats()
     for milliseconds in (1000.0,) * 50 + (1.0,) * 10:
-        tally.add(Latency(milliseconds, 0, 0, 0), faces=1)
-    assert figures(tally.summary("cpu", live=False))["detect"] == [1, 1, 1]
-    assert tally.frames == 60
+        stats.add(Latency(milliseconds, 0, 0, 0), faces=1)
+    assert figures(stats.summary("cpu", live=False))["detect"] == [1, 1, 1]
+    assert stats.frames == 60
 
 
-def test_the_memory_for_latencies_is_all_taken_at_the_start():
-    tally = LoopStats()
+def test_all_memory_for_latencies_is_allocated_at_the_start():
+    stats = LoopStats()
     tracemalloc.start()
     try:
         for _ in range(20_000):
-            tally.add(Latency(1, 2, 3, 4), faces=1)
-            tally.shown(5)
+            stats.add(Latency(1, 2, 3, 4), faces=1)
+            stats.add_age(5)
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert held < 50_000
 
 
-def test_a_stopwatch_tells_each_lap_on_its_own():
+def test_a_stopwatch_measures_each_lap_separately():
     lap = stopwatch()
     time.sleep(0.05)
     first, second = lap(), lap()

@@ -1,4 +1,4 @@
-"""From thread to thread: files lose nothing, live sources wait for nothing, and no thread dies in silence."""
+"""Queues between threads: files lose nothing, live sources never wait, and no error of a thread is lost."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def alive(name: str) -> bool:
 def test_everything_arrives_once_and_in_order_whichever_side_is_slow():
     with produce_in_thread(counting(2000), latest=False, name="fast") as numbers:
         assert list(numbers) == list(range(2000))
-    with produce_in_thread(counting(30, pause=0.005), latest=False, name="slow maker") as numbers:
+    with produce_in_thread(counting(30, pause=0.005), latest=False, name="slow producer") as numbers:
         assert list(numbers) == list(range(30))
-    with produce_in_thread(counting(30), latest=False, name="slow taker") as numbers:
+    with produce_in_thread(counting(30), latest=False, name="slow consumer") as numbers:
         taken = []
         for number in numbers:
             time.sleep(0.005)
@@ -35,21 +35,21 @@ def test_everything_arrives_once_and_in_order_whichever_side_is_slow():
     assert numbers.dropped == 0
 
 
-def test_a_fast_maker_is_held_back_so_that_pictures_do_not_pile_up():
-    made = []
+def test_a_fast_producer_waits_so_that_few_pictures_are_in_memory():
+    produced = []
 
-    def making() -> Iterator[int]:
+    def produce() -> Iterator[int]:
         for number in range(100):
-            made.append(number)
+            produced.append(number)
             yield number
 
-    with produce_in_thread(making(), latest=False, name="held back") as numbers:
+    with produce_in_thread(produce(), latest=False, name="waiting") as numbers:
         assert numbers.take() == 0
         time.sleep(0.3)
-        assert len(made) <= DEPTH + 2, "what waits, what was taken, and what is being handed over"
+        assert len(produced) <= DEPTH + 2, "those that wait, one that was taken and one that is being put"
 
 
-def test_of_what_comes_too_fast_the_latest_is_taken_and_the_rest_is_counted():
+def test_a_live_queue_keeps_the_latest_item_and_counts_the_dropped_ones():
     with produce_in_thread(counting(100), latest=True, name="live") as numbers:
         time.sleep(0.3)
         taken = list(numbers)
@@ -61,7 +61,7 @@ def test_of_what_comes_too_fast_the_latest_is_taken_and_the_rest_is_counted():
 
 @pytest.mark.parametrize("latest", [True, False])
 @pytest.mark.parametrize("error", [ValueError("the reason"), SystemExit(3), MemoryError()])
-def test_what_ends_the_thread_is_raised_where_its_things_are_taken_after_the_last_of_them(latest, error):
+def test_an_error_of_the_producer_is_raised_in_the_consumer_after_the_last_item(latest, error):
     def failing() -> Iterator[int]:
         yield 1
         raise error
@@ -74,8 +74,8 @@ def test_what_ends_the_thread_is_raised_where_its_things_are_taken_after_the_las
     assert taken == [1]
 
 
-def test_an_error_before_the_end_of_the_block_is_not_missed_by_a_taker_that_waits_in_glances():
-    """The thread fails between two glances: `ended` must not say that all is well."""
+def test_a_consumer_that_polls_gets_an_error_before_the_end_of_the_block():
+    """The thread fails between two polls. `ended` must then be false."""
     go = threading.Event()
 
     def failing() -> Iterator[int]:
@@ -94,7 +94,7 @@ def test_an_error_before_the_end_of_the_block_is_not_missed_by_a_taker_that_wait
 
 
 @pytest.mark.parametrize("latest", [True, False])
-def test_the_thread_ends_with_the_block_though_its_things_do_not(latest):
+def test_the_thread_ends_with_the_block_even_if_its_items_do_not(latest):
     def endless() -> Iterator[int]:
         while True:
             yield 1
@@ -106,7 +106,7 @@ def test_the_thread_ends_with_the_block_though_its_things_do_not(latest):
     assert not alive("endless")
 
 
-def test_threads_in_a_row_end_together_and_the_first_error_reaches_the_last_taker():
+def test_chained_threads_end_together_and_the_first_error_reaches_the_last_consumer():
     def doubled(numbers: Iterator[int]) -> Iterator[int]:
         for number in numbers:
             yield 2 * number

@@ -1,4 +1,4 @@
-"""Teachers: their mean answer to the very faces and their mirror images, in the share that was asked for."""
+"""Teachers: their mean prediction for the faces of the batch and their mirror images, in the configured share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from doubles.face_folder import write_faces
 from doubles.tiny_network import tiny_config, tiny_network
 from iern.runtime.errors import CheckpointError, TrainingError
-from iern.train.algorithm.algorithm1 import Batch
-from iern.train.algorithm.distillation import load_teachers, taught
+from iern.train.algorithm.batch import Batch
+from iern.train.algorithm.distillation import distil, load_teachers
 from iern.train.fit import main
 from iern.train.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -36,21 +36,21 @@ def batch():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_the_target_is_label_and_mean_answer_face_by_face(paths, batch, share):
-    found = taught(batch, load_teachers(paths, CONFIG, CPU), share)
+def test_the_target_is_label_and_mean_prediction_face_by_face(paths, batch, share):
+    found = distil(batch, load_teachers(paths, CONFIG, CPU), share)
     models = [load_checkpoint(path).model() for path in paths]
     for i, face in enumerate(batch.faces):
         views = face, torch.from_numpy(face.numpy()[:, ::-1].copy())
         with torch.no_grad():
-            answers = [
+            probabilities = [
                 model.stratum_logits(model.normalise(view[None])).mean(dim=1).double().softmax(dim=1)[0]
                 for model in models
                 for view in views
             ]
-        expected = share * torch.stack(answers).mean(dim=0) + (1 - share) * batch.expression[i]
+        expected = share * torch.stack(probabilities).mean(dim=0) + (1 - share) * batch.expression[i]
         torch.testing.assert_close(found.expression[i].double(), expected, rtol=1e-4, atol=1e-5)
     assert found.faces is batch.faces and found.confounder is batch.confounder
-    assert batch.expression.sum() == 5 and batch.expression.max() == 1  # the batch that was given is as it was
+    assert batch.expression.sum() == 5 and batch.expression.max() == 1  # the input has not changed
 
 
 def test_a_teacher_learns_nothing(paths):
@@ -60,8 +60,8 @@ def test_a_teacher_learns_nothing(paths):
 
 
 @pytest.mark.parametrize("change", [{"expressions": ("anger", "joy")}, {"image_size": 96}])
-def test_a_teacher_of_another_school_is_refused(paths, change):
-    with pytest.raises(TrainingError, match=r"0\.pt: a teacher must answer .* at"):
+def test_a_teacher_with_other_expressions_or_another_size_is_refused(paths, change):
+    with pytest.raises(TrainingError, match=r"0\.pt: this teacher predicts .* at"):
         load_teachers(paths, dataclasses.replace(CONFIG, **change), CPU)
 
 
@@ -72,12 +72,12 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_a_share_that_is_none_is_refused(batch, share):
+def test_a_share_outside_0_to_1_is_refused(batch, share):
     with pytest.raises(TrainingError, match="teachers_share"):
-        taught(batch, [SimpleNamespace()], share)
+        distil(batch, [SimpleNamespace()], share)
 
 
-def test_a_run_with_a_teacher_differs_from_one_without_and_goes_on_to_the_same(tmp_path, capsys):
+def test_a_teacher_changes_a_run_and_is_part_of_its_recipe(tmp_path, capsys):
     root = write_faces(tmp_path / "faces", 20)
     tiny = [
         "--data", str(root), "--model.backbone", "test_resnet", "--model.stride", "16", "--model.image_size", "64",

@@ -46,7 +46,7 @@ def test_the_confusion_loss_is_the_squared_distance_of_both_softmaxes_to_uniform
     assert float(found) == pytest.approx((to_strata + to_expressions) / 2, rel=1e-12)
 
 
-def test_the_confusion_loss_is_0_exactly_where_neither_discriminator_knows():
+def test_the_confusion_loss_is_0_when_both_discriminators_are_undecided():
     same = torch.full((B, N), 3.0, dtype=torch.float64), torch.full((B, E), -1.0, dtype=torch.float64)
     assert float(losses.confusion_loss(*same)) == pytest.approx(0, abs=1e-30)
     certain = torch.tensor([[99.0, 0.0]], dtype=torch.float64)  # (1/2)^2 for both classes
@@ -93,52 +93,6 @@ def test_features_in_half_precision_are_summed_in_float32(dtype):
     assert found.dtype == torch.float32
     assert float(found) == pytest.approx(9 * 512 * 49)
     assert losses.reconstruction_loss(context, torch.zeros_like(context)).dtype == torch.float32
-
-
-def spread_between(feature, member):
-    """(n, d) features -> Pillai's trace, by the canonical correlations of features and memberships."""
-    one, two = (np.linalg.qr(x - x.mean(axis=0))[0] for x in (feature, member[:, :-1]))
-    return float(np.sum(np.linalg.svd(one.T @ two, compute_uv=False) ** 2))
-
-
-def test_the_linear_dependence_is_pillais_trace_over_its_largest_value(generator, monkeypatch):
-    feature, strata = normal(generator, 40, 6, 2, 3), torch.arange(40) % N
-    feature[:, 1] += 0.5 * strata.view(-1, 1, 1)
-    feature[:, 4] *= 1e-3  # whitening leaves the scale of a direction no say
-    monkeypatch.setattr(losses, "RIDGE", 0.0)
-    expected = spread_between(feature.mean(dim=(2, 3)).numpy(), np.eye(N)[strata.numpy()])
-    assert float(losses.linear_dependence(feature, strata, N)) == pytest.approx(expected / (N - 1), rel=1e-9)
-
-
-def test_the_linear_dependence_lies_between_strata_alike_and_strata_apart(generator):
-    noise, strata = normal(generator, 60, 4, 2, 2), torch.arange(60) % N
-    found = [float(losses.linear_dependence(noise.repeat_interleave(N, 0), torch.arange(60 * N) % N, N))]
-    for shift in (0.5, 1.0, 1e3):
-        apart = F.one_hot(strata, N).double()
-        apart = torch.cat([shift * apart, torch.zeros(60, 1, dtype=torch.float64)], dim=1)
-        found.append(float(losses.linear_dependence(noise + apart.view(60, 4, 1, 1), strata, N)))
-    assert found == sorted(found)
-    assert found[0] == pytest.approx(0, abs=1e-15)
-    assert 0.9 < found[-1] <= 1
-
-
-def test_the_linear_dependence_of_few_faces_and_of_absent_strata_is_a_number(generator):
-    for count in (2, 5):
-        feature = normal(generator, count, 16, 2, 2).requires_grad_()
-        found = losses.linear_dependence(feature, torch.zeros(count, dtype=torch.long), N)
-        found.backward()
-        assert float(found.detach()) == pytest.approx(0, abs=1e-12)
-        assert torch.isfinite(feature.grad).all()
-    assert float(losses.linear_dependence(torch.ones(6, 4, 2, 2), torch.arange(6) % N, N)) == 0
-
-
-def test_the_linear_dependence_is_solved_in_float32_inside_half_precision(generator):
-    feature, strata = normal(generator, 30, 4, 2, 2).bfloat16(), torch.arange(30) % N
-    expected = losses.linear_dependence(feature.double(), strata, N)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = losses.linear_dependence(feature, strata, N)
-    assert found.dtype == torch.float32
-    assert float(found) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_an_offset_is_added_to_the_logits_of_the_classification_loss(generator):

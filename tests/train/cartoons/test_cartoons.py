@@ -1,4 +1,4 @@
-"""Drawn faces and the data sets made of them."""
+"""Drawn faces, and the data sets made of them."""
 
 import csv
 import hashlib
@@ -20,7 +20,7 @@ from iern.runtime.imaging.images import read_image
 from iern.train.cartoons.data_set import COLUMNS, STRATA, plan, render, render_all, write
 from iern.train.cartoons.faces import draw
 from iern.train.cartoons.muscles import EXPRESSIONS, VARIANTS, contract
-from iern.train.cartoons.people import BEARDS, HAIR_STYLES, meet
+from iern.train.cartoons.people import BEARDS, HAIR_STYLES, person_of
 from iern.train.data.manifest import load_data
 from repository import ROOT
 
@@ -64,7 +64,7 @@ def run(*arguments, **environment):
 
 
 def edge_orientations(image):
-    """(64, 64, 3) -> (2048,): how much edge of each of 8 directions stands in each of 16 x 16 cells."""
+    """(64, 64, 3) -> (2048,) strength of the edges of 8 directions in 16 x 16 cells."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     dx, dy = (cv2.Sobel(grey, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))
     strength, direction = np.hypot(dx, dy), (np.arctan2(dy, dx) / np.pi * 8).astype(int) % 8
@@ -95,13 +95,13 @@ def test_the_same_arguments_give_the_same_bytes_in_another_process():
     assert other.stdout.strip() == hashlib.sha256(render_all(plan(3, 1, 7), 48).tobytes()).hexdigest()
 
 
-def test_every_expression_person_and_picture_is_another():
+def test_every_expression_person_and_picture_is_different():
     combinations = itertools.product(EXPRESSIONS, range(3), range(3))
     assert len({draw(*which, 32).tobytes() for which in combinations}) == len(EXPRESSIONS) * 9
 
 
-def test_with_the_seeds_kept_two_expressions_differ_in_the_face_alone():
-    """Pose, light and background cannot tell an expression: outside the head the pixels are equal."""
+def test_with_the_same_seeds_two_expressions_differ_in_the_face_alone():
+    """Pose, light and background do not depend on the expression: outside the head the pixels are equal."""
     for person in range(5):
         faces = [draw(expression, person, 3).astype(int) for expression in EXPRESSIONS]
         for face in faces[1:]:
@@ -111,7 +111,7 @@ def test_with_the_seeds_kept_two_expressions_differ_in_the_face_alone():
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_each_expression_contracts_the_muscles_that_emfacs_names(expression):
+def test_each_expression_contracts_the_muscles_that_emfacs_lists(expression):
     for variant in VARIANTS[expression]:
         idle = [unit for unit in EMFACS[expression] if getattr(variant, UNITS[unit]) < 0.15]
         assert not idle
@@ -127,7 +127,7 @@ def test_expressions_show_from_weak_to_strong_and_neutral_is_weaker_than_the_wea
 
 
 def test_people_span_the_skin_tones_and_every_hair_style_and_beard():
-    people = [meet(seed) for seed in range(300)]
+    people = [person_of(seed) for seed in range(300)]
     lightness = np.array([np.dot(person.skin, (0.114, 0.587, 0.299)) for person in people])
     assert lightness.min() < 65 and lightness.max() > 225
     assert all(np.mean((lightness > low) & (lightness <= low + 70)) > 0.15 for low in (45, 115, 185))
@@ -137,18 +137,18 @@ def test_people_span_the_skin_tones_and_every_hair_style_and_beard():
 
 
 @pytest.mark.parametrize("size", [16, 64, 113])
-def test_a_face_has_the_size_that_was_asked_for(size):
+def test_a_face_has_the_requested_size(size):
     face = draw("fear", 1, 2, size)
     assert face.shape == (size, size, 3) and face.dtype == np.uint8
 
 
-@pytest.mark.parametrize(("expression", "size", "said"), [("joy", 64, "'joy'"), ("fear", 8, "8 pixels")])
-def test_an_unknown_expression_or_size_is_refused(expression, size, said):
-    with pytest.raises(DataError, match=said):
+@pytest.mark.parametrize(("expression", "size", "message"), [("joy", 64, "'joy'"), ("fear", 8, "8 pixels")])
+def test_an_unknown_expression_or_size_is_refused(expression, size, message):
+    with pytest.raises(DataError, match=message):
         draw(expression, 0, 0, size)
 
 
-def test_a_linear_classifier_tells_expressions_of_new_people_well_above_chance_but_not_perfectly():
+def test_a_linear_classifier_recognises_expressions_of_new_people_above_chance_but_not_perfectly():
     """Edge orientations of the clean faces, a linear discriminant, people apart: chance is 1/7."""
     samples = plan(60, 1, 11, strata=("clean",))
     features = np.stack([edge_orientations(image) for image in render(samples)])
@@ -162,7 +162,7 @@ def test_a_linear_classifier_tells_expressions_of_new_people_well_above_chance_b
 # Sets
 
 
-def test_every_split_has_every_cell_and_nobody_is_in_two_splits():
+def test_every_split_has_every_cell_and_no_person_is_in_two_splits():
     samples = plan(20, 2, 3)
     assert len(samples) == 20 * 2 * len(EXPRESSIONS) * len(STRATA)
     assert len({sample.path for sample in samples}) == len(samples)
@@ -214,7 +214,7 @@ def test_the_strata_hold_the_same_drawing():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"identities": 2}, "2 identities"),
         ({"per_cell": 0}, "0 pictures"),
@@ -222,12 +222,12 @@ def test_the_strata_hold_the_same_drawing():
         ({"expressions": ["anger", "joy"]}, "'joy'"),
         ({"expressions": []}, "no expression"),
         ({"strata": ["fog"]}, "'fog'"),
-        ({"strata": ["blur", "blur"]}, "named twice"),
+        ({"strata": ["blur", "blur"]}, "given twice"),
         ({"seen": 3}, "3 strata seen of 3"),
     ],
 )
-def test_impossible_numbers_and_unknown_names_are_refused(arguments, said):
-    with pytest.raises(DataError, match=said):
+def test_impossible_numbers_and_unknown_names_are_refused(arguments, message):
+    with pytest.raises(DataError, match=message):
         plan(**{"identities": 5, **arguments})
 
 
@@ -261,8 +261,8 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path):
     (tmp_path / "set" / "notes.txt").write_text("mine", encoding="utf-8")
     (tmp_path / "file").write_text("", encoding="utf-8")
     before = contents(tmp_path)
-    for name, said in (("thesis", "no earlier cartoon set"), ("set", r"notes\.txt"), ("file", "is a file")):
-        with pytest.raises(DataError, match=said):
+    for name, message in (("thesis", "no earlier cartoon set"), ("set", r"notes\.txt"), ("file", "is a file")):
+        with pytest.raises(DataError, match=message):
             write(tmp_path / name, plan(3), 16)
     assert contents(tmp_path) == before
 
@@ -286,7 +286,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, earlier):
 # The command
 
 
-def test_the_command_writes_a_confounded_set_under_a_name_no_ascii_locale_can_spell(tmp_path):
+def test_the_command_writes_a_confounded_set_under_a_name_that_an_ascii_locale_cannot_encode(tmp_path):
     out = tmp_path / "Köpfe, größer"
     environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     result = run(out, "--identities", 3, "--size", 16, "--confounded", **environment)
@@ -308,7 +308,7 @@ def test_the_command_writes_a_contact_sheet_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["set", "--identities", 2], 1, "2 identities"),
         (["set", "--size", 4], 1, "4 pixels"),
@@ -318,9 +318,9 @@ def test_the_command_writes_a_contact_sheet_alone(tmp_path):
         ([], 2, "nothing to do"),
     ],
 )
-def test_the_command_refuses_in_one_line_and_writes_nothing(tmp_path, arguments, status, said):
+def test_the_command_refuses_in_one_line_and_writes_nothing(tmp_path, arguments, status, message):
     paths = [tmp_path / word if word in ("set", "sheet.jpg") else word for word in arguments]
     result = run(*paths)
     assert result.returncode == status
-    assert said in result.stderr and "Traceback" not in result.stderr
+    assert message in result.stderr and "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []

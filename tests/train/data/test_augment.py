@@ -1,9 +1,9 @@
-"""Augmentation and mixup keep what the network relies on: shape, channel order, targets, and one stratum a face."""
+"""Augmentation and mixup keep shape, channel order, targets, and one stratum for each face."""
 
 import pytest
 import torch
 
-from iern.train.algorithm.algorithm1 import Batch
+from iern.train.algorithm.batch import Batch
 from iern.train.algorithm.mixup import mixup
 from iern.train.data.augment import PIPELINES, ColourCast, Jpeg, LowResolution, augmentation
 
@@ -25,7 +25,7 @@ def test_an_augmented_face_has_the_same_shape_and_type(name, size):
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_augmentation_is_a_function_of_torchs_generator_alone(name):
+def test_augmentation_depends_only_on_torchs_generator(name):
     augment = augmentation(name, SIZE)
 
     def drawn(seed):
@@ -37,7 +37,7 @@ def test_augmentation_is_a_function_of_torchs_generator_alone(name):
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_augmentation_leaves_the_face_it_was_given_alone(name):
+def test_augmentation_does_not_change_its_input(name):
     original = face()
     torch.manual_seed(0)
     for _ in range(10):
@@ -57,13 +57,13 @@ def test_blue_stays_blue(name):
         assert means[0] < 60 if grey else means[0] == means.max()
 
 
-def test_none_is_no_augmentation_and_another_name_is_refused():
+def test_the_name_none_is_no_augmentation_and_another_name_is_refused():
     assert augmentation("none", SIZE) is None
     with pytest.raises(ValueError, match="unknown augmentation 'wild'; choose none, paper, webcam"):
         augmentation("wild", SIZE)
 
 
-def test_low_resolution_takes_detail_away_and_keeps_the_brightness():
+def test_low_resolution_removes_detail_and_keeps_the_brightness():
     torch.manual_seed(0)
     noise = face().permute(2, 0, 1)
     poor = LowResolution(0.3, 0.3)(noise)
@@ -72,7 +72,7 @@ def test_low_resolution_takes_detail_away_and_keeps_the_brightness():
     assert poor.float().mean() == pytest.approx(noise.float().mean(), abs=3)
 
 
-def test_a_colour_cast_is_as_strong_as_it_says_and_keeps_a_greys_brightness():
+def test_a_colour_cast_has_the_stated_strength_and_keeps_the_brightness_of_a_grey():
     torch.manual_seed(0)
     grey = torch.full((3, 2, 2), 128, dtype=torch.uint8)
     drawn = torch.stack([ColourCast(2.0)(grey)[:, 0, 0] for _ in range(300)]).double()
@@ -100,7 +100,7 @@ def batch_of(strata):
     return Batch(faces, torch.eye(count), torch.tensor(strata)), values
 
 
-def test_mixup_blends_face_and_target_by_the_same_weight_with_one_of_its_stratum():
+def test_mixup_blends_face_and_target_by_the_same_weight_with_a_face_of_the_same_stratum():
     strata = [0, 1, 0, 1, 1, 2]
     torch.manual_seed(0)
     changed = 0

@@ -1,4 +1,4 @@
-"""Conditions do what their names say; training draws one for each face and epoch, and takes it for the confounder."""
+"""Each condition has the effect of its name. Training draws one for each face and epoch as its confounder."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from doubles.tiny_network import tiny_config, tiny_network
 from iern.runtime.imaging.images import read_image
 from iern.runtime.imaging.preprocess import InputSpec, resize_face
 from iern.train.cartoons.faces import draw
-from iern.train.data.conditions import AS_TAKEN, CONDITIONS, STRATA, drawn_condition, put_under
-from iern.train.data.dataset import FaceDataset
+from iern.train.data.conditions import AS_TAKEN, CONDITIONS, STRATA, apply_condition, draw_condition
+from iern.train.data.dataset import FaceDataset, RandomChanges
 from iern.train.data.manifest import load_data
 from iern.train.fit import main
 from iern.train.network.checkpoint import load_checkpoint
 from iern.train.training.recipe import ModelRecipe, Recipe
+from iern.train.training.run_data import RunFaces
 from iern.train.training.trainer import Trainer
 
 FACES = [draw("surprise", person, 0, 64) for person in range(12)]
@@ -29,18 +30,18 @@ SPEC = InputSpec(size=32)
 
 
 def under(face, condition, seed=0):
-    return put_under(face, condition, np.random.default_rng(seed)).astype(float)
+    return apply_condition(face, condition, np.random.default_rng(seed)).astype(float)
 
 
 @pytest.mark.parametrize("condition", STRATA)
-def test_the_same_generator_gives_the_same_bytes_and_the_face_itself_is_left_alone(condition):
+def test_the_same_generator_gives_the_same_bytes_and_the_input_does_not_change(condition):
     before = FACES[0].copy()
     assert np.array_equal(under(FACES[0], condition, 3), under(FACES[0], condition, 3))
     assert np.array_equal(FACES[0], before)
     assert np.array_equal(under(FACES[0], condition, 3), under(FACES[0], condition, 4)) == (condition == AS_TAKEN)
 
 
-def test_as_taken_is_the_face():
+def test_as_taken_does_not_change_the_face():
     assert all(np.array_equal(under(face, AS_TAKEN), face) for face in FACES)
 
 
@@ -57,16 +58,16 @@ def test_film_is_grey_cold_blue_and_sharp_dim_dark_and_soft(person):
     assert dim.mean() < 90
 
 
-def test_each_condition_is_drawn_as_often():
+def test_all_conditions_are_drawn_equally_often():
     torch.manual_seed(0)
-    drawn = Counter(drawn_condition(FACES[0])[1] for _ in range(400))
+    drawn = Counter(draw_condition(FACES[0])[1] for _ in range(400))
     assert set(drawn) == set(STRATA)
     assert all(60 < count < 140 for count in drawn.values())  # 100 +- 8.7: over four standard deviations
 
 
-def test_a_face_meets_other_conditions_in_other_epochs_and_says_which(tmp_path):
+def test_a_face_gets_other_conditions_in_other_epochs_and_the_sample_names_them(tmp_path):
     records = load_data(write_faces(tmp_path, 12)).records
-    dataset = FaceDataset(records, SPEC, STRATA, seed=1, under_conditions=True)
+    dataset = FaceDataset(records, SPEC, STRATA, RandomChanges(under_conditions=True, seed=1))
     met = {}
     for dataset.epoch in range(12):
         for i, (face, _, stratum, _) in enumerate(dataset):
@@ -83,18 +84,18 @@ def trainer_of(root, strata):
     names = STRATA if strata == "conditions" else data.strata
     model = tiny_network(dataclasses.replace(tiny_config(), expressions=data.expressions, strata=names))
     fabric = Fabric(accelerator="cpu", devices=1)
-    return Trainer(recipe, model, data, data.split("train"), [], {}, fabric, progress=None)
+    return Trainer(recipe, model, RunFaces("faces", data.split("train"), []), "random", fabric, progress=None)
 
 
-def test_a_drawn_condition_says_nothing_about_the_expression_which_the_loss_is_told(tmp_path):
+def test_the_priors_of_drawn_conditions_are_equal(tmp_path):
     root = write_faces(tmp_path, 20)
-    drawn, own = trainer_of(root, "conditions").algorithm, trainer_of(root, "data").algorithm
-    assert drawn.stratum_prior.shape == (len(STRATA), 3) and own.stratum_prior.shape == (2, 3)
-    assert torch.equal(drawn.stratum_prior, drawn.prior.expand(len(STRATA), -1))
-    assert not torch.allclose(own.stratum_prior[0], own.stratum_prior[1])
+    drawn, own = (trainer_of(root, strata).data.priors for strata in ("conditions", "data"))
+    assert drawn.by_stratum.shape == (len(STRATA), 3) and own.by_stratum.shape == (2, 3)
+    assert torch.equal(drawn.by_stratum, drawn.overall.expand(len(STRATA), -1))
+    assert not torch.allclose(own.by_stratum[0], own.by_stratum[1])
 
 
-def test_faces_of_one_origin_can_be_trained_on_and_the_file_names_the_conditions(tmp_path, capsys):
+def test_faces_of_one_origin_can_be_trained_on_and_the_checkpoint_names_the_conditions(tmp_path, capsys):
     root = write_faces(tmp_path / "faces", 20)
     manifest = root / "manifest.csv"
     manifest.write_text(manifest.read_text(encoding="utf-8").replace(",film,", ",web,"), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Degradations do what their names say: measured with OpenCV and NumPy on drawn faces and on flat grey."""
+"""Each degradation has the effect of its name, measured with OpenCV and NumPy on drawn faces and on flat grey."""
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ def sharpness(image):
 
 
 @pytest.mark.parametrize("stratum", DEGRADATIONS)
-def test_the_shape_stays_the_input_is_untouched_and_the_same_generator_gives_the_same_bytes(stratum):
+def test_the_shape_stays_the_input_does_not_change_and_the_same_generator_gives_the_same_bytes(stratum):
     before = FACES[0].copy()
     first, second = degrade(FACES[0], stratum, rng()), degrade(FACES[0], stratum, rng())
     assert first.shape == before.shape and first.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""A loader's workers start when no thread of an earlier loader is ending."""
+"""The workers of a loader start when no thread of an earlier loader is about to end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_workers_start_only_when_the_threads_of_an_earlier_loader_have_ended(mon
     assert found == [0, 0]
 
 
-def test_a_worker_leaves_the_cores_to_training():
+def test_a_worker_uses_one_thread():
     class Threads(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return 1

@@ -1,4 +1,4 @@
-"""Manifests and folders, soft targets, the validation cut, and the order in which a training run sees its faces."""
+"""Manifests and folders, soft targets, the validation cut, and the order of the faces in a training run."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,9 +13,9 @@ from iern.runtime.errors import DataError
 from iern.runtime.imaging.images import read_image
 from iern.runtime.imaging.preprocess import InputSpec, resize_face
 from iern.train.data.augment import augmentation
-from iern.train.data.dataset import FaceDataset
+from iern.train.data.dataset import FaceDataset, RandomChanges
 from iern.train.data.manifest import FaceData, LabelledFace, check_trainable, cut_validation, load_data, verify_images
-from iern.train.data.sampler import EpochBatches
+from iern.train.data.sampler import EpochBatches, ProcessRank
 
 SPEC = InputSpec(size=32)
 
@@ -65,7 +65,7 @@ def test_strata_are_those_of_the_training_split(tmp_path):
     assert load_data(root).strata == ("web",)
 
 
-def test_folders_are_read_as_confounder_and_expression_whatever_lies_deeper(tmp_path):
+def test_folders_are_read_as_confounder_and_expression_with_any_folders_below(tmp_path):
     for i in range(40):
         write_image(tmp_path / ("film" if i % 2 else "web") / ("happy" if i % 4 < 2 else "sad") / f"a/{i}.png", i)
     (tmp_path / "web" / "happy" / "notes.txt").write_text("no face", encoding="utf-8")
@@ -78,20 +78,20 @@ def test_folders_are_read_as_confounder_and_expression_whatever_lies_deeper(tmp_
     assert [r.split for r in load_data(tmp_path).records] == [r.split for r in data.records]
 
 
-def test_votes_become_a_distribution_over_the_models_expressions_only(tmp_path):
+def test_votes_become_a_distribution_over_the_expressions_of_the_network_only(tmp_path):
     root = folder(tmp_path, {"happy": "6", "sad": "2", "contempt": "12"})
     assert load_data(root, ["sad", "neutral", "happy"]).records[0].target == (0.25, 0.0, 0.75)
 
 
 @pytest.mark.parametrize("votes", [{"happy": "0", "sad": "0"}, {"happy": "", "sad": ""}])
-def test_a_face_without_votes_has_its_label_alone(tmp_path, votes):
+def test_a_face_without_votes_has_its_label_as_target(tmp_path, votes):
     root = folder(tmp_path, {"expression": "sad", **votes}, {"expression": "happy", "happy": "1", "sad": "3"})
     data = load_data(root)
     assert data.records[0].target == (0.0, 1.0)
     assert data.records[1].target == (0.25, 0.75)
 
 
-def test_votes_can_be_left_aside(tmp_path):
+def test_votes_can_be_ignored(tmp_path):
     assert load_data(folder(tmp_path, {"happy": "1", "sad": "9"}), ["happy", "sad"], votes=False).records[0].target == (
         1.0,
         0.0,
@@ -112,7 +112,7 @@ def test_votes_can_be_left_aside(tmp_path):
         ({"happy": "", "sad": "0"}, None),
     ],
 )
-def test_a_label_is_confirmed_by_more_than_half_of_the_votes_that_do_not_stand_alone(tmp_path, votes, confirmed):
+def test_a_label_is_confirmed_by_more_than_half_of_the_votes_without_single_ones(tmp_path, votes, confirmed):
     columns = dict.fromkeys(("happy", "sad", "neutral", "contempt", "unknown", "NF"), "0")
     root = folder(tmp_path, {**columns, **votes})
     assert load_data(root, ["happy", "neutral", "sad"]).records[0].confirmed is confirmed
@@ -120,7 +120,7 @@ def test_a_label_is_confirmed_by_more_than_half_of_the_votes_that_do_not_stand_a
 
 
 @pytest.mark.parametrize("votes", ["0,5", "a few", "-1", "nan", "inf"])
-def test_votes_that_are_no_count_are_refused_with_their_line(tmp_path, votes):
+def test_votes_that_are_not_counts_are_refused_with_their_line(tmp_path, votes):
     root = folder(tmp_path, {"happy": "1"}, {"happy": votes})
     with pytest.raises(DataError, match=r"manifest\.csv line 3: vote counts"):
         load_data(root)
@@ -147,7 +147,7 @@ def test_a_byte_order_mark_and_names_in_any_script_are_read(tmp_path):
     assert (found.path.name, found.confounder) == ("лицо.png", "küche")
 
 
-def test_a_manifest_that_is_no_utf8_is_refused(tmp_path):
+def test_a_manifest_that_is_not_utf8_is_refused(tmp_path):
     (tmp_path / "manifest.csv").write_bytes("path,expression,confounder\nä.png,happy,web\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"manifest\.csv: not a UTF-8 CSV file"):
         load_data(tmp_path)
@@ -179,14 +179,14 @@ def test_an_empty_field_is_refused_with_its_line(tmp_path, column):
         load_data(tmp_path)
 
 
-def test_nothing_there_is_an_error(tmp_path):
+def test_an_empty_folder_and_a_missing_one_are_errors(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         load_data(tmp_path / "absent")
     with pytest.raises(DataError, match="no images"):
         load_data(tmp_path)
 
 
-def test_an_empty_split_is_refused_with_those_there_are(tmp_path):
+def test_an_empty_split_is_refused_and_the_others_are_named(tmp_path):
     data = load_data(folder(tmp_path, {}, {}))
     assert len(data.split("all")) == 2
     with pytest.raises(DataError, match=r"the split 'test' has no images; found \{'train': 2\}"):
@@ -206,7 +206,7 @@ def test_corrupt_images_are_named(tmp_path):
 # --- what can be trained on ---
 
 
-def test_data_of_one_stratum_is_refused_with_the_way_out():
+def test_data_of_one_stratum_is_refused_with_the_alternatives():
     with pytest.raises(DataError, match=r"confounder 'web'.*--model.method baseline"):
         check_trainable([record("a"), record("b", 1)], ["web"], ["happy", "neutral"], "faces")
     check_trainable([record("a"), record("b", 1)], [], ["happy", "neutral"], "faces")  # strata that training draws
@@ -232,7 +232,7 @@ def many_records(subjects=False):
 
 
 @pytest.mark.parametrize("subjects", [False, True])
-def test_the_validation_cut_is_of_the_size_asked_for_with_every_cell_on_both_sides(subjects):
+def test_the_validation_cut_has_its_size_and_every_cell_is_on_both_sides(subjects):
     data = data_of(many_records(subjects))
     training, validation = cut_validation(data, 0.2, seed=0)
     assert sorted(r.path for r in training + validation) == sorted(r.path for r in data.records)
@@ -243,7 +243,7 @@ def test_the_validation_cut_is_of_the_size_asked_for_with_every_cell_on_both_sid
             assert size == pytest.approx(share * (20 + 7 * expression), abs=3)
 
 
-def test_no_subject_stands_on_both_sides_of_the_validation_cut():
+def test_no_subject_is_on_both_sides_of_the_validation_cut():
     training, validation = cut_validation(data_of(many_records(subjects=True)), 0.2, seed=0)
     assert not {r.subject for r in training} & {r.subject for r in validation}
 
@@ -262,7 +262,7 @@ def test_the_validation_cut_depends_on_the_seed_and_on_nothing_else():
     assert {r.path for r in cut_validation(data_of(records), 0.2, seed=1)[1]} != first
 
 
-def test_the_validation_cut_does_not_depend_on_where_the_data_lies(tmp_path):
+def test_the_validation_cut_does_not_depend_on_the_place_of_the_data(tmp_path):
     held = []
     for place in ("here", "there"):
         _, validation = cut_validation(load_data(write_faces(tmp_path / place, 30)), 0.2, seed=0)
@@ -271,14 +271,14 @@ def test_the_validation_cut_does_not_depend_on_where_the_data_lies(tmp_path):
     assert held[0]
 
 
-def test_a_validation_split_of_the_manifest_is_taken_as_it_is(tmp_path):
+def test_a_validation_split_of_the_manifest_is_used_as_it_is(tmp_path):
     root = folder(tmp_path, *({"split": s} for s in ("train", "valid", "train", "test")))
     training, validation = cut_validation(load_data(root), 0.5, seed=0)
     assert [r.path.name for r in training] == ["0.png", "2.png"]
     assert [r.path.name for r in validation] == ["1.png"]
 
 
-def test_no_share_leaves_everything_to_training():
+def test_a_share_of_0_leaves_all_faces_to_training():
     assert cut_validation(data_of(many_records()), 0.0, seed=0)[1] == []
 
 
@@ -288,21 +288,21 @@ SIZES = [(10, 4, 1), (9, 4, 1), (2, 8, 1), (12, 4, 2), (11, 3, 2), (13, 2, 3), (
 
 
 @pytest.mark.parametrize(("images", "batch_size", "processes"), SIZES)
-def test_every_image_comes_once_an_epoch_and_every_process_has_as_many_batches(images, batch_size, processes):
-    batches = [list(EpochBatches(images, batch_size, 0, rank, processes)) for rank in range(processes)]
+def test_every_image_comes_once_an_epoch_and_all_processes_have_equally_many_batches(images, batch_size, processes):
+    batches = [list(EpochBatches(images, batch_size, 0, ProcessRank(rank, processes))) for rank in range(processes)]
     seen = Counter(index for own in batches for batch in own for index in batch)
     assert set(seen) == set(range(images))
     # Where the processes do not divide the images, the first of the order fill up.
     assert sum(seen.values()) == -(-images // processes) * processes
     assert max(seen.values()) <= 2
-    assert {len(own) for own in batches} == {len(EpochBatches(images, batch_size, 0, 0, processes))}
+    assert {len(own) for own in batches} == {len(EpochBatches(images, batch_size, 0, ProcessRank(0, processes)))}
     assert all(2 <= len(batch) <= batch_size + 1 for own in batches for batch in own)
 
 
 @pytest.mark.parametrize(("images", "batch_size", "processes"), SIZES)
-def test_an_epoch_taken_up_in_its_middle_goes_on_with_the_batches_that_were_left(images, batch_size, processes):
+def test_an_epoch_resumed_in_its_middle_continues_with_the_remaining_batches(images, batch_size, processes):
     for rank in range(processes):
-        batches = EpochBatches(images, batch_size, 5, rank, processes)
+        batches = EpochBatches(images, batch_size, 5, ProcessRank(rank, processes))
         batches.epoch = 3
         whole = list(batches)
         for start in range(len(whole) + 1):
@@ -324,7 +324,7 @@ def test_the_order_changes_with_the_epoch_and_the_seed():
 @pytest.mark.parametrize(("images", "batch_size", "processes"), [(1, 8, 1), (3, 2, 2), (10, 1, 1)])
 def test_a_process_with_one_image_or_batches_of_one_are_refused(images, batch_size, processes):
     with pytest.raises(DataError, match="at least 2 images and a batch size of at least 2"):
-        EpochBatches(images, batch_size, 0, 0, processes)
+        EpochBatches(images, batch_size, 0, ProcessRank(0, processes))
 
 
 # --- samples ---
@@ -336,9 +336,9 @@ def samples(dataset, order, workers=0):
 
 
 @pytest.mark.parametrize("augment", ["paper", "webcam"])
-def test_a_sample_is_the_same_whatever_the_order_the_worker_and_the_generators_state(tmp_path, augment):
+def test_a_sample_does_not_depend_on_order_worker_or_generator_state(tmp_path, augment):
     records = load_data(write_faces(tmp_path, 6)).records
-    dataset = FaceDataset(records, SPEC, ("film", "web"), augmentation(augment, 32), seed=4)
+    dataset = FaceDataset(records, SPEC, ("film", "web"), RandomChanges(augmentation(augment, 32), seed=4))
     torch.manual_seed(1)
     one = samples(dataset, [0, 1, 2, 3, 4, 5])
     torch.manual_seed(2)
@@ -350,7 +350,7 @@ def test_a_sample_is_the_same_whatever_the_order_the_worker_and_the_generators_s
 
 def test_a_sample_does_not_move_the_generator_that_training_draws_from(tmp_path):
     records = load_data(write_faces(tmp_path, 6)).records
-    dataset = FaceDataset(records, SPEC, ("film", "web"), augmentation("paper", 32))
+    dataset = FaceDataset(records, SPEC, ("film", "web"), RandomChanges(augmentation("paper", 32)))
     torch.manual_seed(1)
     before = torch.get_rng_state()
     dataset[0]

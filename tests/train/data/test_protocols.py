@@ -56,7 +56,7 @@ def test_the_toy_experiment_pairs_expressions_and_degradations_as_the_paper_says
 
 
 @pytest.mark.parametrize("seen", [1, 2, 3])
-def test_each_expression_is_trained_on_under_just_so_many_strata_and_no_stratum_is_left_out(seen):
+def test_each_expression_is_trained_on_under_the_given_number_of_strata_and_no_stratum_is_left_out(seen):
     strata = ("a", "b", "c", "d")
     cells = confounded(TABLE1_EXPRESSIONS, strata, seen)
     for expression in TABLE1_EXPRESSIONS:
@@ -65,7 +65,7 @@ def test_each_expression_is_trained_on_under_just_so_many_strata_and_no_stratum_
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: held_out("ab", "xyz", 0), "folds are 1 to 3"),
         (lambda: held_out("ab", "xyz", 4), "folds are 1 to 3"),
@@ -77,6 +77,6 @@ def test_each_expression_is_trained_on_under_just_so_many_strata_and_no_stratum_
         (lambda: confounded("ab", "xyz", 1), "without training data"),
     ],
 )
-def test_an_impossible_protocol_is_refused(call, said):
-    with pytest.raises(DataError, match=said):
+def test_an_impossible_protocol_is_refused(call, message):
+    with pytest.raises(DataError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""How often an epoch draws what: groups alike, images inside them too, and all that an epoch promises otherwise."""
+"""What an epoch draws: groups equally often, and the images inside a group too, in the batches of any epoch."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,17 +11,17 @@ from doubles.face_folder import write_faces
 from iern.runtime.errors import DataError
 from iern.runtime.imaging.preprocess import InputSpec
 from iern.train.data.augment import augmentation
-from iern.train.data.dataset import FaceDataset
+from iern.train.data.dataset import FaceDataset, RandomChanges
 from iern.train.data.manifest import LabelledFace, load_data
-from iern.train.data.sampler import EpochBatches, balance, label_prior
+from iern.train.data.sampler import EpochBatches, ProcessRank, balance, label_prior
 
 COUNTS = {("happy", "web"): 60, ("happy", "film"): 20, ("sad", "web"): 9, ("sad", "film"): 1, ("fear", "web"): 7}
 NAMES = ("happy", "sad", "fear")
 IMAGES = sum(COUNTS.values())
 
 
-def records(soft=0.0):
-    """One record an image; `soft` of each target lies on the next expression."""
+def labelled_faces(soft=0.0):
+    """One labelled face an image; the next expression has the share `soft` of each target."""
     found = []
     for (name, confounder), count in COUNTS.items():
         own = NAMES.index(name)
@@ -30,13 +30,13 @@ def records(soft=0.0):
     return found
 
 
-def label(record, resample):
-    return (record.expression, record.confounder) if resample == "cell" else record.expression
+def label(face, resample):
+    return (face.expression, face.confounder) if resample == "cell" else face.expression
 
 
 def batches(resample="expression", batch_size=8, rank=0, processes=1, epoch=0, seed=0, strength=1.0):
-    drawn = balance(records(), resample, strength)
-    own = EpochBatches(IMAGES, batch_size, seed, rank, processes, drawn)
+    drawn = balance(labelled_faces(), resample, strength)
+    own = EpochBatches(IMAGES, batch_size, seed, ProcessRank(rank, processes), drawn)
     own.epoch = epoch
     return own
 
@@ -45,8 +45,8 @@ def indices(own):
     return [index for batch in own for index in batch]
 
 
-def test_nothing_is_resampled_unless_told():
-    assert balance(records(), "none") is None
+def test_nothing_is_resampled_by_default():
+    assert balance(labelled_faces(), "none") is None
     assert indices(batches("none")) == indices(EpochBatches(IMAGES, 8, 0))
 
 
@@ -54,12 +54,12 @@ def test_nothing_is_resampled_unless_told():
 def test_groups_are_drawn_equally_often_and_the_images_inside_them_too(resample, groups):
     order = indices(batches(resample))
     assert len(order) == IMAGES
-    faces = [records()[index % IMAGES] for index in order]
+    faces = [labelled_faces()[index % IMAGES] for index in order]
     drawn = Counter(label(face, resample) for face in faces)
     assert len(drawn) == groups
     assert max(drawn.values()) - min(drawn.values()) <= 1
     for group in drawn:
-        members = [i for i, face in enumerate(records()) if label(face, resample) == group]
+        members = [i for i, face in enumerate(labelled_faces()) if label(face, resample) == group]
         times = Counter(index % IMAGES for index in order)
         assert max(times[i] for i in members) - min(times[i] for i in members) <= 1
 
@@ -73,7 +73,7 @@ def test_a_repeated_image_is_numbered_as_such():
 
 @pytest.mark.parametrize("strength", [0.0, 0.5])
 def test_a_lower_strength_draws_in_proportion_to_a_power_of_the_count(strength):
-    drawn = Counter(records()[index % IMAGES].expression for index in indices(batches(strength=strength)))
+    drawn = Counter(labelled_faces()[index % IMAGES].expression for index in indices(batches(strength=strength)))
     counts = np.array([80, 10, 7])
     expected = counts ** (1 - strength) / np.sum(counts ** (1 - strength)) * IMAGES
     np.testing.assert_allclose([drawn[i] for i in range(3)], expected, atol=1)
@@ -82,17 +82,17 @@ def test_a_lower_strength_draws_in_proportion_to_a_power_of_the_count(strength):
 @pytest.mark.parametrize("strength", [-0.1, 1.5])
 def test_another_strength_is_refused(strength):
     with pytest.raises(DataError, match=r"resample_strength is .*; expected 0 .* to 1"):
-        balance(records(), "cell", strength)
+        balance(labelled_faces(), "cell", strength)
 
 
 @pytest.mark.parametrize("resample", ["expression", "cell"])
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_a_resampled_epoch_is_split_and_taken_up_as_any_other(resample, processes):
+def test_a_resampled_epoch_is_split_and_resumed_like_any_other(resample, processes):
     whole = indices(batches(resample, epoch=2))
     split = []
     for rank in range(processes):
         own = batches(resample, rank=rank, processes=processes, epoch=2)
-        usual = EpochBatches(IMAGES, 8, 0, rank, processes)
+        usual = EpochBatches(IMAGES, 8, 0, ProcessRank(rank, processes))
         every = list(own)
         assert [len(batch) for batch in every] == [len(batch) for batch in usual]
         assert len(own) == len(every)
@@ -105,7 +105,7 @@ def test_a_resampled_epoch_is_split_and_taken_up_as_any_other(resample, processe
     assert together[IMAGES:] == whole[: len(together) - IMAGES]
 
 
-def test_a_resampled_order_depends_on_the_seed_and_the_epoch_alone():
+def test_a_resampled_order_depends_only_on_the_seed_and_the_epoch():
     assert indices(batches()) == indices(batches())
     assert indices(batches()) != indices(batches(epoch=1))
     assert indices(batches()) != indices(batches(seed=1))
@@ -113,7 +113,7 @@ def test_a_resampled_order_depends_on_the_seed_and_the_epoch_alone():
 
 @pytest.mark.parametrize("resample", ["none", "expression", "cell"])
 def test_the_label_prior_is_the_mean_target_of_an_epoch(resample):
-    faces = records(soft=0.3)
+    faces = labelled_faces(soft=0.3)
     order = indices(batches(resample))
     drawn = balance(faces, resample)
     # An image of a group comes as often as any other of it, but for one draw: the prior is that of many epochs.
@@ -123,7 +123,7 @@ def test_the_label_prior_is_the_mean_target_of_an_epoch(resample):
 
 @pytest.mark.parametrize("resample", ["none", "expression", "cell"])
 def test_the_label_prior_of_a_stratum_is_the_mean_target_of_its_faces_over_many_epochs(resample):
-    faces = records(soft=0.3)
+    faces = labelled_faces(soft=0.3)
     order = [index for epoch in range(300) for index in indices(batches(resample, epoch=epoch))]
     strata = sorted({face.confounder for face in faces})
     found = label_prior(faces, balance(faces, resample), [*strata, "never seen"])
@@ -134,9 +134,9 @@ def test_the_label_prior_of_a_stratum_is_the_mean_target_of_its_faces_over_many_
     assert found[-1].sum() == pytest.approx(1)
 
 
-def test_a_face_drawn_again_in_an_epoch_is_the_same_face_augmented_anew(tmp_path):
+def test_a_face_drawn_again_in_an_epoch_gets_another_augmentation(tmp_path):
     found = load_data(write_faces(tmp_path, 6)).records
-    dataset = FaceDataset(found, InputSpec(size=32), ("film", "web"), augmentation("webcam", 32))
+    dataset = FaceDataset(found, InputSpec(size=32), ("film", "web"), RandomChanges(augmentation("webcam", 32)))
     first, again, other = dataset[2], dataset[2 + 6], dataset[2 + 12]
     assert first[3] == again[3] == other[3] == 2
     assert first[1].tolist() == again[1].tolist()

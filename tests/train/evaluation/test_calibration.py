@@ -1,4 +1,4 @@
-"""Temperature and threshold: known answers, a grid, scikit-learn's curves, and the definition counted out."""
+"""Temperature and threshold against known values, a grid, scikit-learn's curves, and the definition."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import log_loss, roc_curve
 
 from iern.runtime.errors import DataError
+from iern.runtime.intervention import softmax
 from iern.train.evaluation.calibration import (
     FEWEST,
     TEMPERATURES,
@@ -22,18 +23,13 @@ from iern.train.evaluation.calibration import (
 AVERAGES = ("logits", "probabilities")
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
 def averaged(stratum_logits: np.ndarray, average: str) -> np.ndarray:
     """(n, N, E) logits -> (n, E) probabilities, by Eq. 9 or Eq. 2."""
     return softmax(stratum_logits).mean(1) if average == "probabilities" else softmax(stratum_logits.mean(1))
 
 
 def drawn(average: str, count: int = 40_000, strata: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(n, N, E) logits, and labels drawn from the very probabilities that they give at temperature 1."""
+    """(n, N, E) logits, and labels drawn from their probabilities at temperature 1."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 1.5, (count, 1, 5)) + random.normal(0, 1, (count, strata, 5))
     cumulated = averaged(logits, average).cumsum(axis=1)
@@ -45,7 +41,7 @@ def drawn(average: str, count: int = 40_000, strata: int = 3, seed: int = 0) -> 
 def test_logits_of_a_sound_model_times_a_factor_have_that_temperature(average, factor):
     logits, labels = drawn(average)
     found = fit_temperature(torch.from_numpy(factor * logits), torch.from_numpy(labels), average)
-    assert found == pytest.approx(factor, rel=0.03), "40,000 labels know it to a per cent or so"
+    assert found == pytest.approx(factor, rel=0.03), "40,000 labels determine it to about one per cent"
 
 
 @pytest.mark.parametrize("average", AVERAGES)
@@ -82,11 +78,11 @@ def test_single_precision_logits_are_fitted_in_double():
 @pytest.mark.parametrize("scale", [1.0, 1000.0], ids=["no error", "no error and nearly certain"])
 def test_a_model_that_makes_no_error_has_no_best_temperature(scale):
     labels = torch.arange(50) % 5
-    with pytest.raises(DataError, match="all 50 faces are answered rightly"):
+    with pytest.raises(DataError, match="the predictions for all 50 faces are right"):
         fit_temperature(scale * torch.eye(5, dtype=torch.float64)[labels][:, None], labels, "logits")
 
 
-def test_labels_that_have_nothing_to_do_with_the_answers_have_no_best_temperature():
+def test_labels_that_have_nothing_to_do_with_the_predictions_have_no_best_temperature():
     random = np.random.default_rng(0)
     logits, labels = drawn("logits", 500)
     with pytest.raises(DataError, match="check their labels"):
@@ -94,10 +90,10 @@ def test_labels_that_have_nothing_to_do_with_the_answers_have_no_best_temperatur
 
 
 @pytest.mark.parametrize("scale", [0.001, 1000.0])
-def test_a_temperature_beyond_reason_is_refused_and_said(scale):
+def test_a_temperature_outside_the_limits_is_refused_and_reported(scale):
     logits, labels = (torch.from_numpy(each) for each in drawn("logits", 2000))
-    at_rest = fit_temperature(logits, labels, "logits")
-    with pytest.raises(DataError, match=re.escape(f"faces is {scale * at_rest:.3g}, expected 0.05 to 20")):
+    unscaled = fit_temperature(logits, labels, "logits")
+    with pytest.raises(DataError, match=re.escape(f"faces is {scale * unscaled:.3g}, expected 0.05 to 20")):
         fit_temperature(scale * logits, labels, "logits")
 
 
@@ -110,15 +106,15 @@ def test_the_likelihood_of_an_impossible_label_is_finite():
 
 
 def likely(largest: list[float], right: list[bool]) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 2) probabilities with those largest ones, and labels that make the answers right or wrong."""
+    """(n, 2) probabilities with those largest ones, and labels that make the predictions right or wrong."""
     first = np.array(largest)
     return np.stack([first, 1 - first], axis=1), np.array([0 if each else 1 for each in right])
 
 
-def test_the_curve_is_the_share_of_wrong_answers_among_the_likeliest_ties_together():
+def test_the_curve_is_the_share_of_wrong_predictions_among_the_likeliest_with_ties_together():
     curve = risk_coverage(*likely([0.6, 0.9, 0.8, 0.8, 0.7], [True, True, False, True, False]))
     assert curve.lowest.tolist() == [0.9, 0.8, 0.7, 0.6]
-    assert curve.answered.tolist() == [1, 3, 4, 5]
+    assert curve.faces.tolist() == [1, 3, 4, 5]
     assert curve.risk.tolist() == pytest.approx([0, 1 / 3, 2 / 4, 2 / 5])
 
 
@@ -129,32 +125,32 @@ def test_the_curve_holds_the_counts_of_scikit_learns_roc_curve(digits):
     labels = random.integers(0, 4, 300)
     right = probabilities.argmax(1) == labels
     false_share, true_share, thresholds = roc_curve(right, probabilities.max(1), drop_intermediate=False)
-    wrong_answers, right_answers = false_share[1:] * (~right).sum(), true_share[1:] * right.sum()
+    wrong, correct = false_share[1:] * (~right).sum(), true_share[1:] * right.sum()
     curve = risk_coverage(probabilities, labels)
     assert curve.lowest.tolist() == thresholds[1:].tolist()
-    assert curve.answered.tolist() == pytest.approx(wrong_answers + right_answers)
-    assert curve.risk == pytest.approx(wrong_answers / (wrong_answers + right_answers))
+    assert curve.faces.tolist() == pytest.approx(wrong + correct)
+    assert curve.risk == pytest.approx(wrong / (wrong + correct))
 
 
 def graded(count: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Answers that are right as often as they say."""
+    """Predictions that are right as often as their probability says."""
     random = np.random.default_rng(seed)
     largest = random.uniform(0.5, 1, count)
     return likely(largest.tolist(), (random.random(count) < largest).tolist())
 
 
 @pytest.mark.parametrize("target", [0.02, 0.1, 0.2])
-def test_no_threshold_answers_more_faces_at_that_risk(target):
+def test_no_threshold_keeps_more_faces_at_that_risk(target):
     probabilities, labels = graded()
     largest, wrong = probabilities.max(1), probabilities.argmax(1) != labels
     threshold = choose_threshold(risk_coverage(probabilities, labels), target)
-    chosen = largest >= threshold
-    assert FEWEST <= chosen.sum() < 1000 and wrong[chosen].mean() <= target
+    kept = largest >= threshold
+    assert FEWEST <= kept.sum() < 1000 and wrong[kept].mean() <= target
     for lower in largest[largest < threshold]:
         assert wrong[largest >= lower].mean() > target
 
 
-def test_the_threshold_keeps_clear_of_the_faces_on_both_sides():
+def test_the_threshold_is_half_way_between_two_faces():
     probabilities, labels = graded()
     largest = probabilities.max(1)
     threshold = choose_threshold(risk_coverage(probabilities, labels), 0.1)
@@ -166,13 +162,13 @@ def test_a_model_that_is_right_often_enough_is_never_uncertain():
     assert choose_threshold(risk_coverage(*graded()), 0.5) == 0
 
 
-def test_a_target_that_no_threshold_reaches_is_refused_with_the_least_risk_there_is():
+def test_a_target_that_no_threshold_reaches_is_refused_with_the_smallest_risk_in_the_message():
     probabilities, labels = graded()
-    with pytest.raises(DataError, match=r"at most 0\.0%.*the least is \d.*higher --risk"):
+    with pytest.raises(DataError, match=r"at most 0\.0%.*the smallest share is \d.*higher --risk"):
         choose_threshold(risk_coverage(probabilities, labels), 0.0)
 
 
-def test_the_risk_of_few_faces_is_not_believed():
+def test_the_risk_of_few_faces_is_not_used():
     right = likely([0.9 - 0.001 * i for i in range(FEWEST - 1)], [True] * (FEWEST - 1))
     with pytest.raises(DataError, match=rf"there are {FEWEST - 1} faces"):
         choose_threshold(risk_coverage(*right), 0.1)

@@ -1,4 +1,4 @@
-"""Evaluation answers every face once, however many processes share the work."""
+"""Evaluation predicts every face once, with any number of processes."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from doubles.face_folder import EXPRESSIONS, STRATA, write_faces
 from iern.train.data.dataset import FaceDataset
 from iern.train.data.manifest import load_data
-from iern.train.evaluation.predict import predict
+from iern.train.evaluation.predict import predict, predict_strata
 from iern.train.network.config import ModelConfig
 from iern.train.network.iern import build
 
@@ -25,7 +25,7 @@ from iern.train.network.config import ModelConfig
 from iern.train.data.manifest import load_data
 from iern.train.data.dataset import FaceDataset
 from iern.train.network.iern import build
-from iern.train.evaluation.predict import predict
+from iern.train.evaluation.predict import predict_strata
 
 root, out = sys.argv[1:]
 torch.set_num_threads(1)
@@ -37,9 +37,9 @@ model.load_state_dict(torch.load(f"{root}/weights.pt", weights_only=True))
 tables = {}
 for count in (7, 1):
     faces = FaceDataset(data.records[:count], model.config.input, data.strata)
-    answered = []
-    tables[count] = predict(model, faces, fabric, batch_size=2, on_batch=answered.append)
-    tables[f"answered {count}"] = sum(answered)
+    counts = []
+    tables[count] = predict_strata(model, faces, fabric, batch_size=2, on_batch=counts.append)
+    tables[f"count {count}"] = sum(counts)
 torch.save(tables, f"{out}/{fabric.global_rank}.pt")
 fabric.barrier()
 """
@@ -56,22 +56,26 @@ def faces_of(root, count):
     return FaceDataset(data.records[:count], CONFIG.input, data.strata)
 
 
-def one_by_one(model, faces):
-    """The same answers without loader or batches, each face for itself."""
+def one_by_one(predict_batch, model, faces):
+    """The same predictions without a loader, one face at a time."""
     model.eval()
     with torch.no_grad():
-        return torch.cat([model.probabilities(model.normalise(face[None])) for face, *_ in faces])
+        return torch.cat([predict_batch(model.normalise(face[None])) for face, *_ in faces])
 
 
-def test_each_row_is_the_answer_to_its_face_and_the_model_is_left_in_its_mode(tmp_path, model):
+def test_each_row_is_the_prediction_for_its_face_and_the_model_keeps_its_mode(tmp_path, model):
     faces = faces_of(write_faces(tmp_path, 7), 7)
     model.train()
     counts = []
-    table = predict(model, faces, Fabric(accelerator="cpu", devices=1), batch_size=3, on_batch=counts.append)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    by_stratum = predict_strata(model, faces, fabric, batch_size=3, on_batch=counts.append)
+    table = predict(model, faces, fabric)
     assert model.training
     assert counts == [3, 3, 1]
+    assert (by_stratum.shape, by_stratum.dtype) == ((7, len(STRATA), 3), torch.float32)
     assert (table.shape, table.dtype) == ((7, 3), torch.float32)
-    torch.testing.assert_close(table, one_by_one(model, faces))
+    torch.testing.assert_close(by_stratum, one_by_one(model.stratum_logits, model, faces))
+    torch.testing.assert_close(table, one_by_one(model.probabilities, model, faces))
 
 
 def test_no_face_gives_an_empty_table(tmp_path, model):
@@ -86,7 +90,7 @@ def test_prediction_moves_no_running_statistics(tmp_path, model):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_three_processes_answer_seven_faces_once_each_and_one_face_without_hanging(tmp_path, model):
+def test_three_processes_predict_seven_faces_once_each_and_one_face_without_hanging(tmp_path, model):
     root = write_faces(tmp_path / "faces", 7)
     torch.save(model.state_dict(), root / "weights.pt")
     script = tmp_path / "share.py"
@@ -102,7 +106,7 @@ def test_three_processes_answer_seven_faces_once_each_and_one_face_without_hangi
     assert done.returncode == 0, done.stderr
     tables = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(3)]
     for count, shares in ((7, [3, 2, 2]), (1, [1, 0, 0])):
-        expected = one_by_one(model, faces_of(root, count))
-        assert [table[f"answered {count}"] for table in tables] == shares
+        expected = one_by_one(model.stratum_logits, model, faces_of(root, count))
+        assert [table[f"count {count}"] for table in tables] == shares
         for table in tables:
             torch.testing.assert_close(table[count], expected)

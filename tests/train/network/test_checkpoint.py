@@ -1,4 +1,4 @@
-"""Checkpoints: what is not one is refused in words, what is one comes back as it was, and a write is whole or none."""
+"""Checkpoints: a saved one loads as it was, another file is refused with a reason, and a write is atomic."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def rewrite(path: Path, **changes) -> None:
     torch.save({key: value for key, value in {**content, **changes}.items() if value is not ...}, path)
 
 
-def test_a_checkpoint_comes_back_as_it_was_saved(path, checkpoint):
+def test_a_checkpoint_loads_as_it_was_saved(path, checkpoint):
     loaded = load_checkpoint(path)
     assert (loaded.config, loaded.provenance, loaded.temperature) == (CONFIG, {"data": "none", "seed": 3}, 1.5)
     assert loaded.threshold == 0.4
@@ -45,7 +45,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(path, checkpoint):
 
 
 @torch.no_grad()
-def test_the_model_of_a_loaded_checkpoint_answers_as_the_saved_one(path, checkpoint):
+def test_the_model_of_a_loaded_checkpoint_predicts_like_the_saved_one(path, checkpoint):
     original = build(CONFIG)
     original.load_state_dict(checkpoint.weights)
     image = torch.randn(2, 3, 32, 32)
@@ -54,7 +54,7 @@ def test_the_model_of_a_loaded_checkpoint_answers_as_the_saved_one(path, checkpo
     assert torch.equal(model.stratum_logits(image), original.eval().stratum_logits(image))
 
 
-def test_no_file_is_refused_telling_what_was_expected(tmp_path):
+def test_a_missing_file_is_refused_and_the_expected_one_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"absent\.pt: no such file; expected a checkpoint written by"):
         load_checkpoint(tmp_path / "absent.pt")
 
@@ -90,7 +90,7 @@ def test_a_pytorch_file_of_another_project_is_refused_with_the_way_to_convert(tm
     assert ("state_dict" if isinstance(content, dict) else "list") in str(caught.value)
 
 
-def test_another_format_version_is_refused_telling_both(path):
+def test_another_format_version_is_refused_and_both_are_named(path):
     rewrite(path, format_version=99)
     with pytest.raises(CheckpointError, match=f"has format 99, this version reads {FORMAT_VERSION}"):
         load_checkpoint(path)
@@ -103,7 +103,7 @@ def test_a_checkpoint_without_one_of_its_parts_is_refused_as_incomplete(path, ke
         load_checkpoint(path)
 
 
-def test_a_checkpoint_of_before_the_threshold_is_read_as_never_uncertain(path):
+def test_a_checkpoint_without_a_threshold_is_read_as_never_uncertain(path):
     rewrite(path, threshold=...)
     assert load_checkpoint(path).threshold == 0
 
@@ -126,7 +126,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_nothing(path, tmp_path):
     assert not sprung.exists()
 
 
-def test_numpy_numbers_among_the_metrics_load_as_pythons_own(tmp_path, checkpoint):
+def test_numpy_numbers_in_the_metrics_load_as_python_numbers(tmp_path, checkpoint):
     metrics = {"accuracy": np.float64(0.5), "n": np.int64(7), "row": np.arange(3), "best": (np.bool_(True), None)}
     save_checkpoint(Checkpoint(CONFIG, checkpoint.weights, metrics=metrics), tmp_path / "ckpt.pt")
     loaded = load_checkpoint(tmp_path / "ckpt.pt").metrics
@@ -134,7 +134,7 @@ def test_numpy_numbers_among_the_metrics_load_as_pythons_own(tmp_path, checkpoin
     assert [type(value) for value in loaded.values()] == [float, int, list, tuple]
 
 
-def test_a_save_that_fails_leaves_the_old_file_and_nothing_beside_it(path, checkpoint):
+def test_a_save_that_fails_leaves_the_old_file_and_no_other(path, checkpoint):
     before = path.read_bytes()
     with pytest.raises(TypeError, match="found object"):
         save_checkpoint(Checkpoint(CONFIG, checkpoint.weights, metrics={"x": object()}), path)

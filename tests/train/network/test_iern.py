@@ -1,11 +1,15 @@
 """The network against the published counts and Table 5's shapes."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
 
-from iern.train.network.config import PRESETS, SEVEN_EXPRESSIONS, ModelConfig, from_preset
+from iern.train.algorithm.methods import METHODS
+from iern.train.network.config import PRESETS, SEVEN_EXPRESSIONS, Method, ModelConfig, from_preset
 from iern.train.network.iern import (
+    NETWORKS,
     Classifier,
     Discriminator,
     Generator,
@@ -14,6 +18,7 @@ from iern.train.network.iern import (
     average_strata,
     build,
     count_parameters,
+    stratum_names,
 )
 
 SIX = SEVEN_EXPRESSIONS[:6]
@@ -94,12 +99,12 @@ def test_a_map_too_small_for_the_discriminators_is_refused_with_the_remedy():
         build(tiny(image_size=16))
 
 
-def test_a_stride_that_the_backbone_lacks_is_refused_naming_those_it_has():
+def test_a_stride_that_the_backbone_lacks_is_refused_and_its_own_are_named():
     with pytest.raises(ValueError, match="maps of stride"):
         build(tiny(stride=64))
 
 
-def test_the_answer_is_the_mean_over_every_stratum_of_the_classified_reconstruction():
+def test_the_logits_are_the_mean_over_the_strata_of_the_classified_reconstruction():
     model = build(tiny()).double().eval()
     image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     emotion = model.emotion_generator(model.backbone(image))
@@ -109,6 +114,31 @@ def test_the_answer_is_the_mean_over_every_stratum_of_the_classified_reconstruct
         expected.append(model.classifier.linear(model.reconstruction.blocks(mixed).mean((2, 3))))
     torch.testing.assert_close(model.stratum_logits(image), torch.stack(expected, 1))
     torch.testing.assert_close(model(image), sum(expected) / 3)
+
+
+@pytest.mark.parametrize(("method", "names"), [("baseline", 1), ("disentanglement", 3), ("iern", 3)])
+def test_features_are_the_maps_that_the_network_has(method, names):
+    model = build(tiny(method=method)).eval()
+    image = torch.randn(2, 3, 64, 64)
+    features = model.features(image)
+    assert list(features) == ["base", "emotion", "context"][:names]
+    torch.testing.assert_close(features["base"], model.backbone(image))
+    if names > 1:
+        torch.testing.assert_close(features["emotion"], model.emotion(image))
+        torch.testing.assert_close(features["context"], model.context_generator(model.backbone(image)))
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_the_names_of_the_strata_are_as_many_as_the_strata_of_the_logits(method):
+    config = tiny(method=method)
+    logits = build(config).eval().stratum_logits(torch.randn(2, 3, 64, 64))
+    assert logits.shape == (2, len(stratum_names(config)), len(SIX))
+
+
+def test_each_method_has_a_network_and_a_training_method():
+    assert set(get_args(Method)) == set(NETWORKS) == set(METHODS)
+    for name in get_args(Method):
+        assert (NETWORKS[name].method, METHODS[name].name) == (name, name)
 
 
 def test_the_two_averages_are_equation_9_and_equation_2():
@@ -129,7 +159,7 @@ def test_normalise_turns_bgr_bytes_into_rgb_about_zero():
     assert blue == pytest.approx(1.0)
 
 
-def test_initial_weights_are_those_published():
+def test_initial_weights_are_the_published_ones():
     model = build(tiny(width=64))
     weight = model.reconstruction.mix.weight.detach()
     assert weight.mean().abs() < 2e-3 and weight.std() == pytest.approx(0.02, rel=0.05)

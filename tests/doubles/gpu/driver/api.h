@@ -1,11 +1,11 @@
-// What the files of the driver's double share: the machine, and how each function of the driver's begins.
+// Shared by the files of the driver's double: the machine, and the first lines of each function.
 #pragma once
 
 #include "machine.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #define API EXPORT CUresult
-// First of all: whether the call fails, or may not be made. A name as it is written, before cuda.h makes it `.._v2`.
+// Returns an error if the call must fail or is not allowed. The name is as written, before cuda.h makes it `.._v2`.
 #define BEGIN(function) \
     if (const CUresult code = begin(#function)) return code
 #define BEGIN_UNRECORDED(function)                           \

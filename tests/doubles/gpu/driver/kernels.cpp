@@ -1,4 +1,4 @@
-// The kernels of strata_tail.cu for the driver's double, compiled for the CPU; it finds them here by their names.
+// The kernels of strata_tail.cu for the driver's double, compiled for the CPU. The double finds them by name.
 #include <cstdio>
 
 #include "cuda_on_cpu.h"
@@ -7,9 +7,9 @@
 
 namespace {
 
-using Held = std::size_t (*)(const void*);  // bytes of the GPU's memory from an address on
+using AllocatedBytes = std::size_t (*)(const void*);  // bytes of allocated GPU memory from an address on
 
-void check(const Tail& tail, bool windowed, bool half, Held held) {
+void check(const Tail& tail, bool windowed, bool half, AllocatedBytes bytes_at) {
     const std::size_t faces = tail.faces, rows = faces * tail.strata, chunks = (tail.channels + CHANNELS - 1) / CHANNELS;
     const std::size_t maps = rows * tail.channels * tail.height * tail.width * (half ? 2 : 4);
     const std::size_t table = std::size_t(tail.expressions) * tail.channels * (windowed ? WINDOWED : POOLED);
@@ -29,10 +29,11 @@ void check(const Tail& tail, bool windowed, bool half, Held held) {
         {tail.probabilities, 4 * faces * tail.expressions, "probabilities"},
     };
     for (const auto& array : arrays)
-        if (held(array.address) < array.bytes) throw cuda_on_cpu::Error(std::string(array.name) + " is out of bounds");
+        if (bytes_at(array.address) < array.bytes)
+            throw cuda_on_cpu::Error(std::string(array.name) + " is out of bounds");
 }
 
-void run(const std::string& name, dim3 grid, unsigned threads, const Tail& tail, Held held) {
+void run(const std::string& name, dim3 grid, unsigned threads, const Tail& tail, AllocatedBytes bytes_at) {
     const std::pair<const char*, void (*)(Tail)> kernels[] = {
         {"strata_tail_windowed_half", strata_tail_windowed_half},
         {"strata_tail_windowed_float", strata_tail_windowed_float},
@@ -40,7 +41,7 @@ void run(const std::string& name, dim3 grid, unsigned threads, const Tail& tail,
         {"strata_tail_pooled_float", strata_tail_pooled_float},
     };
     static unsigned seed = 0;  // another schedule for each launch
-    check(tail, name.find("windowed") != name.npos, name.find("half") != name.npos, held);
+    check(tail, name.find("windowed") != name.npos, name.find("half") != name.npos, bytes_at);
     for (const auto& [known, kernel] : kernels)
         if (name == known) return cuda_on_cpu::launch(kernel, grid, threads, tail, seed++);
     throw cuda_on_cpu::Error("there is no such kernel");
@@ -48,13 +49,13 @@ void run(const std::string& name, dim3 grid, unsigned threads, const Tail& tail,
 
 }  // namespace
 
-// 0, or 1 and a message.
+// Returns 0, or 1 with a message.
 extern "C" int run_kernel(const char* name, const unsigned* grid, unsigned threads, const void* argument,
-                          std::size_t size, Held held, char* message, std::size_t length) try {
+                          std::size_t size, AllocatedBytes bytes_at, char* message, std::size_t length) try {
     if (size != sizeof(Tail)) throw cuda_on_cpu::Error("the argument has another size");
     Tail tail;
     std::memcpy(&tail, argument, size);
-    run(name, {grid[0], grid[1], grid[2]}, threads, tail, held);
+    run(name, {grid[0], grid[1], grid[2]}, threads, tail, bytes_at);
     return 0;
 } catch (const std::exception& error) {
     std::snprintf(message, length, "%s", error.what());

@@ -1,6 +1,6 @@
-// Of the driver's double: modules, launches, and the recording and replay of graphs.
+// Part of the driver's double: modules, launches, and the recording and replay of graphs.
 //
-// Kernels are those of kernels.cpp, found in the library that DOUBLE_KERNELS names.
+// The kernels are those of kernels.cpp, in the library at $DOUBLE_KERNELS.
 #include <dlfcn.h>
 
 #include <cstdio>
@@ -54,7 +54,7 @@ API cuLaunchHostFunc(CUstream stream, CUhostFn function, void* data) {
 
 API cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned count, CUjit_option* options, void** values) {
     BEGIN_UNRECORDED(cuModuleLoadDataEx);
-    for (unsigned i = 0; i < count; ++i)  // logs that hold nothing
+    for (unsigned i = 0; i < count; ++i)  // the logs are empty
         if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES || options[i] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES)
             values[i] = nullptr;
     if (const CUresult code = accepts(static_cast<const char*>(image))) return code;
@@ -78,7 +78,8 @@ API cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name)
     return CUDA_SUCCESS;
 }
 
-API cuFuncSetBlockShape(CUfunction, int, int, int) { return CUDA_SUCCESS; }  // pycuda asks, and the launch says it again
+// pycuda calls it, and the launch has the shape again.
+API cuFuncSetBlockShape(CUfunction, int, int, int) { return CUDA_SUCCESS; }
 
 API cuLaunchKernel(CUfunction function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned,
                    unsigned, CUstream stream, void**, void** extra) {
@@ -89,10 +90,11 @@ API cuLaunchKernel(CUfunction function, unsigned x, unsigned y, unsigned z, unsi
     const std::string argument(static_cast<const char*>(extra[1]), *static_cast<std::size_t*>(extra[3]));
     return machine.send(as_stream(stream), [=] {
         const unsigned grid[] = {x, y, z};
-        const auto held = [](const void* address) { return Machine::held(machine.device, address); };
+        const auto bytes_at = [](const void* address) { return Machine::allocated_bytes(machine.device, address); };
         char message[256] = "";
         ++machine.counts["kernels"];
-        if (!run_kernel()(name.c_str(), grid, threads, argument.data(), argument.size(), held, message, sizeof message))
+        if (!run_kernel()(name.c_str(), grid, threads, argument.data(), argument.size(), bytes_at, message,
+                          sizeof message))
             return CUDA_SUCCESS;
         std::fprintf(stderr, "driver double: %s: %s\n", name.c_str(), message);
         return CUDA_ERROR_LAUNCH_FAILED;

@@ -1,8 +1,8 @@
-// The CUDA driver's double: those functions of libcuda that pycuda and our session call, over a machine without a GPU.
+// The double of the CUDA driver: the functions of libcuda that pycuda and the session call, on a machine without a GPU.
 //
-// It refuses what a driver refuses: calls without a current context; copies out of bounds; binaries for another GPU;
-// while a stream is recorded, to allocate, to free, to wait, or to touch the default stream; and the recording of the
-// default stream. Here are the GPU, its context, memory and streams; launches.cpp has kernels and graphs.
+// It refuses what a driver refuses: calls without a current context, copies out of bounds, binaries for another GPU and
+// the recording of the default stream. While a stream is recorded, it refuses to allocate, to free, to wait and to use
+// the default stream. This file has the GPU, its context, memory and streams; launches.cpp has kernels and graphs.
 #include <cstdio>
 
 #include "api.h"
@@ -16,11 +16,15 @@ int primary_context;  // only its address matters
 
 void* as_host(CUdeviceptr address) { return reinterpret_cast<void*>(address); }
 
-bool on_device(const void* address, std::size_t size) { return Machine::held(machine.device, address) >= size; }
+bool on_device(const void* address, std::size_t size) {
+    return Machine::allocated_bytes(machine.device, address) >= size;
+}
 
-bool is_pinned(const void* address, std::size_t size) { return Machine::held(machine.pinned, address) >= size; }
+bool is_pinned(const void* address, std::size_t size) {
+    return Machine::allocated_bytes(machine.pinned, address) >= size;
+}
 
-// Checked again when it happens, since a recording may outlive the memory.
+// The check is repeated when the copy runs, since a recording may outlive the memory.
 Work copy(void* to, const void* from, std::size_t size, const void* on_the_device) {
     return [=] {
         if (!on_device(on_the_device, size)) return CUDA_ERROR_ILLEGAL_ADDRESS;
@@ -35,7 +39,7 @@ CUresult upload(CUdeviceptr to, const void* from, std::size_t size, Stream& stre
     if (!on_device(as_host(to), size)) return CUDA_ERROR_INVALID_VALUE;
     if (is_pinned(from, size)) return machine.send(stream, copy(as_host(to), from, size, as_host(to)));
     if (stream.recording != Stream::NO) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-    // Memory that may be paged out is read at once, and arrives when it arrives.
+    // Pageable memory is read at once, and arrives later.
     const std::string staged(static_cast<const char*>(from), size);
     return machine.send(stream, [=] {
         if (!on_device(as_host(to), size)) return CUDA_ERROR_ILLEGAL_ADDRESS;
@@ -66,7 +70,7 @@ CUresult begin(const char* function) {
     return pushed > 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
-// For the tests: what is alive, or how often something was done; and a function that fails after so many calls.
+// For the tests: the number of existing objects or of finished work, and a function that fails after `after` calls.
 EXPORT long double_count(const char* what) {
     const std::string name = what;
     if (name == "device") return machine.device.size();
@@ -80,7 +84,7 @@ EXPORT void double_fail(const char* function, int after, int code) {
     machine.failures[function] = {after, CUresult(code)};
 }
 
-// As if a kernel had crashed: every call fails from here on.
+// As after the crash of a kernel: every further call fails.
 EXPORT void double_lose(int code) { machine.lost = CUresult(code); }
 
 API cuInit(unsigned) { return std::getenv("DOUBLE_NO_GPU") ? CUDA_ERROR_NO_DEVICE : CUDA_SUCCESS; }

@@ -1,8 +1,8 @@
-// A GPU that is none, for the driver's double in libcuda.cpp: its memory is the host's, and its work waits in queues.
+// The GPU of the driver's double in libcuda.cpp: its memory is the host's memory, and its work waits in queues.
 //
-// Work is done as late as CUDA allows: when somebody waits for it. So who reads an answer without waiting, or writes
-// over an input that is still on its way, finds out. Fresh and freed memory holds bytes of 0xFF, NaN as a number.
-// It serves one thread at a time.
+// Work runs as late as CUDA allows: when a caller waits for it. So a test fails if code reads a result without waiting,
+// or overwrites an input too early. New and freed memory contains bytes of 0xFF, which are NaN as a number.
+// Only one thread at a time may use it.
 #pragma once
 
 #include <cuda.h>
@@ -21,7 +21,7 @@
 using Work = std::function<CUresult()>;
 
 struct Stream {
-    bool with_default = true;  // keeps the order with the default stream
+    bool with_default = true;  // it keeps the order with the default stream
     enum { NO, YES, SPOILT } recording = NO;
     std::thread::id recorder;
     std::vector<Work> recorded;
@@ -32,11 +32,11 @@ struct Machine {
     std::map<std::uintptr_t, std::size_t> device, pinned;
     std::set<Stream*> streams;
     Stream default_stream;
-    CUresult lost = CUDA_SUCCESS;  // what every call answers once a kernel or copy has gone wrong
+    CUresult lost = CUDA_SUCCESS;  // the result of every call after a kernel or copy has failed
     std::map<std::string, long> counts;
-    std::map<std::string, std::pair<int, CUresult>> failures;  // function -> calls until it fails, and how
+    std::map<std::string, std::pair<int, CUresult>> failures;  // function -> calls until it fails, and the error
 
-    static std::size_t held(const std::map<std::uintptr_t, std::size_t>& memory, const void* address) {
+    static std::size_t allocated_bytes(const std::map<std::uintptr_t, std::size_t>& memory, const void* address) {
         const auto place = std::uintptr_t(address);
         auto block = memory.upper_bound(place);
         if (block == memory.begin()) return 0;
@@ -96,7 +96,7 @@ struct Machine {
         return CUDA_SUCCESS;
     }
 
-    // What may not be recorded, called by the thread that records, spoils the recording. True where it did.
+    // A call that cannot be recorded, by the thread that records, spoils the recording. Returns whether there was one.
     bool spoil_recording() {
         for (Stream* stream : streams)
             if (stream->recording != Stream::NO && stream->recorder == std::this_thread::get_id()) {

@@ -1,7 +1,7 @@
-"""Objects of TensorRT whose virtual functions are answered in Python, for its real bindings over stubs.c.
+"""Fake objects of TensorRT, whose virtual functions run in Python, for its real bindings over stubs.c.
 
-Where a class keeps which function differs between versions, so it is learnt: a method of the bindings is called once,
-and the number that arrives is that method's from then on. A number that was not learnt is an error.
+The place of a function in the table of its class differs between versions. So it is learnt: a method of the bindings is
+called once, and the number that arrives belongs to that method from then on. A number that was not learnt is an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Dims(ctypes.Structure):
 
 
 def int32(argument: int) -> int:
-    """The other half of the register may hold anything."""
+    """Read the lower half of the register. The upper half is undefined."""
     return ctypes.c_int32(argument).value
 
 
@@ -33,28 +33,28 @@ def boolean(argument: int) -> bool:
 
 
 def text_at(address: int) -> str:
-    """The C string that an argument points at."""
+    """Read the C string that an argument points at."""
     return ctypes.string_at(address).decode()
 
 
 def shape_at(address: int) -> list[int]:
-    """The shape that an argument points at."""
+    """Read the shape that an argument points at."""
     dims = Dims.from_address(address)
     return dims.sizes[: dims.count]
 
 
 def bytes_at(address: int, size: int, *_: int) -> str:
-    """The content that two arguments tell; a byte is the character of its number."""
+    """Read bytes from an address and a size. Each byte becomes the character of its number."""
     return ctypes.string_at(address, size).decode("latin-1")
 
 
 def each(*readers: Callable[[int], Any]) -> Callable[..., list[Any]]:
-    """A reader of several arguments from one for each."""
+    """Make a reader of several arguments from one reader for each."""
     return lambda *arguments: [read(argument) for read, argument in zip(readers, arguments, strict=False)]
 
 
 def virtual(address: int, number: int, result: Any, *types: Any) -> Callable[..., Any]:
-    """A virtual function of an object of C++, such as a logger that Python code derived from ILogger."""
+    """Return a virtual function of a C++ object, such as a logger that Python code derived from ILogger."""
     table = Word.from_address(address).value
     function = Word.from_address(table + number * ctypes.sizeof(Word)).value
     bound = ctypes.CFUNCTYPE(result, Word, *types)(function)
@@ -72,27 +72,27 @@ class Fake:
         self.addresses = (self.address, ctypes.addressof(self._implementation))
 
 
-def as_word(answer: Any, target: int) -> int:
-    """An answer as C++ returns it; a shape is written to `target`."""
-    if isinstance(answer, Fake):
-        return answer.address
-    if isinstance(answer, bytes):  # which whoever answers keeps alive
-        return ctypes.cast(answer, ctypes.c_void_p).value or 0
-    if isinstance(answer, tuple):
-        ctypes.memmove(target, ctypes.byref(Dims(len(answer), answer)), ctypes.sizeof(Dims))
+def as_word(result: Any, target: int) -> int:
+    """Convert a result to the value that C++ returns. A shape is written to `target`."""
+    if isinstance(result, Fake):
+        return result.address
+    if isinstance(result, bytes):  # the caller keeps it alive
+        return ctypes.cast(result, ctypes.c_void_p).value or 0
+    if isinstance(result, tuple):
+        ctypes.memmove(target, ctypes.byref(Dims(len(result), result)), ctypes.sizeof(Dims))
         return target
-    return int(answer)
+    return int(result)
 
 
 class Fakes:
-    """The objects, and what was learnt about them. A method is called `name.method` throughout."""
+    """The fake objects and what was learnt about them. The name of a method is `name.method`."""
 
     def __init__(self, library: str) -> None:
         self.calls: list[str] = []
         """The methods called, in order."""
         self.arrived: defaultdict[str, list[Any]] = defaultdict(list)
         """Method -> what its calls were given, for those that are read."""
-        self.answers: dict[str, Any] = {}
+        self.results: dict[str, Any] = {}
         """Method -> a number, a Fake, bytes (their address), a tuple (a shape), or a function that gives one of them"""
         self.readers: dict[str, Callable[..., Any]] = {}
         """Method -> what makes of its six or fewer arguments that which is noted."""
@@ -108,40 +108,40 @@ class Fakes:
         self._stubs.set_handler(self._handler)
 
     def __getitem__(self, name: str) -> Fake:
-        """The object of that name; at first nothing is known of it."""
+        """Return the object of that name. It is made at the first use, without methods."""
         if name not in self._objects:
             self._objects[name] = fake = Fake(name, self._table)
             self._by_address |= dict.fromkeys(fake.addresses, fake)
         return self._objects[name]
 
-    def learn(self, method: str, answer: Any, call: Callable[[], Any], read: Callable[..., Any] | None = None) -> Any:
-        """Find a method by calling it, and answer it with `answer` from now on -> what the bindings made of that."""
-        self.answers[method] = answer
+    def learn(self, method: str, result: Any, call: Callable[[], Any], read: Callable[..., Any] | None = None) -> Any:
+        """Find a method by calling it, and let it return `result` from now on -> the result of the bindings."""
+        self.results[method] = result
         if read:
             self.readers[method] = read
         self._to_learn = {method.partition(".")[0]: method}
         with self.checked():
-            result = call()
+            returned = call()
         if self._to_learn:
-            raise AssertionError(f"{method} called nothing that is new")
-        return result
+            raise AssertionError(f"{method} called no new function")
+        return returned
 
-    def learn_let_go(self, drop: Callable[[], Any]) -> None:
-        """Find `name.let_go` of the objects that are deleted as the last Python objects for them go."""
-        self._to_learn = {name: f"{name}.let_go" for name in self._objects}
-        self.answers |= dict.fromkeys(self._to_learn.values(), 0)
+    def learn_free(self, drop: Callable[[], Any]) -> None:
+        """Find `name.free`, the destructors of the objects that are deleted with their last Python objects."""
+        self._to_learn = {name: f"{name}.free" for name in self._objects}
+        self.results |= dict.fromkeys(self._to_learn.values(), 0)
         with self.checked():
             drop()
         self._to_learn = {}
 
     def forget_calls(self) -> None:
-        """Keep what was learnt, not that it was called."""
+        """Forget the calls, and keep what was learnt."""
         self.calls.clear()
         self.arrived.clear()
 
     @contextmanager
     def checked(self) -> Iterator[None]:
-        """Raise at the end of the block what went wrong in an answer: it cannot pass through C."""
+        """Raise an error of a result at the end of the block, since it cannot pass through C."""
         try:
             yield
         finally:
@@ -151,28 +151,28 @@ class Fakes:
 
     def _handle(self, number: int, arguments: Any) -> int:
         try:
-            return self._answer(number, arguments[:6])
+            return self._call(number, arguments[:6])
         except Exception as error:
             self._failure = self._failure or error
             return 0
 
-    def _answer(self, number: int, arguments: list[int]) -> int:
+    def _call(self, number: int, arguments: list[int]) -> int:
         if number < 0:
             method, given, target = EXPORTS[number], arguments, 0
         else:
-            # A structure is returned where the first argument says; `this` is then the second one.
+            # A structure is returned at the address in the first argument. `this` is then the second one.
             at = 0 if arguments[0] in self._by_address else 1
             method, given, target = self._method(arguments[at], number), arguments[at + 1 :], arguments[0]
         self.calls.append(method)
         if method in self.readers:
             self.arrived[method].append(self.readers[method](*given))
-        answer = self.answers[method]
-        return as_word(answer() if callable(answer) else answer, target)
+        result = self.results[method]
+        return as_word(result() if callable(result) else result, target)
 
     def _method(self, this: int, number: int) -> str:
         name = self._by_address[this].name
         if (this, number) not in self._methods:
             if name not in self._to_learn:
-                raise AssertionError(f"function {number} of {name} was called, which was not learnt")
+                raise AssertionError(f"function {number} of {name} was called but not learnt")
             self._methods[this, number] = self._to_learn.pop(name)
         return self._methods[this, number]

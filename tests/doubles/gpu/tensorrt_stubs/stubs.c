@@ -1,14 +1,13 @@
-/* What TensorRT's Python bindings link against, without TensorRT: the nine functions that its three libraries export,
- * and a table of virtual functions for the objects that they return. No function does anything of its own: each hands
- * its number and its arguments to one Python function, fakes.py's, and returns what that returns.
+/* The library that TensorRT's Python bindings link against, without TensorRT: the nine functions that its three
+ * libraries export, and a table of virtual functions for the objects that they return. Each function gives its number
+ * and its arguments to one Python function in fakes.py, and returns the result.
  *
- * An object of TensorRT begins with the address of its virtual table, and its second word is the address of an
- * implementation with a virtual table of its own; most methods are inline and call the implementation's. Here the two
- * tables are one and the same, since which function stands where differs from version to version, and fakes.py finds
- * it out by calling.
+ * An object of TensorRT begins with the address of its virtual table. Its second word is the address of an
+ * implementation with a second virtual table; most methods are inline and call the implementation. Here both tables
+ * are the same. The place of each function differs between versions, and fakes.py finds it by calling.
  *
- * Only for x86-64 Linux, where the first six integers or addresses of any call lie in six registers, and the address
- * that a structure is returned at in the first of them. None of the functions called takes a floating-point number.
+ * It works only on x86-64 Linux, where the first six integers or addresses of a call are in six registers, and the
+ * address of a returned structure is in the first of them. No function here takes a floating-point number.
  */
 #include <stdint.h>
 
@@ -25,7 +24,7 @@ static word call(intptr_t number, word a, word b, word c, word d, word e, word f
     return handler(number, arguments);
 }
 
-/* The virtual functions, numbered from 0; no class of TensorRT has as many. */
+/* The virtual functions, numbered from 0. No class of TensorRT has more. */
 #define TEN(DO, tens) \
     DO(tens##0) DO(tens##1) DO(tens##2) DO(tens##3) DO(tens##4) \
     DO(tens##5) DO(tens##6) DO(tens##7) DO(tens##8) DO(tens##9)
@@ -44,14 +43,14 @@ ALL(DEFINE)
 
 typedef word (*Virtual)(word, word, word, word, word, word);
 
-/* pybind11 asks an object for its dynamic type before it wraps it, so the two words before a virtual table count: the
- * offset to the whole object, and a std::type_info. A name that begins with a star is equal only to itself, so this
- * type is none that the bindings know, and they take the one that the function is declared to return. */
+/* pybind11 reads the dynamic type of an object before it wraps it, from the two words before the virtual table: the
+ * offset to the whole object, and a std::type_info. A name that begins with a star is equal only to itself. So the
+ * bindings do not know this type, and they use the declared return type of the function. */
 static const struct { const void *table; const char *name; } type = {0, "*stub"};
 
 const struct { intptr_t offset; const void *type; Virtual functions[190]; } virtual_table = {0, &type, {ALL(LIST)}};
 
-/* The exported functions that are called, numbered below 0. */
+/* The exported functions that are called, with numbers below 0. */
 word createInferBuilder_INTERNAL(word logger, int version) { return call(-1, logger, (word)version, 0, 0, 0, 0); }
 word createInferRuntime_INTERNAL(word logger, int version) { return call(-2, logger, (word)version, 0, 0, 0, 0); }
 word createNvOnnxParser_INTERNAL(word network, word logger, int version)
@@ -59,7 +58,7 @@ word createNvOnnxParser_INTERNAL(word network, word logger, int version)
     return call(-3, network, logger, (word)version, 0, 0, 0);
 }
 
-/* The bindings ask for these as they are imported, or not at all; no registry, no refitter. */
+/* The bindings call these only during the import, or never: no registry, no refitter. */
 word createInferRefitter_INTERNAL(void) { return 0; }
 word createNvOnnxParserRefitter_INTERNAL(void) { return 0; }
 word getBuilderPluginRegistry(void) { return 0; }

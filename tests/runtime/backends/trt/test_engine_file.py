@@ -1,4 +1,4 @@
-"""An engine's files belong together and to a machine, or are refused with the command that makes them anew."""
+"""The files of an engine belong together and to a machine. Otherwise they are refused with the command to rebuild."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 
 from doubles.gpu.made_up_manifest import ORIN, made_up_manifest
 from doubles.tiny_artifact import tiny_artifact, tiny_model
+from iern.cpp_ext.tail_weights import TailWeights
 from iern.runtime.backends.trt.engine_file import (
     EngineManifest,
     Gpu,
-    TailWeights,
     check_fits,
     manifest_path,
     read_engine,
@@ -44,7 +44,7 @@ def edit(engine, **values) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **values}), encoding="utf-8")
 
 
-def test_what_was_written_is_read(engine, manifest):
+def test_an_engine_is_read_as_it_was_written(engine, manifest):
     found = read_engine(engine)
     assert found.plan == engine.read_bytes() == b"plan"
     assert found.artifact == tiny_artifact()
@@ -54,13 +54,13 @@ def test_what_was_written_is_read(engine, manifest):
     np.testing.assert_array_equal(found.tail.bias, TAIL.bias)
 
 
-def test_an_engine_with_its_own_head_leaves_no_weights_of_another_beside_it(engine, manifest):
+def test_writing_an_engine_with_a_native_head_removes_the_weights_of_an_earlier_one(engine, manifest):
     write_engine(engine, b"whole plan", dataclasses.replace(manifest, head="native"))
     assert not tail_path(engine).exists()
     assert read_engine(engine).tail is None
 
 
-def test_the_exported_file_need_not_lie_beside_it(engine, tmp_path):
+def test_the_exported_file_need_not_be_beside_it(engine, tmp_path):
     (tmp_path / "tiny.fp16.onnx").unlink()
     assert read_engine(engine).artifact == tiny_artifact()
 
@@ -76,9 +76,9 @@ def test_the_exported_file_need_not_lie_beside_it(engine, tmp_path):
         (lambda engine: edit(engine, format_version=99), "has format 99, this runtime reads 1"),
         (lambda engine: edit(engine, surplus=1), "damaged"),
         (lambda engine: edit(engine, gpu={"name": "x"}), "damaged"),
-        (lambda engine: edit(engine, head="other"), "head other, .*does not understand"),
-        (lambda engine: edit(engine, backend="other"), "backend other, .*does not understand"),
-        (lambda engine: edit(engine, batches=[1]), "does not understand"),
+        (lambda engine: edit(engine, head="other"), "head other, .*does not support"),
+        (lambda engine: edit(engine, backend="other"), "backend other, .*does not support"),
+        (lambda engine: edit(engine, batches=[1]), "does not support"),
         (lambda engine: tail_path(engine).unlink(), "cannot be read"),
         (lambda engine: tail_path(engine).write_bytes(b"PK"), "are not the weights"),
         (
@@ -87,7 +87,7 @@ def test_the_exported_file_need_not_lie_beside_it(engine, tmp_path):
         ),
     ],
 )
-def test_what_does_not_belong_together_is_refused(engine, spoil, words):
+def test_files_that_do_not_belong_together_are_refused(engine, spoil, words):
     spoil(engine)
     with pytest.raises(ArtifactError, match=words) as refused:
         read_engine(engine)
@@ -102,16 +102,16 @@ def test_what_does_not_belong_together_is_refused(engine, spoil, words):
         ("10.3.0", Gpu("Orin", "sm_110", "13.0"), r"here is Orin \(sm_110\)"),
     ],
 )
-def test_another_tensorrt_or_gpu_is_refused_with_the_command_that_mends_it(engine, manifest, tensorrt, gpu, words):
+def test_another_tensorrt_or_gpu_is_refused_with_the_command_to_rebuild(engine, manifest, tensorrt, gpu, words):
     with pytest.raises(EngineError, match=rf"{words}.*to_trt .*tiny.fp16.onnx --backend tensorrt --head kernel "):
         check_fits(engine, manifest, tensorrt, gpu)
 
 
-def test_a_newer_driver_is_no_reason_to_refuse(engine, manifest):
+def test_a_newer_driver_is_accepted(engine, manifest):
     check_fits(engine, manifest, "10.3.0", dataclasses.replace(ORIN, cuda="12.8"))
 
 
-def test_a_plan_for_named_gpus_fits_these_alone_and_one_for_any_fits_all(engine, manifest):
+def test_a_plan_for_named_gpus_fits_these_only_and_a_plan_for_any_gpu_fits_all(engine, manifest):
     portable = dataclasses.replace(manifest, backend="rtx", tensorrt="1.7.1", gpu=None)
     named = dataclasses.replace(portable, targets=("sm_89", "sm_120"))
     check_fits(engine, portable, "1.7.1", Gpu("any", "sm_86", "13.0"))

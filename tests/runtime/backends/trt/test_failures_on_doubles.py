@@ -1,4 +1,4 @@
-"""What the TensorRT session refuses and how it fails, by the real pycuda over doubles of the driver and of TensorRT."""
+"""How the TensorRT session refuses and fails, with the real pycuda over doubles of the driver and of TensorRT."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from onnx import TensorProto, helper
 
 from doubles.gpu.engine_double import make_plan
 from doubles.gpu.engine_folder import BATCHES
-from iern.runtime.backends.trt.engine_file import EngineFile, TailWeights, read_engine, write_engine
+from iern.cpp_ext.tail_weights import TailWeights
+from iern.runtime.backends.trt.engine_file import EngineFile, read_engine, write_engine
 
 BUILD = r"build it again: python -m iern\.export\.to_trt"
 
 
 @pytest.fixture
 def changed(engine_on_doubles, tmp_path) -> Callable[..., Path]:
-    """Head, a plan or None for the sound one, a tail and changes to the manifest -> an engine of these."""
+    """Return a function: head, plan (None: the valid one), tail, changes to the manifest -> path of such an engine."""
 
     def write(head: str, plan: bytes | None = None, tail: TailWeights | None = None, **changes: Any) -> Path:
         found: EngineFile = read_engine(engine_on_doubles(head))
@@ -34,38 +35,38 @@ def changed(engine_on_doubles, tmp_path) -> Callable[..., Path]:
 
 
 def graph_of(path: Path) -> onnx.ModelProto:
-    """What the plan of the double holds."""
+    """Return the ONNX model in the plan of the double."""
     return onnx.load_from_string(read_engine(path).plan.split(b"\n", 2)[2])
 
 
 @pytest.mark.parametrize("head", ["kernel", "native"])
-def test_over_doubles_whatever_fails_while_it_opens_all_is_given_back_and_nothing_stays_pushed(
+def test_over_doubles_after_any_failure_while_it_opens_all_memory_is_freed_and_no_context_stays_pushed(
     run_on_doubles, engine_on_doubles, head
 ):
-    """Each of the driver's functions, at each of its calls in turn."""
-    said = run_on_doubles(
+    """Each function of the driver fails at each of its calls in turn."""
+    output = run_on_doubles(
         """
         path = sys.argv[1]
         functions = ["cuStreamCreate", "cuMemAlloc", "cuMemHostAlloc", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync",
             "cuMemsetD32Async", "cuModuleGetFunction", "cuLaunchHostFunc", "cuLaunchKernel", "cuStreamSynchronize"]
         for function in functions:
             for calls in range(100):
-                fail(function, 999, after=calls)  # of "out of memory" pycuda tries again
-                said = ""
+                fail(function, 999, after=calls)  # pycuda tries again after "out of memory"
+                message = ""
                 try:
                     open_session(path, max_batch=2).close()
                 except SessionError as error:
-                    said = str(error)
-                    assert is_clean(), (function, calls)  # though the error is still there
+                    message = str(error)
+                    assert is_clean(), (function, calls)  # although the error still exists
                 fail(function, 999, after=1 << 30)
-                if not said:
+                if not message:
                     break
-                assert said.startswith(path) and "; " in said, said
+                assert message.startswith(path) and "; " in message, message
             print(function, calls)
         """,
         engine_on_doubles(head),
     )
-    failed = {name: int(count) for name, count in map(str.split, said.splitlines())}
+    failed = {name: int(count) for name, count in map(str.split, output.splitlines())}
     used = {name for name in failed if head == "kernel" or name not in NATIVE_NEVER}
     assert {name for name, count in failed.items() if count} == used
 
@@ -74,9 +75,7 @@ NATIVE_NEVER = {"cuMemsetD32Async", "cuModuleGetFunction", "cuLaunchKernel"}
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_over_doubles_a_call_that_fails_says_so_and_the_next_one_is_answered(
-    run_on_doubles, engine_on_doubles, recorded
-):
+def test_over_doubles_a_call_that_fails_raises_and_the_next_one_works(run_on_doubles, engine_on_doubles, recorded):
     run_on_doubles(
         """
         path, recorded = sys.argv[1:]
@@ -94,7 +93,7 @@ def test_over_doubles_a_call_that_fails_says_so_and_the_next_one_is_answered(
             else:
                 raise AssertionError
             assert count("pushed") == 0
-            assert furthest(session(faces(1)), right) == 0
+            assert largest_difference(session(faces(1)), right) == 0
         assert is_clean()
         """,
         engine_on_doubles("kernel"),
@@ -115,7 +114,7 @@ def test_over_doubles_once_the_gpu_is_lost_the_process_must_be_restarted(run_on_
         else:
             raise AssertionError
         assert count("pushed") == 0
-        os._exit(0)  # pycuda complains of all that it cannot give back now
+        os._exit(0)  # pycuda would report all that it cannot free now
         """,
         engine_on_doubles("native"),
     )
@@ -132,7 +131,7 @@ def test_over_doubles_once_the_gpu_is_lost_the_process_must_be_restarted(run_on_
 def test_over_doubles_an_engine_for_another_machine_is_refused_before_tensorrt_sees_it(
     run_on_doubles, changed, changes, found
 ):
-    said = run_on_doubles(
+    output = run_on_doubles(
         """
         del engine_double.Runtime
         print(refusal(sys.argv[1], EngineError))
@@ -140,20 +139,20 @@ def test_over_doubles_an_engine_for_another_machine_is_refused_before_tensorrt_s
         """,
         changed("native", **changes),
     )
-    assert_says(said, found, BUILD)
+    assert_message(output, found, BUILD)
 
 
 def test_over_doubles_a_model_exported_again_since_is_refused(run_on_doubles, changed):
     path = changed("native")
     path.with_name(read_engine(path).manifest.onnx).write_bytes(b"the next one")
-    said = run_on_doubles("print(refusal(sys.argv[1], ArtifactError))", path)
-    assert_says(said, "was built from another .* than the one beside it", BUILD)
+    output = run_on_doubles("print(refusal(sys.argv[1], ArtifactError))", path)
+    assert_message(output, "was built from another .* than the one beside it", BUILD)
 
 
-def test_over_doubles_a_plan_that_tensorrt_does_not_take_is_refused_in_its_words(run_on_doubles, changed):
-    said = run_on_doubles("print(refusal(sys.argv[1], EngineError)); assert is_clean()", changed("native", b"ftrt"))
-    assert_says(said, r"does not take it \(Serialization assertion plan->header.magicTag failed\.\)", BUILD)
-    assert "a warning" not in said
+def test_over_doubles_the_error_for_a_plan_that_cannot_be_loaded_has_the_words_of_tensorrt(run_on_doubles, changed):
+    output = run_on_doubles("print(refusal(sys.argv[1], EngineError)); assert is_clean()", changed("native", b"ftrt"))
+    assert_message(output, r"cannot load the plan \(Serialization assertion plan->header.magicTag failed\.\)", BUILD)
+    assert "a warning" not in output
 
 
 def of_other_labels(model: onnx.ModelProto) -> None:
@@ -186,7 +185,7 @@ def test_over_doubles_an_engine_that_breaks_the_contract_is_refused(run_on_doubl
     model = graph_of(changed("native"))
     change(model)
     path = changed("native", make_plan(model.SerializeToString(), BATCHES))
-    assert_says(run_on_doubles("print(refusal(sys.argv[1], EngineError)); assert is_clean()", path), found, BUILD)
+    assert_message(run_on_doubles("print(refusal(sys.argv[1], EngineError)); assert is_clean()", path), found, BUILD)
 
 
 def test_over_doubles_maps_in_another_precision_layout_or_number_are_refused(run_on_doubles, changed):
@@ -207,28 +206,29 @@ def test_over_doubles_maps_in_another_precision_layout_or_number_are_refused(run
         ),
         (lambda: changed("kernel", make_plan(graph, (1, 2, 3))), r"batches \(1, 2, 3\); .* promises \(1, 2, 5\)"),
     ):
-        said = run_on_doubles("print(refusal(sys.argv[1], EngineError)); assert is_clean()", path())
-        assert_says(said, found, BUILD)
+        output = run_on_doubles("print(refusal(sys.argv[1], EngineError)); assert is_clean()", path())
+        assert_message(output, found, BUILD)
 
 
-def test_over_doubles_the_first_binary_that_the_driver_takes_is_taken(run_on_doubles, engine_on_doubles):
+def test_over_doubles_the_first_binary_that_the_driver_accepts_is_used(run_on_doubles, engine_on_doubles):
     run_on_doubles(
         """
         from iern.cpp_ext.kernel_binaries import binaries_for
         from iern.runtime.backends.trt import session as tensorrt_session
         (_, ours), (_, ptx) = binaries_for("sm_87")
         _, other = next(binaries_for("sm_90"))
-        tensorrt_session.images = lambda capability: iter([("sm_90", other), ("PTX", ptx)])
+        tensorrt_session.binaries_for = lambda capability: iter([("sm_90", other), ("PTX", ptx)])
         with open_session(sys.argv[1]) as session:
             session(faces(2))
-        tensorrt_session.images = lambda capability: iter([("sm_90", other), ("text", b"no PTX" + bytes(64))])
-        said = refusal(sys.argv[1], SessionError)
-        assert "takes no image of the tail's kernel (sm_90: cuModuleLoadDataEx failed: no kernel image" in said, said
-        assert "text: cuModuleLoadDataEx failed" in said and said.endswith("; or build the engine with --head native")
+        tensorrt_session.binaries_for = lambda capability: iter([("sm_90", other), ("text", b"no PTX" + bytes(64))])
+        message = refusal(sys.argv[1], SessionError)
+        assert "loads no binary of the tail's kernel (sm_90: cuModuleLoadDataEx failed: no kernel image" in message
+        assert "text: cuModuleLoadDataEx failed" in message
+        assert message.endswith("; or build the engine with --head native")
         def missing(capability):
             raise FileNotFoundError("no binaries; install iern again")
             yield
-        tensorrt_session.images = missing
+        tensorrt_session.binaries_for = missing
         assert "install iern again; or build the engine with --head native" in refusal(sys.argv[1], SessionError)
         assert is_clean()
         """,
@@ -236,13 +236,13 @@ def test_over_doubles_the_first_binary_that_the_driver_takes_is_taken(run_on_dou
     )
 
 
-def test_over_doubles_without_a_gpu_or_tensorrt_the_remedy_is_told(run_on_doubles, engine_on_doubles):
-    said = run_on_doubles("print(refusal(sys.argv[1], SessionError))", engine_on_doubles("native"), DOUBLE_NO_GPU="1")
-    assert_says(said, r"no GPU answers \(cuInit failed: no CUDA-capable device", "nvidia-smi.*take the .onnx")
+def test_over_doubles_without_a_gpu_or_tensorrt_the_error_has_a_remedy(run_on_doubles, engine_on_doubles):
+    output = run_on_doubles("print(refusal(sys.argv[1], SessionError))", engine_on_doubles("native"), DOUBLE_NO_GPU="1")
+    assert_message(output, r"no usable GPU \(cuInit failed: no CUDA-capable device", "nvidia-smi.*use the .onnx")
     program = "sys.modules['tensorrt'] = None; print(refusal(sys.argv[1], SessionError))"
-    said = run_on_doubles(program, engine_on_doubles("native"))
-    assert_says(said, "needs TensorRT, which is not installed", "pip install tensorrt; on a Jetson .*JetPack")
+    output = run_on_doubles(program, engine_on_doubles("native"))
+    assert_message(output, "needs TensorRT, which is not installed", "pip install tensorrt; on a Jetson .*JetPack")
 
 
-def assert_says(said: str, found: str, remedy: str) -> None:
-    assert re.search(f"{found}.*{remedy}", said), said
+def assert_message(output: str, found: str, remedy: str) -> None:
+    assert re.search(f"{found}.*{remedy}", output), output

@@ -1,4 +1,4 @@
-"""The faster head is remembered for each GPU and TensorRT, and what cannot be read counts as not measured."""
+"""The faster head is recorded for each GPU and TensorRT, and an unreadable record counts as no measurement."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def test_where_nothing_was_measured_tensorrt_answers_itself():
+def test_without_a_measurement_the_head_is_native():
     assert read_head(ORIN, "10.3.0") == "native"
 
 
-def test_what_is_recorded_is_read_for_that_gpu_and_that_tensorrt_alone():
+def test_a_record_counts_for_that_gpu_and_that_tensorrt_only():
     record_head(ORIN, "10.3.0", "kernel")
     record_head(RTX, "10.3.0", "native")
     record_head(RTX, "11.4.0", "kernel")
@@ -33,7 +33,7 @@ def test_what_is_recorded_is_read_for_that_gpu_and_that_tensorrt_alone():
     assert read_head(ORIN, "10.3.0") == "native"
 
 
-def test_the_file_lies_in_the_users_cache_and_people_can_read_it(cache):
+def test_the_file_is_readable_json_in_the_users_cache(cache):
     assert record_head(ORIN, "10.3.0", "kernel") == record_path() == cache / "iern" / "heads.json"
     assert json.loads(record_path().read_text(encoding="utf-8")) == {"Orin, TensorRT 10.3.0": "kernel"}
     assert [path.name for path in record_path().parent.iterdir()] == ["heads.json"], "no temporary file is left"
@@ -42,7 +42,7 @@ def test_the_file_lies_in_the_users_cache_and_people_can_read_it(cache):
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "7", '{"Orin, TensorRT 10.3.0": "plugin"}', '{"Orin, TensorRT 10.3.0": ["kernel"]}']
 )
-def test_a_damaged_file_counts_as_none_and_is_mended_by_the_next_record(content):
+def test_a_damaged_file_counts_as_none_and_the_next_record_replaces_it(content):
     record_path().parent.mkdir(parents=True)
     record_path().write_text(content, encoding="utf-8")
     assert read_head(ORIN, "10.3.0") == "native"
@@ -50,7 +50,7 @@ def test_a_damaged_file_counts_as_none_and_is_mended_by_the_next_record(content)
     assert read_head(ORIN, "10.3.0") == "kernel"
 
 
-def test_a_file_of_other_bytes_than_text_counts_as_none():
+def test_a_file_that_is_not_text_counts_as_none():
     record_path().parent.mkdir(parents=True)
     record_path().write_bytes(b"\xff\xfe\x00")
     assert read_head(ORIN, "10.3.0") == "native"

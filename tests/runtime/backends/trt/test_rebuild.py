@@ -1,4 +1,4 @@
-"""An engine that does not fit is built again where the user says so, by the command that its error names."""
+"""An engine that does not fit is built again if the user asks for it, with the command in its error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def engine(tmp_path) -> Path:
 
 @pytest.fixture
 def builder(tmp_path, monkeypatch) -> Path:
-    """Stands in for the Python that would build: it notes its arguments, one a line, and ends with $STATUS."""
+    """A double of the Python that builds: it writes its arguments, one per line, and ends with $STATUS."""
     program, noted = tmp_path / "python", tmp_path / "arguments"
     program.write_text(
         f'#!/bin/sh\necho "it builds"\nprintf "%s\\n" "$@" > {noted}\nexit ${{STATUS:-0}}\n', encoding="utf-8"
@@ -42,7 +42,7 @@ def builder(tmp_path, monkeypatch) -> Path:
 
 
 def opens_once_built(engine: Path, noted: Path, error: Exception):
-    """Raises the error until the engine has been built again, then opens the exported file."""
+    """Return a function that raises the error until the engine has been built again, then opens the exported file."""
 
     def opened() -> Session:
         if not noted.exists():
@@ -53,7 +53,7 @@ def opens_once_built(engine: Path, noted: Path, error: Exception):
 
 
 @pytest.mark.parametrize("kind", [EngineError, ArtifactError])
-def test_it_is_built_by_the_command_that_the_error_names_and_then_opens(engine, builder, capfd, kind):
+def test_the_engine_is_built_with_the_command_in_the_error_and_then_opens(engine, builder, capfd, kind):
     with open_or_rebuild(engine, opens_once_built(engine, builder, kind(MISFIT)), rebuild=True) as session:
         assert session.artifact == tiny_artifact()
     _, *arguments = shlex.split(build_command(engine, read_manifest(engine)))
@@ -62,7 +62,7 @@ def test_it_is_built_by_the_command_that_the_error_names_and_then_opens(engine, 
 
 
 def test_without_the_option_the_error_names_it(engine, builder):
-    with pytest.raises(EngineError, match=rf"^{MISFIT}; or let --rebuild do that$"):
+    with pytest.raises(EngineError, match=rf"^{MISFIT}; or add --rebuild to do that$"):
         open_or_rebuild(engine, opens_once_built(engine, builder, EngineError(MISFIT)), rebuild=False)
     assert not builder.exists()
 
@@ -72,22 +72,22 @@ def test_an_engine_that_fits_is_not_built(engine, builder):
     assert not builder.exists()
 
 
-def test_a_machine_that_runs_no_engine_at_all_builds_none(engine, builder):
+def test_a_machine_that_cannot_run_engines_builds_none(engine, builder):
     with pytest.raises(SessionError, match=r"^no pycuda$"):
         open_or_rebuild(engine, opens_once_built(engine, builder, SessionError("no pycuda")), rebuild=True)
     assert not builder.exists()
 
 
 @pytest.mark.parametrize("missing", ["manifest", "onnx"])
-def test_what_cannot_be_built_is_refused_as_it_would_be_without_the_option(engine, builder, missing):
+def test_without_its_manifest_or_exported_file_an_engine_is_refused_as_without_the_option(engine, builder, missing):
     (manifest_path(engine) if missing == "manifest" else engine.with_suffix(".onnx")).unlink()
-    for wished in (True, False):
+    for option in (True, False):
         with pytest.raises(EngineError, match=rf"^{MISFIT}$"):
-            open_or_rebuild(engine, opens_once_built(engine, builder, EngineError(MISFIT)), wished)
+            open_or_rebuild(engine, opens_once_built(engine, builder, EngineError(MISFIT)), option)
     assert not builder.exists()
 
 
-def test_a_build_that_fails_is_told_with_its_status(engine, builder, monkeypatch):
+def test_a_build_that_fails_is_reported_with_its_status(engine, builder, monkeypatch):
     monkeypatch.setitem(os.environ, "STATUS", "3")
     with pytest.raises(EngineError, match=r"could not be built again \(status 3, see above\); .*\.onnx"):
         open_or_rebuild(engine, opens_once_built(engine, builder, EngineError(MISFIT)), rebuild=True)
@@ -100,15 +100,17 @@ def test_the_loop_builds_nothing_for_an_engine_whose_manifest_is_gone(engine, bu
     assert not builder.exists()
 
 
-def test_the_loop_names_the_option_for_a_damaged_plan(engine, capsys):
+def test_the_error_of_the_loop_for_a_damaged_plan_has_the_option(engine, capsys):
     engine.write_bytes(b"another")
     assert main(["--model", str(engine), "--source", str(engine), "--headless"]) == 1
-    assert "is not the plan that its manifest describes; build it again: python -m" in (said := capsys.readouterr().err)
-    assert said.endswith("; or let --rebuild do that\n")
+    assert "is not the plan that its manifest describes; build it again: python -m" in (
+        message := capsys.readouterr().err
+    )
+    assert message.endswith("; or add --rebuild to do that\n")
 
 
-def test_the_option_is_for_engines_alone(capsys):
+def test_the_option_is_for_engines_only(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--model", "tiny.onnx", "--rebuild"])
     assert end.value.code == 2
-    assert "--rebuild is for a --model that ends in .engine, found tiny.onnx" in capsys.readouterr().err
+    assert "--rebuild needs a --model that ends in .engine, found tiny.onnx" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""What the TensorRT session says where it cannot run, and that it calls nothing that some TensorRT lacks.
+"""The errors of the TensorRT session on a machine that cannot run it, and the members of TensorRT that it uses.
 
-That it runs is shown over doubles, in the slow tests.
+The tests over doubles show that it runs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from doubles.gpu import engine_double
 from doubles.gpu.engine_double import ICudaEngine, IExecutionContext, IRuntimeConfig, Runtime
 from doubles.gpu.made_up_manifest import made_up_manifest
 from iern.runtime.backends.onnx import open_session
-from iern.runtime.backends.trt import plan as tensorrt_engine
+from iern.runtime.backends.trt import plan as trt_plan
 from iern.runtime.backends.trt.cuda_context import cuda_device
 from iern.runtime.backends.trt.engine_file import write_engine
 from iern.runtime.backends.trt.plan import load_engine, load_tensorrt, make_logger
-from iern.runtime.doctor.findings import _where
+from iern.runtime.doctor.findings import _where_it_runs
 from iern.runtime.errors import EngineError, SessionError
 from repository import ROOT
 
@@ -32,7 +32,7 @@ VARIABLES = {
     "self._context": "IExecutionContext",
     "config": "IRuntimeConfig",
 }
-"""What the source calls them -> their classes."""
+"""Variables of the source -> their classes."""
 FILES = ("plan.py", "contract.py", "batch.py", "session.py")
 RTX_ONLY = {
     "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy",
@@ -49,7 +49,7 @@ def engine(tmp_path) -> Path:
 
 
 def members_called() -> set[str]:
-    """`Class.member` for everything that the session asks of TensorRT, read from its source."""
+    """Return `Class.member` for every member of TensorRT that the session uses, read from its source."""
     found = set()
     for name in FILES:
         for node in ast.walk(ast.parse((ROOT / "runtime" / "backends" / "trt" / name).read_text(encoding="utf-8"))):
@@ -65,7 +65,7 @@ def members_called() -> set[str]:
 
 @pytest.fixture(scope="module")
 def table() -> dict[str, str]:
-    """Member -> a 1 or 0 for each version."""
+    """Member -> 1 or 0 for each version."""
     values = json.loads((ROOT / "tests" / "doubles" / "gpu" / "tensorrt_api.json").read_text(encoding="utf-8"))
     assert len(values["versions"]) == 8 and values["versions"][-1] == "rtx"
     return values["members"]
@@ -88,19 +88,20 @@ def test_the_double_of_tensorrt_offers_nothing_that_tensorrt_lacks(table):
 
 
 @pytest.mark.parametrize("provider", ["cpu", "cuda", "tensorrt"])
-def test_an_engine_goes_to_no_provider_of_onnxruntimes(engine, provider):
-    with pytest.raises(SessionError, match=rf"{engine}: is an engine of TensorRT's.*leave {provider} out"):
+def test_an_engine_is_refused_with_a_provider_of_onnxruntime(engine, provider):
+    with pytest.raises(SessionError, match=rf"{engine}: is a TensorRT engine.*leave out the provider {provider}"):
         open_session(engine, provider)
 
 
-def test_the_doctor_says_of_an_engine_where_it_runs_and_what_slows_it():
+def test_the_doctor_reports_where_an_engine_runs_and_why_it_is_slow():
     note = "without a CUDA graph, which would be faster (why)"
-    assert _where({"provider": "tensorrt, head kernel", "note": ""}, {}) == ("tensorrt, head kernel", "")
-    assert _where({"provider": "tensorrt, head kernel", "note": note}, {}) == (f"tensorrt, head kernel, {note}", "")
+    assert _where_it_runs({"provider": "tensorrt, head kernel", "note": ""}, {}) == ("tensorrt, head kernel", "")
+    slow = {"provider": "tensorrt, head kernel", "note": note}
+    assert _where_it_runs(slow, {}) == (f"tensorrt, head kernel, {note}", "")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pycuda") is not None, reason="pycuda is installed")
-def test_without_pycuda_what_to_install_is_told(engine):
+def test_without_pycuda_the_error_has_what_to_install(engine):
     with pytest.raises(SessionError, match=r"needs pycuda, which is not installed; pip install pycuda .*JetPack"):
         open_session(engine)
 
@@ -114,7 +115,7 @@ def test_without_pycuda_what_to_install_is_told(engine):
         ("raise RuntimeError('numpy.core.multiarray failed')", "multiarray failed"),
     ],
 )
-def test_a_broken_pycuda_is_told_apart_from_none(engine, monkeypatch, tmp_path, recwarn, source, found):
+def test_a_broken_pycuda_is_not_reported_as_a_missing_one(engine, monkeypatch, tmp_path, recwarn, source, found):
     (tmp_path / "pycuda").mkdir()
     (tmp_path / "pycuda" / "__init__.py").touch()
     (tmp_path / "pycuda" / "driver.py").write_text(source, encoding="utf-8")
@@ -131,23 +132,23 @@ def test_a_broken_pycuda_is_told_apart_from_none(engine, monkeypatch, tmp_path, 
 
 @pytest.mark.parametrize(("backend", "remedy"), [("tensorrt", "JetPack"), ("rtx", "tensorrt_rtx_cu12_bindings")])
 def test_a_backend_that_is_not_installed_is_named_with_what_to_install(monkeypatch, backend, remedy):
-    monkeypatch.setattr(tensorrt_engine, "MODULES", {"tensorrt": ("no_such_module",), "rtx": ("nor_this_one",)})
+    monkeypatch.setattr(trt_plan, "MODULES", {"tensorrt": ("no_such_module",), "rtx": ("nor_this_one",)})
     with pytest.raises(SessionError, match=f"is not installed; .*{remedy}"):
         load_tensorrt(backend)
 
 
-def test_a_backend_that_is_broken_is_told_apart_from_one_that_is_not_installed(monkeypatch, tmp_path):
+def test_a_broken_backend_is_not_reported_as_a_missing_one(monkeypatch, tmp_path):
     (tmp_path / "broken_runtime.py").write_text("raise OSError('libnvinfer.so.10: not found')", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(tensorrt_engine, "MODULES", {"tensorrt": ("broken_runtime",)})
+    monkeypatch.setattr(trt_plan, "MODULES", {"tensorrt": ("broken_runtime",)})
     with pytest.raises(SessionError, match=r"cannot be imported .*libnvinfer.so.10: not found"):
         load_tensorrt("tensorrt")
 
 
 @pytest.mark.parametrize(("plan", "reason"), [(b"no plan at all" * 100, "magicTag"), (b"", "")])
-def test_the_real_tensorrt_for_rtx_refuses_what_is_no_plan_in_its_own_words(plan, reason):
-    if not any(importlib.util.find_spec(name) for name in tensorrt_engine.MODULES["rtx"]):
+def test_the_error_for_a_file_that_is_not_a_plan_has_the_words_of_the_real_tensorrt_for_rtx(plan, reason):
+    if not any(importlib.util.find_spec(name) for name in trt_plan.MODULES["rtx"]):
         pytest.skip("TensorRT for RTX is not installed")
     rtx = load_tensorrt("rtx")
-    with pytest.raises(EngineError, match=rf"TensorRT does not take it \(.*{reason}"):
+    with pytest.raises(EngineError, match=rf"TensorRT cannot load the plan \(.*{reason}"):
         load_engine(rtx, make_logger(rtx), plan)

@@ -1,6 +1,6 @@
-"""The TensorRT session, by the real pycuda and the real kernels' source, over doubles of the driver and of TensorRT.
+"""The TensorRT session, with the real pycuda and the real kernel source, over doubles of the driver and of TensorRT.
 
-The doubles show whether calls are made in an order and with memory that is right. They cannot show that a GPU agrees.
+The doubles check the order of the calls and the use of memory. They cannot show what a GPU does.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ ENGINES = [
     ("native", "windowed"),
 ]
 HALF_ROUNDING = 5e-4
-"""Logits; onnxruntime fuses other operations where the graph ends at the maps."""
+"""Logits. onnxruntime fuses other operations if the graph ends at the maps."""
 
 
 @pytest.mark.parametrize(("head", "network"), ENGINES)
-def test_over_doubles_any_number_of_faces_gets_the_answers_of_the_exported_file(
+def test_over_doubles_any_number_of_faces_gets_the_outputs_of_the_exported_file(
     run_on_doubles, engine_on_doubles, head, network
 ):
     path = engine_on_doubles(head, network)
@@ -33,8 +33,8 @@ def test_over_doubles_any_number_of_faces_gets_the_answers_of_the_exported_file(
             assert (session.provider, session.note) == (f"tensorrt, head {head}", "")
             assert session.max_batch == 5 and session.artifact == plain.artifact
             for number in (0, 1, 2, 3, 4, 5, 6, 13, 1):
-                assert furthest(session(faces(number)), plain(faces(number))) <= float(rounding), number
-            assert furthest(session(faces(3)), plain(faces(3, seed=1))) > 100 * float(rounding)
+                assert largest_difference(session(faces(number)), plain(faces(number))) <= float(rounding), number
+            assert largest_difference(session(faces(3)), plain(faces(3, seed=1))) > 100 * float(rounding)
         assert is_clean()
         """,
         *(path, path.with_suffix(".onnx"), head),
@@ -47,7 +47,7 @@ def test_over_doubles_every_call_is_one_replay(run_on_doubles, engine_on_doubles
         """
         with open_session(sys.argv[1]) as session:
             replays, kernels = count("replays"), count("kernels")
-            fail("cuLaunchKernel", 999)  # which it would meet if it sent the pieces
+            fail("cuLaunchKernel", 999)  # a single call would fail
             for number in (1, 2, 5, 12):
                 session(faces(number))
             assert count("replays") - replays == count("kernels") - kernels == 1 + 1 + 1 + 3
@@ -56,7 +56,7 @@ def test_over_doubles_every_call_is_one_replay(run_on_doubles, engine_on_doubles
     )
 
 
-def test_over_doubles_a_session_asked_to_record_nothing_sends_pieces_and_answers_the_same(
+def test_over_doubles_a_session_without_a_cuda_graph_makes_single_calls_with_the_same_outputs(
     run_on_doubles, engine_on_doubles
 ):
     run_on_doubles(
@@ -66,8 +66,8 @@ def test_over_doubles_a_session_asked_to_record_nothing_sends_pieces_and_answers
             expected = session(faces(3))
         replays = count("replays")
         with TensorRtSession(sys.argv[1], graph=False) as session:
-            assert session.note == "without a CUDA graph, as asked"
-            assert furthest(session(faces(3)), expected) == 0
+            assert session.note == "without a CUDA graph, as requested"
+            assert largest_difference(session(faces(3)), expected) == 0
         assert count("replays") == replays
         assert is_clean()
         """,
@@ -77,7 +77,7 @@ def test_over_doubles_a_session_asked_to_record_nothing_sends_pieces_and_answers
 
 @pytest.mark.parametrize("head", ["kernel", "native"])
 @pytest.mark.parametrize("function", ["cuStreamBeginCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch"])
-def test_over_doubles_a_driver_that_cannot_record_gets_the_pieces_and_the_note_says_why(
+def test_over_doubles_a_driver_that_cannot_record_gets_single_calls_and_the_note_has_the_reason(
     run_on_doubles, engine_on_doubles, head, function
 ):
     run_on_doubles(
@@ -89,7 +89,7 @@ def test_over_doubles_a_driver_that_cannot_record_gets_the_pieces_and_the_note_s
         with open_session(path, max_batch=1) as session:
             replays = count("replays")
             assert session.note.startswith(f"without a CUDA graph, which would be faster ({function}"), session.note
-            assert furthest(session(faces(1)), expected) == 0
+            assert largest_difference(session(faces(1)), expected) == 0
             assert count("replays") == replays
         assert is_clean()
         """,
@@ -97,7 +97,7 @@ def test_over_doubles_a_driver_that_cannot_record_gets_the_pieces_and_the_note_s
     )
 
 
-def test_over_doubles_what_allocates_while_it_is_recorded_is_refused_and_then_runs_in_pieces(
+def test_over_doubles_an_allocation_during_the_recording_is_refused_and_single_calls_follow(
     run_on_doubles, engine_on_doubles
 ):
     run_on_doubles(
@@ -111,14 +111,14 @@ def test_over_doubles_what_allocates_while_it_is_recorded_is_refused_and_then_ru
         engine_double.IExecutionContext.execute_async_v3 = allocating
         with open_session(sys.argv[1]) as session:
             assert "operation not permitted when stream is capturing" in session.note, session.note
-            assert furthest(session(faces(4)), expected) == 0
+            assert largest_difference(session(faces(4)), expected) == 0
         assert is_clean()
         """,
         engine_on_doubles("kernel"),
     )
 
 
-def test_over_doubles_others_may_use_the_default_stream_and_allocate_while_it_is_recorded(
+def test_over_doubles_other_threads_may_allocate_and_use_the_default_stream_during_the_recording(
     run_on_doubles, engine_on_doubles
 ):
     run_on_doubles(
@@ -146,7 +146,7 @@ def test_over_doubles_others_may_use_the_default_stream_and_allocate_while_it_is
     )
 
 
-def test_over_doubles_without_the_run_before_it_nothing_can_be_recorded(run_on_doubles, engine_on_doubles):
+def test_over_doubles_without_a_run_before_it_the_recording_fails(run_on_doubles, engine_on_doubles):
     run_on_doubles(
         """
         from iern.runtime.backends.trt.batch import EngineBatch
@@ -162,14 +162,14 @@ def test_over_doubles_without_the_run_before_it_nothing_can_be_recorded(run_on_d
 
 
 @pytest.mark.parametrize("head", ["kernel", "native"])
-def test_over_doubles_a_session_that_does_not_wait_is_found_out(run_on_doubles, engine_on_doubles, head):
+def test_over_doubles_a_session_that_does_not_wait_returns_old_outputs(run_on_doubles, engine_on_doubles, head):
     run_on_doubles(
         """
         from iern.runtime.backends.trt.batch import EngineBatch
         with open_session(sys.argv[1]) as session:
             right = session(faces(2))
             EngineBatch._run, waiting = lambda batch: batch._graph.launch(), EngineBatch._run
-            assert furthest(session(faces(2, seed=1)), right) == 0  # the answer of the call before
+            assert largest_difference(session(faces(2, seed=1)), right) == 0  # the outputs of the call before
             EngineBatch._run = waiting
             session(faces(2))
         """,
@@ -177,7 +177,7 @@ def test_over_doubles_a_session_that_does_not_wait_is_found_out(run_on_doubles, 
     )
 
 
-def test_over_doubles_an_input_overwritten_while_it_is_on_its_way_is_found_out(run_on_doubles, engine_on_doubles):
+def test_over_doubles_an_input_that_is_overwritten_too_early_gives_other_outputs(run_on_doubles, engine_on_doubles):
     run_on_doubles(
         """
         from iern.runtime.backends.trt.batch import EngineBatch
@@ -188,15 +188,13 @@ def test_over_doubles_an_input_overwritten_while_it_is_on_its_way_is_found_out(r
         with open_session(sys.argv[1]) as session:
             right = session(faces(2))
             EngineBatch._run = overwriting
-            assert not furthest(session(faces(2)), right) < 1e-2
+            assert not largest_difference(session(faces(2)), right) < 1e-2
         """,
         engine_on_doubles("native"),
     )
 
 
-def test_over_doubles_an_answer_is_the_callers_own_and_nothing_of_an_earlier_batch_is_seen(
-    run_on_doubles, engine_on_doubles
-):
+def test_over_doubles_outputs_are_new_arrays_without_faces_of_an_earlier_batch(run_on_doubles, engine_on_doubles):
     run_on_doubles(
         """
         with open_session(sys.argv[1]) as session:
@@ -206,7 +204,8 @@ def test_over_doubles_an_answer_is_the_callers_own_and_nothing_of_an_earlier_bat
             again = session(faces(3))
             for array, before, after in zip(vars(first).values(), kept, vars(again).values()):
                 assert (array == before).all() and (array == after).all() and array.flags.owndata
-            assert furthest(session(faces(6)[::2, :, ::-1]), session(np.ascontiguousarray(faces(6)[::2, :, ::-1]))) == 0
+            view = faces(6)[::2, :, ::-1]
+            assert largest_difference(session(view), session(np.ascontiguousarray(view))) == 0
         """,
         engine_on_doubles("kernel"),
     )
@@ -227,17 +226,17 @@ def test_over_doubles_sessions_share_a_process_and_each_call_comes_from_another_
             for number in (1, 4, 7):
                 expected = plain(faces(number))
                 for session in (first, second, first):
-                    assert furthest(elsewhere(session, faces(number)), expected) < 5e-4
-                    assert furthest(session(faces(number)), expected) < 5e-4
+                    assert largest_difference(elsewhere(session, faces(number)), expected) < 5e-4
+                    assert largest_difference(session(faces(number)), expected) < 5e-4
             elsewhere(first.close)
-            assert furthest(elsewhere(second, faces(4)), plain(faces(4))) < 5e-4
+            assert largest_difference(elsewhere(second, faces(4)), plain(faces(4))) < 5e-4
         assert is_clean() and count("retained") == 1
         """,
         *(engine_on_doubles("kernel"), engine_on_doubles("native"), engine_on_doubles("native").with_suffix(".onnx")),
     )
 
 
-def test_over_doubles_closing_gives_everything_back_in_order_and_twice_is_once(run_on_doubles, engine_on_doubles):
+def test_over_doubles_closing_frees_everything_in_order_and_may_be_repeated(run_on_doubles, engine_on_doubles):
     run_on_doubles(
         """
         order = []
@@ -251,20 +250,21 @@ def test_over_doubles_closing_gives_everything_back_in_order_and_twice_is_once(r
         session.close()
         assert order == [*(3 * [("IExecutionContext", 1, 0, 1)]), ("ICudaEngine", 1, 0, 1), ("Runtime", 1, 0, 1)], order
         assert is_clean()
-        try:
-            session(faces(1))
-        except SessionError as error:
-            assert "the session is closed; open the model again" in str(error)
-        else:
-            raise AssertionError
-        assert len(session(faces(0)).logits) == 0 and is_clean()
+        for number in (1, 0):
+            try:
+                session(faces(number))
+            except SessionError as error:
+                assert "the session is closed; open the model again" in str(error)
+            else:
+                raise AssertionError
+        assert is_clean()
         """,
         engine_on_doubles("kernel"),
     )
 
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
-def test_over_doubles_a_process_that_closes_nothing_ends_in_silence(run_on_doubles, engine_on_doubles, where):
+def test_over_doubles_a_process_that_closes_nothing_ends_without_output(run_on_doubles, engine_on_doubles, where):
     run_on_doubles(
         """
         import threading
@@ -285,7 +285,7 @@ def test_over_doubles_a_process_that_closes_nothing_ends_in_silence(run_on_doubl
 
 
 def test_over_doubles_the_loop_and_the_doctors_probe_take_an_engine(run_on_doubles, engine_on_doubles, tmp_path):
-    said = run_on_doubles(
+    output = run_on_doubles(
         """
         from iern.runtime import webcam
         from iern.runtime.doctor import probes
@@ -296,7 +296,7 @@ def test_over_doubles_the_loop_and_the_doctors_probe_take_an_engine(run_on_doubl
         """,
         *(engine_on_doubles("kernel"), PHOTO, tmp_path / "lines.jsonl"),
     )
-    assert "kernel windowed.engine on tensorrt, head kernel" in said
+    assert "kernel windowed.engine on tensorrt, head kernel" in output
     (record,) = map(json.loads, (tmp_path / "lines.jsonl").read_text(encoding="utf-8").splitlines())
     assert len(record["faces"]) == 1
 
@@ -304,7 +304,7 @@ def test_over_doubles_the_loop_and_the_doctors_probe_take_an_engine(run_on_doubl
 def test_over_doubles_tensorrt_for_rtx_compiles_for_its_shapes_before_it_is_recorded(
     run_on_doubles, engine_on_doubles, tmp_path
 ):
-    """The double of its runtime configuration insists on it."""
+    """The double of its runtime configuration requires it."""
     path = engine_on_doubles("kernel")
     for file in path.parent.glob(f"{path.stem}*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -315,7 +315,7 @@ def test_over_doubles_tensorrt_for_rtx_compiles_for_its_shapes_before_it_is_reco
         """
         rtx, plain = map(open_session, sys.argv[1:])
         assert (rtx.provider, rtx.note) == ("tensorrt for rtx, head kernel", "")
-        assert furthest(rtx(faces(4)), plain(faces(4))) == 0
+        assert largest_difference(rtx(faces(4)), plain(faces(4))) == 0
         """,
         *(copy, path),
     )

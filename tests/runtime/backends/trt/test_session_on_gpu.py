@@ -1,4 +1,4 @@
-"""A TensorRT engine on a GPU answers as onnxruntime does on the CPU in single precision, with either head."""
+"""A TensorRT engine on a GPU gives the outputs of onnxruntime on the CPU in single precision, with either head."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from iern.runtime.session import Session
 
 CHECKPOINT = MODEL.with_suffix(".pt")
 TOLERANCE = 3e-2
-"""Probabilities; half precision has 10 bits, and these faces are noise, whose expressions nothing decides."""
+"""Probabilities. Half precision has 10 bits, and these faces are noise without a clear expression."""
 LARGEST = 16
 
 
 def missing() -> str:
-    """What this machine lacks, in words; empty where it has all."""
+    """Return what this machine lacks, in words. Empty if it has everything."""
     if not cuda().get("gpus"):
         return "needs an NVIDIA GPU"
     names = ("tensorrt", "pycuda", "torch", "timm", "onnx")
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(missing()), reason=missin
 
 @pytest.fixture(scope="module", params=HEADS)
 def engine(request, tmp_path_factory) -> Path:
-    """An engine of the bundled model, as the export command writes it here."""
+    """Build an engine of the bundled model with the export command."""
     folder = tmp_path_factory.mktemp(request.param)
     options = ["--backend", "tensorrt", "--head", request.param, "--max-batch", str(LARGEST)]
     command = [sys.executable, "-m", "iern.export.to_trt", CHECKPOINT, *options, "-o", folder / "bundled.onnx"]
@@ -53,7 +53,7 @@ def session(engine) -> Iterator[Session]:
 
 
 @pytest.fixture(scope="module")
-def judge() -> Iterator[Session]:
+def on_cpu() -> Iterator[Session]:
     with OnnxSession(MODEL, "cpu") as opened:
         yield opened
 
@@ -63,30 +63,30 @@ def faces(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def test_any_number_of_faces_is_answered_as_on_the_cpu(session, judge):
+def test_any_number_of_faces_gets_the_outputs_of_the_cpu(session, on_cpu):
     for count in (1, 3, 4, 7, 16, 20, 1):
-        batch = faces(count, judge.artifact.input.size)
-        found, expected = session(batch), judge(batch)
+        batch = faces(count, on_cpu.artifact.input.size)
+        found, expected = session(batch), on_cpu(batch)
         np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=TOLERANCE)
         assert found.stratum_logits.shape == expected.stratum_logits.shape
         np.testing.assert_allclose(found.stratum_logits.mean(axis=1), found.logits, atol=1e-4)
 
 
-def test_a_face_gets_the_same_answer_every_time(session):
+def test_a_face_gets_the_same_outputs_every_time(session):
     batch = faces(1, session.artifact.input.size)
     first = session(batch)
     for _ in range(50):
         np.testing.assert_array_equal(session(batch).logits, first.logits)
 
 
-def test_the_engine_says_what_the_exported_file_says(session, judge):
-    assert session.artifact.expressions == judge.artifact.expressions
-    assert session.artifact.strata == judge.artifact.strata
-    assert session.artifact.input == judge.artifact.input
+def test_the_engine_has_the_metadata_of_the_exported_file(session, on_cpu):
+    assert session.artifact.expressions == on_cpu.artifact.expressions
+    assert session.artifact.strata == on_cpu.artifact.strata
+    assert session.artifact.input == on_cpu.artifact.input
 
 
-def test_answers_given_before_stay_as_they_were(session):
-    """An answer is an array of the caller's own, not the session's buffer."""
+def test_earlier_predictions_do_not_change(session):
+    """They are new arrays, not the buffers of the session."""
     one, other = (faces(count, session.artifact.input.size)[:1] for count in (1, 2))
     kept = session(one)
     copied = kept.logits.copy()
