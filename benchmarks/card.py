@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from iern.runtime.artifact import Artifact
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.bundled import MODEL
 from iern.runtime.errors import IernError
+from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import command
 from iern.runtime.system.files import write_text
 
@@ -127,7 +127,7 @@ def bundled_artifact() -> Artifact:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    argparse.ArgumentParser(prog="python -m benchmarks.card", description=__doc__).parse_args(argv)
+    Parser(prog="python -m benchmarks.card", description=__doc__).parse_args(argv)
     write_text(PAGE, page_with(PAGE.read_text(encoding="utf-8"), read_results(), read_probes(), bundled_artifact()))
     print(f"wrote {PAGE}")
 

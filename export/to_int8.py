@@ -28,9 +28,10 @@ from iern.runtime.checksum import with_checksum
 from iern.runtime.errors import ArtifactError, ParityError
 from iern.runtime.imaging.preprocess import read_faces
 from iern.runtime.session import Session
-from iern.runtime.system.arguments import positive
+from iern.runtime.system.arguments import Parser, positive
 from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
+from iern.runtime.system.files import write_errors
 from iern.train.data.manifest import LabelledFace, input_files, load_data
 from iern.train.evaluation.bootstrap import intervals, resampling_units
 
@@ -138,7 +139,7 @@ def quantised(source: Path, faces: NDArray[np.uint8]) -> bytes:
     from onnxruntime import quantization  # late: behind iern.runtime, which turns its telemetry off
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder, _without_warnings():
+    with tempfile.TemporaryDirectory() as folder, write_errors(folder), _without_warnings():
         plain, small = Path(folder, "plain.onnx"), Path(folder, "small.onnx")
         quant_pre_process(str(source), str(plain), skip_symbolic_shape=True)
         graph = onnx.load(plain).graph
@@ -220,7 +221,7 @@ def speed_up(given: Session, small: Session, face: NDArray[np.uint8]) -> float:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="to_int8.py",
         description=__doc__.removeprefix("Command: "),
         epilog=EXAMPLES,

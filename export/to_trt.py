@@ -12,7 +12,7 @@ from iern.export.engine.plan_builder import Backend, BuildOptions, check_options
 from iern.runtime.backends.trt.engine_file import HEADS, files_of_engine
 from iern.runtime.bundled import DEMO_CLIP
 from iern.runtime.errors import EngineError, IernError
-from iern.runtime.system.arguments import positive
+from iern.runtime.system.arguments import Parser, positive
 from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import NamedPaths, refuse_conflicts
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="to_trt.py",
         description="Export a trained checkpoint for real-time use, build its engine, and prove that the outputs are "
         "the same.",

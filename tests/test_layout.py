@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "export": {"export", "train", "runtime", "cpp_ext"},
 }
 
-RUNTIME_NEEDS = {"numpy", "av", "cv2", "onnxruntime"}
+RUNTIME_NEEDS = {"numpy", "av", "cv2", "onnxruntime", "simplejpeg"}
 
 ABSENT_AT_RUN_TIME = (
     "torch",

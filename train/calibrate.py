@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from iern.runtime.errors import DataError
+from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.train.data.dataset import FaceDataset
@@ -259,9 +260,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="ckpt.pt of train/fit.py")
     faces = parser.add_argument_group("faces")
     faces.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the labelled faces")

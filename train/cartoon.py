@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.train.cartoons.data_set import MARKER, STRATA, CartoonSample, plan, write
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("out", nargs="?", type=Path, metavar="OUT", help=f"folder to write; a folder with {MARKER} is replaced")
     add("--sheet", type=Path, metavar="FILE.png", help="write a contact sheet: expressions by degradations")

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from iern.runtime.errors import CheckpointError
+from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.train.data.dataset import FaceDataset
@@ -171,7 +172,7 @@ def faces_of(root: Path, config: ModelConfig, count: int = FACES) -> Tensor:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path, metavar="ARCHIVE", help="human-models-3.0.4.tgz of the npm registry")
     files = parser.add_argument_group("files")
     files.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the labelled faces")

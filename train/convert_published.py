@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from iern.runtime.errors import CheckpointError
+from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.runtime.system.files import sha256
@@ -204,7 +205,7 @@ def _fitted(key: str, wanted: Tensor, given: Tensor, path: Path, name: str = "")
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder with the published files")
     files = parser.add_argument_group("files").add_argument
     files("-o", "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write, for example ckpt.pt")

@@ -21,6 +21,7 @@ from iern.runtime.backends.onnx import open_session
 from iern.runtime.imaging.preprocess import read_faces
 from iern.runtime.intervention import stratum_disagreement
 from iern.runtime.session import Predictions, concatenate
+from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
@@ -211,9 +212,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL", help="ckpt.pt of train/fit.py, or an exported .onnx")
     faces = parser.add_argument_group("faces")
     faces.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the labelled faces")

@@ -21,7 +21,7 @@ from benchmarks.audit.figures import figures
 from benchmarks.audit.report import paths_beside, print_tables, write_report
 from benchmarks.common.results import json_path
 from iern.runtime.errors import OutputError
-from iern.runtime.system.arguments import positive
+from iern.runtime.system.arguments import Parser, positive
 from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
@@ -156,7 +156,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         for change in CHANGES
     )
     variations = 1 + sum(len(change.amounts) for change in CHANGES)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.audit",
         description="Change the same faces in grades, and compare the predictions of exported models.",
         epilog=EXAMPLES.format(changes=listed, variations=variations),

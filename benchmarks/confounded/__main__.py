@@ -44,6 +44,7 @@ from benchmarks.confounded.methods import (
 from benchmarks.confounded.protocols import LEAVE_ONE_OUT, PROTOCOLS, Conditions, Protocol, make_protocol, write_faces
 from benchmarks.confounded.report import write_report
 from iern.runtime.errors import IernError
+from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import INTERRUPTED, command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
@@ -134,7 +135,7 @@ def suitable(name: str) -> tuple[str, ...]:
 @command
 def main(argv: Sequence[str] | None = None) -> int | None:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.confounded",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

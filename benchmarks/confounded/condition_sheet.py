@@ -20,6 +20,7 @@ import numpy as np
 from iern.runtime.errors import DataError
 from iern.runtime.imaging.images import Image, read_image
 from iern.runtime.imaging.preprocess import InputSpec, resize_face
+from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.runtime.system.files import atomic_path
@@ -64,7 +65,7 @@ def write_sheet(root: Path, path: Path) -> None:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.confounded.condition_sheet",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -22,6 +22,7 @@ from benchmarks.confounded.transfer import with_style
 from iern.runtime.errors import DataError
 from iern.runtime.imaging.images import Image, read_image
 from iern.runtime.imaging.preprocess import InputSpec, resize_face
+from iern.runtime.system.files import write_errors
 from iern.train.data.conditions import CONDITIONS, STRATA
 from iern.train.data.manifest import MANIFEST, FaceData, LabelledFace, load_data
 from iern.train.data.protocols import Cell, held_out
@@ -213,7 +214,7 @@ def write_faces(
     """
     folder.mkdir()
     spec = InputSpec(size=size)
-    with open(folder / MANIFEST, "w", newline="", encoding="utf-8") as file:
+    with write_errors(folder), open(folder / MANIFEST, "w", newline="", encoding="utf-8") as file:
         manifest = csv.writer(file)
         manifest.writerow(("path", "expression", "confounder", "split", "subject"))
         for number, each in enumerate(faces):

@@ -42,7 +42,7 @@ from iern.runtime.imaging.images import Image
 from iern.runtime.imaging.preprocess import crop_faces
 from iern.runtime.session import Session
 from iern.runtime.sources.open_source import open_source
-from iern.runtime.system.arguments import positive
+from iern.runtime.system.arguments import Parser, positive
 from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 
@@ -220,7 +220,7 @@ def _overlap(a: Detection, b: Detection) -> float:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.flicker",
         description="Measure flicker and delay of the labels of faces, before and after smoothing.",
         epilog=EXAMPLES,

@@ -14,6 +14,7 @@ from benchmarks.gpu_check.machine import gpu_name, missing_reason, slug
 from benchmarks.gpu_check.plan import PARTS, QUICK, SLOW, Scale, listing, plan
 from benchmarks.gpu_check.results_file import ResultsFile
 from iern.runtime.errors import IernError
+from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import INTERRUPTED, command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 
@@ -79,7 +80,7 @@ def _default_path(quick: bool) -> Path:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.gpu_check",
         description="On a machine with an NVIDIA GPU, check and time everything that needs one.",
         epilog=EXAMPLES,

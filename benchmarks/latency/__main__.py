@@ -28,7 +28,7 @@ from benchmarks.latency.implementations import (
 )
 from benchmarks.latency.macs import macs_of_graph, macs_of_network
 from benchmarks.latency.report import report_paths, write_report
-from iern.runtime.system.arguments import positive
+from iern.runtime.system.arguments import Parser, positive
 from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
@@ -125,7 +125,7 @@ def _configuration(preset: str, strata: int, repeats: int, threads: int, width: 
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.latency",
         description="Measure how much faster the exported graph is, and how near it is to the machine's peak.",
         epilog=EXAMPLES,

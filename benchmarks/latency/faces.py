@@ -20,7 +20,7 @@ from iern.runtime.backends.onnx import open_session
 from iern.runtime.bundled import MODEL
 from iern.runtime.errors import IernError
 from iern.runtime.session import Session
-from iern.runtime.system.arguments import positive
+from iern.runtime.system.arguments import Parser, positive
 from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
@@ -77,7 +77,7 @@ def markdown(results: Results) -> str:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.latency.faces",
         description=__doc__,
         epilog=EXAMPLES,

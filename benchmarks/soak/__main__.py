@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks import RESULTS, ROOT, environment
 from benchmarks.common.results import write_with_page
 from benchmarks.soak.report import broken_limits, figures, markdown
+from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
@@ -147,7 +148,7 @@ def _analysed_frames(lines: Path) -> list[dict[str, float]]:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.soak",
         description="Run the loop for long on a camera that keeps failing.",
         epilog=EXAMPLES,

@@ -31,6 +31,7 @@ from benchmarks import RESULTS
 from benchmarks.common.results import write_json
 from benchmarks.common.resumable import continued
 from benchmarks.toy.report import write_report
+from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import INTERRUPTED, command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
@@ -128,7 +129,7 @@ def assess(checkpoint: Path, tests: Path, protocols: Sequence[int]) -> dict[str,
 @command
 def main(argv: Sequence[str] | None = None) -> int | None:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.toy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument_group("what is compared").add_argument

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 from iern.runtime.bundled import DEMO_CLIP
 from iern.runtime.errors import DataError
 from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.imaging.images import IMAGE_SUFFIXES
+from iern.runtime.imaging.formats import is_image_file
 from iern.runtime.imaging.preprocess import InputSpec, crop_faces, read_faces
 from iern.runtime.sources.open_source import open_source
 from iern.train.cartoons.data_set import plan, render_all
+
+logger = logging.getLogger(__name__)
 
 FEW = 8
 """Frames, or faces of a data set, for the gate that runs the network as published, one stratum after another."""
@@ -81,6 +84,8 @@ def photographed_faces(spec: InputSpec, source: Path, count: int) -> NDArray[np.
                 kept.append(crop_faces(frame.image, detect(frame.image), spec))
             if len(kept) == 2 * count:
                 kept, step = kept[::2], 2 * step
+    if frames.note:
+        logger.warning("%s", frames.note)
     faces = np.concatenate([np.empty((0, *spec.shape), np.uint8), *kept])
     if len(faces) == 0:
         raise DataError(f"{source}: no face is found in it; name a photograph of one, or a folder of photographs")
@@ -93,7 +98,7 @@ def crops_of_data_set(root: Path) -> list[Path]:
     if manifest.is_file():
         with open(manifest, encoding="utf-8", newline="") as file:
             return [root / row["path"] for row in csv.DictReader(file) if row.get("path")]
-    return sorted(path for path in root.glob("*/*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in root.glob("*/*/*") if not path.name.startswith(".") and is_image_file(path))
 
 
 def drawn_faces(size: int, count: int) -> NDArray[np.uint8]:

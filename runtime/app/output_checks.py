@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from iern.runtime.app.command_line import Options
 from iern.runtime.backends.trt.engine_file import files_of_engine
 from iern.runtime.bundled import DEMO_CLIP, YUNET
-from iern.runtime.imaging.images import IMAGE_SUFFIXES
+from iern.runtime.imaging.formats import is_image_file
 from iern.runtime.outputs.mqtt import require_mqtt
 from iern.runtime.system.append_only_file import STDOUT
 from iern.runtime.system.file_conflicts import NamedPaths, refuse_conflicts
@@ -31,7 +31,7 @@ def check_outputs(options: Options) -> None:
 def _inputs(options: Options) -> NamedPaths:
     return {
         "--source": _source_files(options.source),
-        "--allow-source": [path for spec in options.allow_source for path in _source_files(spec)],
+        "--allow-source": (path for spec in options.allow_source for path in _source_files(spec)),
         "--model": _model_files(options.model),
         "the bundled face detector": YUNET,
         "the bundled clip": DEMO_CLIP,
@@ -50,14 +50,14 @@ def _outputs(options: Options) -> NamedPaths:
     }
 
 
-def _source_files(spec: str) -> Sequence[Path]:
+def _source_files(spec: str) -> Iterable[Path]:
     """The files of a source: the images of a folder, or the file, device or standard input itself. None of a stream."""
     if "://" in spec or spec.isdecimal():
         return ()
     path = Path("/dev/stdin" if spec == "-" else spec)
     if not path.is_dir():
         return (path,)
-    return [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+    return (file for file in path.iterdir() if is_image_file(file))
 
 
 def _model_files(model: Path) -> Sequence[Path]:

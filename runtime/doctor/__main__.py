@@ -15,6 +15,7 @@ try:
     from iern.runtime.bundled import MODEL
     from iern.runtime.doctor.findings import Finding
     from iern.runtime.doctor.report import examine
+    from iern.runtime.system.arguments import Parser
     from iern.runtime.system.command import command
 except ModuleNotFoundError as error:
     if not str(error.name).startswith("iern"):
@@ -34,7 +35,7 @@ it; 2 for wrong usage.
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. The status is 0 if the loop can run, and 1 if it cannot."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m iern.runtime.doctor",
         description="Print what is installed, what the webcam loop will use, and how to fix what stops it.",
         epilog=EPILOG,

@@ -7,7 +7,6 @@ The same photographs and the same OpenCV give the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,11 @@ import numpy as np
 
 from iern.runtime.errors import DataError, OutputError
 from iern.runtime.imaging.images import Image, read_image
+from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
-from iern.runtime.system.files import atomic_path
+from iern.runtime.system.files import MORE_SPACE, atomic_path
+from iern.runtime.system.opencv import silence_opencv
 
 WIDTH, HEIGHT, FPS = 640, 480, 15
 FADE = 10
@@ -60,10 +61,11 @@ SCENES = (
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the clip and print its size."""
-    parser = argparse.ArgumentParser(description="Make the demo clip from the photographs in a folder.")
+    parser = Parser(description="Make the demo clip from the photographs in a folder.")
     parser.add_argument("photographs", type=Path, help="folder with " + ", ".join(s.photograph for s in SCENES))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "demo.mp4")
     arguments = parser.parse_args(argv)
+    silence_opencv()
     refuse_conflicts({"the photographs": arguments.photographs.glob("*")}, {"--output": arguments.output})
     frames = write_clip(arguments.photographs, arguments.output)
     print(f"wrote {arguments.output}: {frames} frames, {arguments.output.stat().st_size / 1000:.0f} kB")
@@ -83,7 +85,7 @@ def write_clip(photographs: Path, output: Path) -> int:
         writer.release()
         written = cv2.VideoCapture(str(temporary)).get(cv2.CAP_PROP_FRAME_COUNT)
         if written != count:  # OpenCV reports no failed write
-            raise OutputError(f"{output}: holds {written:.0f} of {count} frames; is the disk full? free some space")
+            raise OutputError(f"{output}: cannot be written completely; {MORE_SPACE}; an older file is unchanged")
     return count
 
 

@@ -53,8 +53,9 @@ def page_server(
     """A sink that shows every result on a page, whose address is printed. The server runs until the block ends.
 
     If others can reach the address and no `token` is given, a random one is made and printed. `render` makes the
-    picture that viewers see. `clock` returns seconds, by which /healthz decides whether frames come. Raises IernError if
-    aiohttp or prometheus-client is missing, and OutputError if the server cannot listen on the address.
+    picture that viewers see. `clock` returns seconds, by which /healthz decides whether frames come.
+    Raises IernError if aiohttp or prometheus-client is missing, and OutputError if the server cannot listen on the
+    address.
     """
     require_libraries()
     made = "" if token or address.local_only else secrets.token_urlsafe(16)

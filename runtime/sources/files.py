@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 
 from iern.runtime.errors import ImageError, SourceError
-from iern.runtime.imaging.images import Image, read_image
+from iern.runtime.imaging.images import Image, load_image
+from iern.runtime.imaging.notes import ImageNotes
 from iern.runtime.sources.base import Frame, Source
 from iern.runtime.sources.capture import OpenCapture, TimedCapture, read_frame
 from iern.runtime.system.latency import counted
@@ -32,27 +33,32 @@ JUMP_AHEAD, JUMP_BACK = 3600.0, 1.0
 class ImageFiles(Source):
     """Image files one after another. An unreadable one among several is skipped and counted."""
 
-    def __init__(self, paths: Sequence[Path], name: str) -> None:
+    def __init__(self, paths: Sequence[Path], name: str, others: Sequence[Path] = ()) -> None:
+        """`others` are the files beside them that are no images, for the note."""
         super().__init__(name, fps=1.0)
         self._paths = paths
+        self._notes = ImageNotes(len(paths), others)
+        self.note = self._notes.text()
 
     def __iter__(self) -> Iterator[Frame]:
-        first_problem = ""
         for index, path in enumerate(self._paths):
             if self._stopped:
                 return
             try:
-                image = read_image(path)
+                file = load_image(path)
             except ImageError as error:
                 self.skipped += 1
-                first_problem = first_problem or str(error)
-                self.note = f"skipped {self.skipped} of {len(self._paths)} images; the first: {first_problem}"
+                self._notes.add_unreadable(error)
+                self.note = self._notes.text()
                 continue
-            self._update_segment(image)
-            yield Frame(image, float(index), index, path.name, time.monotonic(), segment=self._segment, photograph=True)
+            self._notes.add(path, file)
+            self.note = self._notes.text()
+            self._update_segment(file.image)
+            now = time.monotonic()
+            yield Frame(file.image, float(index), index, path.name, now, segment=self._segment, photograph=True)
         self._finished = True
         if self.skipped == len(self._paths):
-            raise SourceError(f"{self.name}: none of its images can be read; the first: {first_problem}")
+            raise SourceError(f"{self.name}: none of its images can be read; the first: {self._notes.first_unreadable}")
 
 
 class VideoFile(Source):

@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 
 from iern.runtime.errors import ImageError, SourceError
-from iern.runtime.imaging.images import IMAGE_SUFFIXES, read_image
+from iern.runtime.imaging.formats import IMAGE_SUFFIXES, is_image_file, is_still_image
+from iern.runtime.imaging.images import load_image
 from iern.runtime.sources.base import Frame, Source
 from iern.runtime.sources.cameras import CSI, connect_camera, connect_csi
 from iern.runtime.sources.capture import OpenCapture, describe_capture, read_first_frame
@@ -57,9 +58,7 @@ def open_source(spec: str | int | Path, settings: SourceSettings | None = None) 
         raise SourceError(f"{spec_without_credentials(text)}: no such file, folder or device; check --source")
     if path.is_file() and path.stat().st_size == 0:
         raise SourceError(f"{text}: the file is empty (0 bytes); an image or a video was expected")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _open_image(path)
-    return _open_video(path)
+    return _open_file(path)
 
 
 def _is_text(name: str) -> bool:
@@ -71,9 +70,21 @@ def _is_text(name: str) -> bool:
     return True
 
 
+def _open_file(path: Path) -> Source:
+    """An image or a video, by its content. A file that is neither is refused as its name suggests."""
+    if is_still_image(path):
+        return _open_image(path)
+    try:
+        return _open_video(path)
+    except SourceError:
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise
+    return _open_image(path)
+
+
 def _open_image(path: Path) -> Source:
     try:
-        read_image(path)  # report an error here, not in the first iteration
+        load_image(path)  # report an error here, not in the first iteration
     except ImageError as error:
         raise SourceError(str(error)) from error
     return ImageFiles([path], str(path))
@@ -84,11 +95,13 @@ def _open_folder(path: Path) -> Source:
         files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
     except OSError as error:
         raise SourceError(f"{path}: cannot be listed ({error.strerror}); check its permissions") from error
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    images = [file for file in files if is_image_file(file)]
     if not images:
-        expected = " ".join(sorted(IMAGE_SUFFIXES))
-        raise SourceError(f"{path}: the folder has no images among its {len(files)} files; expected {expected}")
-    return ImageFiles(images, str(path))
+        raise SourceError(
+            f"{path}: the folder has no images among its {len(files)} files; expected .jpg, .png, .webp or similar"
+        )
+    known = set(images)
+    return ImageFiles(images, str(path), others=[file for file in files if file not in known])
 
 
 def _open_video(path: Path) -> Source:

@@ -18,6 +18,7 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 
 from iern.runtime.errors import SourceError
+from iern.runtime.imaging.formats import kind_of_file
 from iern.runtime.imaging.images import Image
 from iern.runtime.sources.capture import error_without_url
 from iern.runtime.system.cpu_budget import cpu_budget
@@ -106,7 +107,10 @@ class PyAvCapture:
     def _open(self, source: Path | str) -> InputContainer:
         """FFmpeg takes names in UTF-8 only, so a file is opened here and read through its object."""
         file = source if isinstance(source, str) else self._resources.enter_context(source.open("rb"))
-        return self._resources.enter_context(av.open(file, "r", metadata_errors="replace", timeout=TIMEOUT))
+        # FFmpeg goes by the name too: of a row of JPEGs that is called .jpg it shows only the first.
+        format_name = "mjpeg" if isinstance(source, Path) and kind_of_file(source) == "JPEG" else None
+        opened = av.open(file, "r", format=format_name, metadata_errors="replace", timeout=TIMEOUT)
+        return self._resources.enter_context(opened)
 
     def _decoded(self) -> Iterator[VideoFrame]:
         """The frames as they are decoded. A damaged packet is counted and left out."""

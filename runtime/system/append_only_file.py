@@ -9,7 +9,6 @@ import select
 import stat
 import sys
 from collections.abc import Callable
-from io import FileIO
 from pathlib import Path
 
 from iern.runtime.errors import OutputError
@@ -40,9 +39,9 @@ class AppendOnlyFile:
         OutputError if another program writes to the file, or none reads the FIFO, and OSError.
         """
         self._path, self._interrupted = path, interrupted
-        self._file = FileIO(os.dup(1), "wb") if path == STDOUT else _open(path)
-        self._is_pipe = not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
-        self._base = 0 if self._is_pipe else self._file.seek(0, os.SEEK_END)
+        self._file = os.dup(1) if path == STDOUT else _open(path)
+        self._is_pipe = not _is_ordinary(self._file)
+        self._base = 0 if self._is_pipe else os.lseek(self._file, 0, os.SEEK_END)
         self.size = 0
         """Bytes that were appended."""
 
@@ -54,11 +53,11 @@ class AppendOnlyFile:
         start, left = self.size, memoryview(data)
         try:
             while left:
-                left = left[self._write_to_pipe(left) if self._is_pipe else self._file.write(left) :]
+                left = left[self._write_to_pipe(left) if self._is_pipe else os.write(self._file, left) :]
         except OSError as error:
             with contextlib.suppress(OSError):  # a pipe cannot be cut back
-                self._file.truncate(self._base + start)
-                self._file.seek(self._base + start)
+                os.ftruncate(self._file, self._base + start)
+                os.lseek(self._file, self._base + start, os.SEEK_SET)
             error.filename = str(self._path)
             raise
         self.size += len(data)
@@ -72,57 +71,63 @@ class AppendOnlyFile:
             while not ready.poll(POLL_MS):
                 if self._interrupted() and not ready.poll(PATIENCE_MS):
                     raise TimeoutError(errno.ETIMEDOUT, "its reader has stopped reading")
-        return self._file.write(data[:CHUNK]) or 0  # None if there is no room after all
+        try:
+            return os.write(self._file, data[:CHUNK])
+        except BlockingIOError:  # there is no room after all
+            return 0
 
     def overwrite(self, at: int, data: bytes) -> None:
         """Replace existing bytes, which needs no space on the disk."""
-        os.pwrite(self._file.fileno(), data, at)
+        os.pwrite(self._file, data, at)
 
     def close(self) -> None:
         """Write everything to the disk and close the file. May be called twice."""
-        if not self._file.closed:
+        handle, self._file = self._file, -1
+        if handle != -1:
             with contextlib.suppress(OSError):  # a pipe has no disk
-                os.fsync(self._file.fileno())
-            self._file.close()
+                os.fsync(handle)
+            os.close(handle)
 
 
 def refuse_if_in_use(path: Path) -> None:
     """Raise OutputError if an AppendOnlyFile of any process has the file open."""
     if path.is_file():
         with open(path, "ab", buffering=0) as file:
-            _lock(file, path)
+            _lock(file.fileno(), path)
 
 
-def _open(path: Path) -> FileIO:
-    """The empty file, locked, or a FIFO that has a reader."""
+def _open(path: Path) -> int:
+    """The handle of the empty file, locked, or of a FIFO that has a reader."""
     path.parent.mkdir(parents=True, exist_ok=True)
-
-    def open_as_it_is(name: str, flags: int) -> int:
-        """Do not empty the file before it is locked, and do not wait until a FIFO has a reader."""
-        return os.open(name, flags & ~os.O_TRUNC | getattr(os, "O_NONBLOCK", 0), 0o666)
-
+    # Not `open(path, "wb")`, which would empty the file before it is locked, and wait until a FIFO has a reader.
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        file = open(path, "wb", buffering=0, opener=open_as_it_is)  # noqa: SIM115 - it lives as long as its output
+        handle = os.open(path, flags, 0o666)
     except OSError as error:
         if error.errno == errno.ENXIO and path.is_fifo():
             raise OutputError(f"{path}: no program reads this FIFO; start the reader first") from error
         raise
     try:
-        _lock(file, path)
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.truncate(0)
+        _lock(handle, path)
+        if _is_ordinary(handle):
+            os.ftruncate(handle, 0)
     except BaseException:
-        file.close()
+        os.close(handle)
         raise
-    return file
+    return handle
 
 
-def _lock(file: FileIO, path: Path) -> None:
+def _is_ordinary(handle: int) -> bool:
+    """Whether it is a file on a disk, and no pipe, device or socket."""
+    return stat.S_ISREG(os.fstat(handle).st_mode)
+
+
+def _lock(handle: int, path: Path) -> None:
     """Lock an ordinary file or a FIFO until it is closed. Raises OutputError if it is locked already."""
-    if sys.platform == "win32" or stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+    if sys.platform == "win32" or stat.S_ISCHR(os.fstat(handle).st_mode):
         return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise OutputError(
             f"{path}: another program is writing to it; stop that program or choose another name"

@@ -247,6 +247,12 @@ def test_the_gain_of_a_part_is_reported_over_faces_and_seed_by_seed():
     assert seeds == "+50.0%, +50.0%"
 
 
+def changed(given: list[str], changes: list[str]) -> list[str]:
+    """Pairs of options and values, some of them replaced: a command takes each option once."""
+    pairs = dict(zip(given[::2], given[1::2], strict=True)) | dict(zip(changes[::2], changes[1::2], strict=True))
+    return [word for pair in pairs.items() for word in pair]
+
+
 @pytest.mark.slow
 def test_a_continued_comparison_equals_one_that_was_never_stopped(root, tmp_path, capsys):
     own = ["--data", str(root), *SMALL, "--seeds", "0"]
@@ -261,8 +267,7 @@ def test_a_continued_comparison_equals_one_that_was_never_stopped(root, tmp_path
     page = whole.with_suffix(".md").read_text(encoding="utf-8")
     assert "Mean recall" in page and "| iern | 1 |" in page
     assert whole.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    changed = [*own[:-4], "--epochs", "6", "--out", str(whole)]
-    assert confounded.main(changed) == 1
+    assert confounded.main(changed(own[:-2], ["--epochs", "6", "--out", str(whole)])) == 1
     assert "move it away" in capsys.readouterr().err
 
 
@@ -292,7 +297,7 @@ def test_every_method_runs(method, root):
 def test_an_origin_left_out_is_compared_with_the_others(root, tmp_path):
     out = tmp_path / "origin.json"
     options = ["--protocol", "origin", "--origin", "blur", "--seeds", "0", "--methods", "baseline", "--epochs", "1"]
-    assert confounded.main(["--data", str(root), *SMALL, *options, "--out", str(out)]) == 0
+    assert confounded.main(changed(["--data", str(root), *SMALL, "--out", str(out)], options)) == 0
     content = json.loads(out.read_text(encoding="utf-8"))
     answers, questions = content["runs"]["baseline/0"]["answers"], content["questions"]
     right = [answer == label for answer, label in zip(answers, questions["labels"], strict=True)]
@@ -329,8 +334,8 @@ def test_finished_runs_of_another_recipe_are_refused(root, tmp_path, capsys):
 )
 def test_bad_input_is_refused_in_one_line(changes, message, root, tmp_path, capsys):
     out = tmp_path / "out.json"
-    arguments = ["--data", str(root), *SMALL, "--methods", "baseline", "--out", str(out), *changes]
-    assert confounded.main(arguments) == 1
+    given = ["--data", str(root), *SMALL, "--methods", "baseline", "--out", str(out)]
+    assert confounded.main(changed(given, changes)) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
     assert not out.exists()

@@ -27,6 +27,7 @@ from iern.runtime.artifact import Artifact
 from iern.runtime.backends.onnx import OnnxSession
 from iern.runtime.backends.trt import plan as tensorrt_engine
 from iern.runtime.backends.trt.engine_file import read_engine
+from iern.runtime.checksum import with_checksum
 from iern.runtime.errors import EngineError
 from iern.train.cartoons.data_set import plan, write
 from iern.train.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -224,6 +225,7 @@ def test_a_bad_checkpoint_is_refused_in_one_line_that_names_it(make, found, tmp_
 
 def external_weights(path: Path, content: bytes) -> None:
     model = onnx.load_from_string(content)
+    onnx.helper.set_model_props(model, {})  # a checksum of the one file would be noticed first
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
 
 
@@ -235,10 +237,17 @@ def contradicting_outputs(path: Path, content: bytes) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+def flipped_bytes(path: Path, content: bytes) -> None:
+    middle = len(content) // 2
+    path.write_bytes(
+        content[:middle] + bytes(byte ^ 1 for byte in content[middle : middle + 4]) + content[middle + 4 :]
+    )
+
+
 def unknown_operation(path: Path, content: bytes) -> None:
     model = onnx.load_from_string(content)
     model.graph.node[0].op_type = "Transposed"
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(with_checksum(model.SerializeToString()))
 
 
 def weights_not_numbers(path: Path, content: bytes) -> None:
@@ -246,7 +255,7 @@ def weights_not_numbers(path: Path, content: bytes) -> None:
     for tensor in model.graph.initializer:
         if tensor.name == "tail.of_mean.weight":
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, np.nan, np.float32), tensor.name))
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(with_checksum(model.SerializeToString()))
 
 
 @pytest.mark.parametrize(
@@ -261,8 +270,9 @@ def weights_not_numbers(path: Path, content: bytes) -> None:
         (contradicting_outputs, "probabilities differ"),
         (unknown_operation, "no valid ONNX graph"),
         (weights_not_numbers, "NaN"),
+        (flipped_bytes, "is damaged"),
     ],
-    ids=["absent", "empty", "text", "truncated", "foreign", "external", "contradicting", "operation", "nan"],
+    ids=["absent", "empty", "text", "truncated", "foreign", "external", "contradicting", "operation", "nan", "flipped"],
 )
 def test_a_bad_onnx_file_is_refused_in_one_line_that_names_it(make, found, exported, tmp_path, capsys):
     path = tmp_path / "model.onnx"

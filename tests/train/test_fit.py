@@ -218,8 +218,7 @@ def test_a_finished_run_is_lengthened_and_its_schedule_follows_the_new_length(fa
     shutil.copytree(whole, tmp_path / "run")
     assert fit(faces, tmp_path / "run", *MIXED, "--resume", "true") == 0
     assert "the run has finished its 2 epochs; --resume true --epochs N" in capsys.readouterr().out
-    options = [option if option != "2" else "4" for option in arguments(faces, tmp_path / "run", *MIXED)]
-    assert main([*options, "--resume", "true"]) == 0
+    assert fit(faces, tmp_path / "run", *MIXED, "--resume", "true", "--epochs", "4") == 0
     assert "lengthened from 2 to 4 epochs; the schedule now follows 4" in capsys.readouterr().out
     state = last(tmp_path / "run").training
     assert state["history"][:2] == last(whole).training["history"]

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from iern.train.data.manifest import LabelledFace
 
 SPLITS = {
-    **{name: "train" for name in ("train", "training")},
-    **{name: "valid" for name in ("valid", "val", "validation", "dev")},
-    **{name: "test" for name in ("test", "testing")},
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "val", "validation", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    "ood": "ood",  # faces unlike those of training, in the drawn set
 }
 """The names of splits that data sets use -> the name here."""
 SYSTEM_NAMES = {
@@ -32,7 +33,7 @@ def is_hidden(relative: PurePath) -> bool:
 
 
 def split_name(where: str, found: str) -> str:
-    """The split `train`, `valid` or `test` that a field names; empty: `train`. Raises DataError for other words."""
+    """The split that a field names, as in SPLITS; empty: `train`. Raises DataError for other words."""
     name = found.strip().casefold() or "train"
     if name not in SPLITS:
         raise DataError(f"{where}: unknown split {found!r}; known are {', '.join(SPLITS)}")

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iern.runtime.errors import DataError, ImageError
-from iern.runtime.imaging.images import IMAGE_SUFFIXES, read_image
+from iern.runtime.imaging.formats import is_image_file
+from iern.runtime.imaging.images import describe_damage, load_image
+from iern.runtime.system.latency import counted
 from iern.train.data.label_checks import (
     is_hidden,
     refuse_splits_as_strata,
@@ -41,7 +43,7 @@ class LabelledFace:
     """Distribution over the E expressions: the votes if there are any, else one-hot."""
     confounder: str
     split: str
-    """`train`, `valid` or `test`."""
+    """`train`, `valid`, `test`, or `ood` in the drawn set."""
     subject: str = ""
     """The person; empty if unknown."""
     confirmed: bool | None = None
@@ -84,7 +86,8 @@ def load_data(
 
     `expressions` are those of the network, in its order; None: those in the data, sorted. With `votes`, columns of vote
     counts become soft targets; votes for other expressions are dropped. A row that is there twice is used once;
-    `report` takes a line with the number of such rows.
+    `report` takes a line with the number of such rows, and one with the number of files in the folders that are not
+    used.
     Raises DataError, which names the file or line, if something is missing, malformed, contradictory or unknown.
     """
     root = Path(root)
@@ -92,6 +95,8 @@ def load_data(
         raise DataError(f"{root}: no such folder; expected {MANIFEST} or <confounder>/<expression>/ folders in it")
     manifest = root / MANIFEST
     rows = list(manifest_rows(manifest) if manifest.is_file() else _folder_rows(root))
+    if not manifest.is_file():
+        _report_left_out(root, report)
     if not rows:
         raise DataError(f"{root}: no images; expected {MANIFEST} or <confounder>/<expression>/<image> folders")
     _refuse_names(root, rows, manifest.is_file())
@@ -174,20 +179,22 @@ def check_trainable(
 
 
 def verify_images(faces: Sequence[LabelledFace]) -> None:
-    """Read every image once, before hours of training. Raises DataError, which names the broken ones."""
+    """Read every image once, before hours of training. Raises DataError, which names the broken and damaged ones."""
 
     def broken(face: LabelledFace) -> str | None:
         try:
-            read_image(face.path)
+            file = load_image(face.path)
         except ImageError as error:
             return str(error)
-        return None
+        return f"{face.path}: {describe_damage(file)}" if file.damage else None
 
     with ThreadPoolExecutor(4) as pool:
         found = [problem for problem in pool.map(broken, faces, chunksize=64) if problem]
     if found:
         listed = "\n  ".join(found[:10])
-        raise DataError(f"{len(found)} of {len(faces)} images cannot be read; remove or replace them:\n  {listed}")
+        raise DataError(
+            f"{len(found)} of {len(faces)} images cannot be read or are damaged; remove or replace them:\n  {listed}"
+        )
 
 
 def _refuse_names(root: Path, rows: Sequence[Row], manifest: bool) -> None:
@@ -198,12 +205,31 @@ def _refuse_names(root: Path, rows: Sequence[Row], manifest: bool) -> None:
 
 
 def _folder_rows(root: Path) -> Iterator[Row]:
-    for path in sorted(root.glob("*/*/**/*")):
-        relative = path.relative_to(root)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(relative):
+    for path in _folder_files(root, "*/*/**/*"):
+        if is_image_file(path):
+            relative = path.relative_to(root)
             test = int(text_hash(relative.as_posix())[:8], 16) < FOLDER_TEST_SHARE * 16**8
             row = {"path": relative.as_posix(), "confounder": relative.parts[0], "expression": relative.parts[1]}
             yield str(path), {**row, "split": "test" if test else "train"}
+
+
+def _folder_files(root: Path, pattern: str) -> list[Path]:
+    """The files of a pattern, sorted, without folders and what systems leave among pictures."""
+    found = (path for path in root.glob(pattern) if not is_hidden(path.relative_to(root)))
+    return sorted(path for path in found if not path.is_dir())
+
+
+def _report_left_out(root: Path, report: Callable[[str], None]) -> None:
+    """Report files in the folders that are no images, and images that are in no folder of an expression."""
+    others = [path for path in _folder_files(root, "*/*/**/*") if not is_image_file(path)]
+    outside = [path for pattern in ("*", "*/*") for path in _folder_files(root, pattern) if is_image_file(path)]
+    if others:
+        report(f"{root}: left out {counted(len(others), 'file')} that are no images, the first is {others[0]}")
+    if outside:
+        report(
+            f"{root}: left out {counted(len(outside), 'image')} outside of <confounder>/<expression>/, the first is "
+            f"{outside[0]}"
+        )
 
 
 def _labelled_face(

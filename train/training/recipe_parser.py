@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,18 +21,10 @@ FIELDS = tuple(by_path(Recipe(data=Path()).as_dict()))
 
 
 class RecipeParser(ArgumentParser):
-    """jsonargparse's parser with recipes in UTF-8, no key or option twice, and errors in one line."""
+    """jsonargparse's parser with recipes in UTF-8, no key twice, no abbreviated options, and errors in one line."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
-
-    def parse_args(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
-        """As jsonargparse does. An option that is given twice is an error."""
-        given = [word.partition("=")[0] for word in (sys.argv[1:] if args is None else args) if word.startswith("--")]
-        for option in given:
-            if option.removeprefix("--") in FIELDS and given.count(option) > 1:
-                self.error(f"{option} is given twice; it takes one value")
-        return super().parse_args(args, *others, **options)
 
     def parse_path(self, path: Any, *others: Any, **options: Any) -> Any:
         """As jsonargparse does, for a file in UTF-8 whatever the locale is."""
@@ -90,5 +82,8 @@ def _keys(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]
 def _likely(wrong: str, before: str = "") -> str:
     """What was probably meant by a field, to end a message; `before` each name, such as `--`."""
     name = wrong.removeprefix(before)
-    near = get_close_matches(name, (*FIELDS, "config") if before else FIELDS, n=1) or [field for field in FIELDS if field.endswith(f".{name}")][:1]
+    near = (
+        get_close_matches(name, (*FIELDS, "config") if before else FIELDS, n=1)
+        or [field for field in FIELDS if field.endswith(f".{name}")][:1]
+    )
     return f"; did you mean {before}{near[0]}?" if near else "; `python train/fit.py --help` lists the fields"

@@ -98,6 +98,37 @@ def test_other_formats_are_read_upright_with_and_without_alpha(kind, options, or
     assert largest_difference(decode_image(data), by_pillow(data)) <= 1  # rounding of the blend
 
 
+@pytest.mark.parametrize("orientation", TO_STORED)
+@pytest.mark.parametrize("alpha", [False, True])
+def test_an_avif_is_read_upright_with_and_without_alpha(orientation, alpha):
+    image = photo().reduce(2)
+    if alpha:
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    data = encoded(image, "AVIF", orientation, quality=100, subsampling="4:4:4")
+    assert largest_difference(decode_image(data), by_pillow(data)) <= 3  # two conversions from YCbCr
+
+
+def test_a_transparent_jpeg_2000_is_read_over_white():
+    image = photo().reduce(2)
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    data = encoded(image, "JPEG2000")
+    assert largest_difference(decode_image(data), by_pillow(data)) <= 1
+
+
+def test_a_transparent_gif_is_read_over_white():
+    image = photo().reduce(2).convert("P")
+    data = encoded(image, "GIF", transparency=int(np.bincount(np.asarray(image).ravel()).argmax()))
+    assert np.array_equal(decode_image(data), by_pillow(data))
+
+
+def test_the_thumbnail_at_the_start_of_a_raw_photograph_is_not_taken_for_it():
+    """The raw files of many cameras are TIFFs whose first image is marked as a smaller copy."""
+    data = encoded(photo(), "TIFF", tiffinfo={254: 1, 330: 1000})
+    with pytest.raises(ImageError, match=r"only a thumbnail.*convert the photograph"):
+        decode_image(data)
+    assert decode_image(encoded(photo(), "TIFF", tiffinfo={254: 2})).shape == (176, 240, 3), "a page of a document"
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "CMYK"])
 def test_grey_palette_and_print_colours_become_bgr(mode):
     image = photo().convert(mode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -11,7 +12,8 @@ import textwrap
 
 import pytest
 
-from iern.runtime.system.files import atomic_path, sha256, write_text
+from iern.runtime.errors import OutputError
+from iern.runtime.system.files import atomic_path, sha256, write_errors, write_text
 
 
 def test_a_block_without_an_exception_replaces_the_older_file_and_leaves_no_other(tmp_path):
@@ -51,6 +53,53 @@ def test_a_killed_process_leaves_the_older_file_whole(tmp_path):
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(target)], check=False)
     assert done.returncode != 0
     assert target.read_bytes() == b"old"
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    target = tmp_path / "model.onnx"
+    with atomic_path(target) as first, atomic_path(target) as second:
+        assert first != second
+        first.write_bytes(b"first")
+        second.write_bytes(b"second")
+    assert target.read_bytes() == b"first", "the one that ended last"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space or choose another place"),
+        (errno.EDQUOT, "free some space or choose another place"),
+        (errno.EACCES, "choose another place"),
+    ],
+)
+def test_a_write_that_fails_is_one_error_with_the_file_and_the_remedy(tmp_path, number, remedy):
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"old")
+    with pytest.raises(OutputError) as failure, atomic_path(target):
+        raise OSError(number, os.strerror(number))
+    reason = f"cannot be written ({os.strerror(number)}); {remedy}"
+    assert str(failure.value) == f"{target}: {reason}; an older file is unchanged"
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no-such-input"), atomic_path(tmp_path / "out" / "a.json"):
+        (tmp_path / "no-such-input").read_bytes()
+    with pytest.raises(OutputError, match=r"set: cannot be written"), write_errors(tmp_path / "set"):
+        raise PermissionError(errno.EACCES, "no", str(tmp_path))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs are POSIX's")
+def test_a_folder_a_fifo_or_a_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "device").symlink_to(os.devnull)
+    for name in ("fifo", "folder", "device"):
+        with pytest.raises(OutputError, match=f"{name}: is not a file, and would be replaced by one"):
+            write_text(tmp_path / name, "{}")
+    assert (tmp_path / "fifo").is_fifo()
+    assert (tmp_path / "device").is_symlink()
 
 
 def test_missing_folders_are_made(tmp_path):

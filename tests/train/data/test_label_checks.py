@@ -49,7 +49,7 @@ def test_a_confounder_named_for_a_split_is_refused(tmp_path, name):
     ("written", "read"),
     [
         ("train", "train"), ("Training", "train"), ("", "train"), (" ", "train"), ("valid", "valid"), ("val", "valid"),
-        ("Validation", "valid"), ("DEV", "valid"), (" test ", "test"), ("testing", "test"),
+        ("Validation", "valid"), ("DEV", "valid"), (" test ", "test"), ("testing", "test"), ("ood", "ood"),
     ],
 )  # fmt: skip
 def test_splits_are_known_by_all_their_names(tmp_path, written, read):
@@ -101,7 +101,9 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path):
 
 def test_empty_rows_and_comments_are_skipped_before_and_after_the_header(tmp_path):
     write_image(tmp_path / "#1.png", 0)
-    content = "# faces\n\npath,expression,confounder\n# web, all\n\n0.png,happy,web\n,,\n#2.png,sad,web\n#1.png,sad,web\n"
+    content = (
+        "# faces\n\npath,expression,confounder\n# web, all\n\n0.png,happy,web\n,,\n#2.png,sad,web\n#1.png,sad,web\n"
+    )
     assert [face.path.name for face in load_data(text(tmp_path, content)).records] == ["0.png", "#1.png"]
 
 

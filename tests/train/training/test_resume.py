@@ -77,3 +77,17 @@ def test_a_checkpoint_of_a_version_with_the_removed_options_loads_as_a_model():
     checkpoint = load_checkpoint(MODEL.with_suffix(".pt"))
     assert {"discriminators", "independence"} <= set(checkpoint.provenance["recipe"]["algorithm"])
     assert checkpoint.model().method == "iern"
+
+
+def test_a_run_that_recorded_no_faces_is_continued_on_the_folder_that_it_names_only():
+    with pytest.raises(TrainingError, match="data: elsewhere then, faces now"):
+        resumed(saved({**RECIPE, "data": "elsewhere"}))
+
+
+def test_a_run_of_one_epoch_is_lengthened_unless_its_centres_were_never_set():
+    longer = {**RECIPE, "epochs": 9}
+    short = {**RECIPE, "epochs": 1}
+    assert resumed(saved(short), longer)
+    short["algorithm"] = longer["algorithm"] = {**RECIPE["algorithm"], "centres": "means"}
+    with pytest.raises(TrainingError, match="epochs: 1 then, 9 now"):
+        resumed(saved(short), longer)

@@ -227,5 +227,18 @@ def test_a_full_disk_leaves_what_was_recorded_and_a_file_that_plays(tmp_path, su
     assert path.stat().st_size <= 60_000
 
 
+@suffixes
+def test_a_recording_into_a_fifo_or_a_file_in_use_is_refused_before_the_first_frame(tmp_path, suffix):
+    fifo, taken = tmp_path / f"fifo{suffix}", tmp_path / f"taken{suffix}"
+    os.mkfifo(fifo)
+    with pytest.raises(OutputError, match="is not a file; a recording needs one"), recording(fifo, 10):
+        pass
+    with recording(taken, 10) as write:
+        write(grey_result(100))
+        with pytest.raises(OutputError, match="another program is writing to it"), recording(taken, 10):
+            pass
+    assert levels(taken) == pytest.approx([100], abs=3)
+
+
 def with_image(result: FrameResult, image: np.ndarray) -> FrameResult:
     return dataclasses.replace(result, frame=dataclasses.replace(result.frame, image=image))
