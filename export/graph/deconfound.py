@@ -20,6 +20,7 @@ last convolution, so step 3 does not hold: 2 + 2 N instead of 5 N.
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 from iern.cpp_ext.tail_weights import window_sum_weights
 from iern.export.graph.fold import fold_batch_norms, fold_pixel_scale
 from iern.export.graph.round_kernels import round_kernels
+from iern.train.network.config import ModelConfig
 from iern.train.network.iern import IERN, Baseline, Classifier, Disentanglement, PublishedBlock, Reconstruction
 
 
@@ -55,22 +57,23 @@ def deconfound(
     generator, head, tail = _generator_head_tail(model, model.backbone(image))
     # Weights divided by 127 would be below float16's normal numbers; pixels divided by 127 are not.
     of_weights, of_pixels = (scale, None) if trunk == dtype else (torch.ones_like(scale), scale.flip(0))
-    network = Deconfounded(
-        backbone=fold_pixel_scale(model.backbone, image, of_weights),
-        generator=generator,
-        head=head,
-        tail=tail,
-        mean=255 * torch.tensor(config.mean[::-1], dtype=torch.float64).view(1, 3, 1, 1),
-        scale=None if of_pixels is None else of_pixels.view(1, 3, 1, 1),
-        mirrored=config.mirrored,
-        average=config.answer,
-        temperature=temperature,
-    ).to(dtype)
+    backbone = fold_pixel_scale(model.backbone, image, of_weights)
+    network = Deconfounded(NetworkParts(backbone, generator, head, tail), config, of_pixels, temperature).to(dtype)
     for part in (network.backbone, network.generator, network.head):
         if trunk != dtype:
             round_kernels(part, trunk)
         part.to(trunk)
     return network
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkParts:
+    """The parts of a deconfounded network, in the order in which they run."""
+
+    backbone: nn.Module
+    generator: nn.Module
+    head: nn.Module
+    tail: nn.Module
 
 
 class Deconfounded(nn.Module):
@@ -79,30 +82,17 @@ class Deconfounded(nn.Module):
     mean: Tensor
     scale: Tensor | None
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        generator: nn.Module,
-        head: nn.Module,
-        tail: nn.Module,
-        mean: Tensor,
-        scale: Tensor | None,
-        mirrored: bool,
-        average: str,
-        temperature: float,
-    ) -> None:
+    def __init__(self, parts: NetworkParts, config: ModelConfig, scale: Tensor | None, temperature: float) -> None:
+        """`scale` (3,) multiplies blue, green and red pixels. None: the weights of the first convolution hold it."""
         super().__init__()
-        self.backbone = backbone
-        self.generator = generator
-        self.head = head
-        self.tail = tail
-        self.mirrored = mirrored
-        self.average = average
+        self.backbone, self.generator, self.head, self.tail = parts.backbone, parts.generator, parts.head, parts.tail
+        self.mirrored = config.mirrored
+        self.average = config.answer
         self.temperature = temperature
         # (1, 3, 1, 1) blue, green, red in 0..255. Subtracted before the backbone pads with zeros.
-        self.register_buffer("mean", mean)
-        # Of the same shape. None if the first convolution's weights hold it.
-        self.register_buffer("scale", scale)
+        mean = 255 * torch.tensor(config.mean[::-1], dtype=torch.float64)
+        self.register_buffer("mean", mean.view(1, 3, 1, 1))
+        self.register_buffer("scale", None if scale is None else scale.view(1, 3, 1, 1))
         self.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
