@@ -67,7 +67,7 @@ $(VENV)/created.stamp:
 # opencv-python shows windows but needs a desktop's libraries, libGL among them. A bare server gets the same OpenCV
 # without windows. The two wheels share the folder cv2, so both are removed before one is installed.
 $(VENV)/runtime.stamp: $(VENV)/created.stamp $(PACKAGING)
-	@echo "Setting up $(VENV) for the runtime: NumPy, OpenCV, onnxruntime (about 120 MB)"
+	@echo "Setting up $(VENV) for the runtime: NumPy, OpenCV, PyAV, onnxruntime (about 160 MB)"
 	@$(PIP) --quiet --editable '.[$(EXTRA)]'
 	@reason=$$($(BIN)/python -c 'import cv2' 2>&1) || { \
 		echo "opencv-python cannot be imported here ($$(echo "$$reason" | tail -n 1))."; \

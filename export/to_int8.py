@@ -53,7 +53,7 @@ give other outputs. The file is of no use on a GPU.
 
 TRUNK = ("backbone", "generator")
 """The modules that compute in 8 bits."""
-BATCH = 32
+FACES_PER_BATCH = 32
 ACCURACY_LIMIT = 0.005
 """Largest loss of accuracy."""
 REPEATS = 200
@@ -110,14 +110,14 @@ def to_int8(source: Path, target: Path, data: Path, calibration: int) -> None:
     `calibration` is the largest number of training faces to calibrate on. Raises ArtifactError for a file that iern
     did not export, DataError for bad data, and ParityError if a limit is not kept. `target` then stays as it was.
     """
-    with OnnxSession(source, provider="cpu", max_batch=BATCH) as session:
+    with OnnxSession(source, provider="cpu", max_batch=FACES_PER_BATCH) as session:
         _check_float32(source)
         artifact = session.artifact
         faces = load_data(data, artifact.expressions)
         training, validation = faces.split("train"), faces.split("valid")
         evenly_spread = training[:: -(-len(training) // calibration)]
         content = quantised(source, read_faces((face.path for face in evenly_spread), artifact.input))
-        with OnnxSession(content, provider="cpu", max_batch=BATCH) as small:
+        with OnnxSession(content, provider="cpu", max_batch=FACES_PER_BATCH) as small:
             parity = compare(session, small, validation)
     if parity.failures:
         raise ParityError(f"{target} is not written: {'; '.join(parity.failures)} ({parity}); use {source} as it is")
@@ -174,7 +174,9 @@ class CalibrationBatches:
     """Faces in batches, as onnxruntime's calibration reads them: a `CalibrationDataReader` by its one method."""
 
     def __init__(self, faces: NDArray[np.uint8]) -> None:
-        self._batches: Iterator[NDArray[np.uint8]] = (faces[i : i + BATCH] for i in range(0, len(faces), BATCH))
+        self._batches: Iterator[NDArray[np.uint8]] = (
+            faces[i : i + FACES_PER_BATCH] for i in range(0, len(faces), FACES_PER_BATCH)
+        )
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         """The next batch. None after the last one."""
@@ -185,8 +187,8 @@ class CalibrationBatches:
 def compare(given: Session, small: Session, faces: Sequence[LabelledFace]) -> Int8Parity:
     """The outputs and the speed of the 8-bit file, compared with those of the given file."""
     pairs: list[tuple[ModelOutputs, ModelOutputs]] = []
-    for start in range(0, len(faces), BATCH):
-        images = read_faces((face.path for face in faces[start : start + BATCH]), given.artifact.input)
+    for start in range(0, len(faces), FACES_PER_BATCH):
+        images = read_faces((face.path for face in faces[start : start + FACES_PER_BATCH]), given.artifact.input)
         pairs.append((outputs_of_session(given, images), outputs_of_session(small, images)))
     first, second = map(joined, zip(*pairs, strict=True))
     labels = np.array([face.expression for face in faces])

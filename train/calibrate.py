@@ -64,7 +64,7 @@ The command replaces the checkpoint in one step. All else in it stays. The figur
 under "calibration"; the exported file has them too. A second run replaces the result of the first.
 """
 
-BATCH = 64
+FACES_PER_BATCH = 64
 REFUSED_SPLITS = ("train", "test", "all")
 BIAS = "classifier.linear.bias"
 ADJUSTMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -196,7 +196,9 @@ def _stratum_logits(checkpoint: Checkpoint, labelled: list[LabelledFace], consol
     faces = FaceDataset(labelled, model.config.input, model.config.strata)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"{len(labelled)} faces", total=len(labelled))
-        return predict_strata(model, faces, fabric, BATCH, on_batch=lambda count: bar.advance(task, count)).double()
+        return predict_strata(
+            model, faces, fabric, FACES_PER_BATCH, on_batch=lambda count: bar.advance(task, count)
+        ).double()
 
 
 def print_figures(figures: dict[str, Any], curve: Curve, console: Console) -> None:

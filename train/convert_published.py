@@ -16,6 +16,7 @@ from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.runtime.system.files import sha256
+from iern.runtime.system.remedies import run_script
 from iern.train.network.checkpoint import Checkpoint, save_checkpoint, versions
 from iern.train.network.config import PRESETS, ModelConfig
 from iern.train.network.iern import build
@@ -217,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_conflicts({"FOLDER": options.folder.glob("*_net_*.pth")}, {"--output": options.output})
     checkpoint = convert_published(options.folder, options.epoch, options.expressions, options.strata)
     save_checkpoint(checkpoint, options.output)
-    print(f"wrote {options.output}; next: python export/to_trt.py {options.output}")
+    print(f"wrote {options.output}; next: {run_script('export/to_trt.py')} {options.output}")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ Keys of the JSON file, shares from 0 to 1:
   expressions
 """
 
-BATCH = 64
+FACES_PER_BATCH = 64
 
 ROWS = {
     "accuracy": "accuracy",
@@ -108,7 +108,7 @@ def _from_checkpoint(path: Path) -> EvaluatedModel:
 
     def predict(labelled: list[LabelledFace], on_batch: Callable[[int], None]) -> Predictions:
         faces = FaceDataset(labelled, model.config.input, model.config.strata)
-        by_stratum = predict_strata(model, faces, fabric, BATCH, on_batch=on_batch)
+        by_stratum = predict_strata(model, faces, fabric, FACES_PER_BATCH, on_batch=on_batch)
         probabilities = average_strata(by_stratum / checkpoint.temperature, model.config.answer)
         return Predictions(probabilities.numpy(), by_stratum.mean(dim=1).numpy(), by_stratum.numpy())
 
@@ -116,13 +116,13 @@ def _from_checkpoint(path: Path) -> EvaluatedModel:
 
 
 def _from_onnx(path: Path) -> EvaluatedModel:
-    session = open_session(path, max_batch=BATCH)
+    session = open_session(path, max_batch=FACES_PER_BATCH)
     artifact = session.artifact
 
     def predict(labelled: list[LabelledFace], on_batch: Callable[[int], None]) -> Predictions:
         parts = []
-        for start in range(0, len(labelled), BATCH):
-            part = labelled[start : start + BATCH]
+        for start in range(0, len(labelled), FACES_PER_BATCH):
+            part = labelled[start : start + FACES_PER_BATCH]
             parts.append(session(read_faces((face.path for face in part), artifact.input)))
             on_batch(len(part))
         return concatenate(parts)

@@ -15,6 +15,7 @@ from iern.runtime.errors import IernError, TrainingError
 from iern.runtime.system.command import INTERRUPTED, command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
+from iern.runtime.system.remedies import run_script
 from iern.train.algorithm.methods import METHODS
 from iern.train.cartoons.data_set import plan, write
 from iern.train.data.conditions import STRATA
@@ -102,7 +103,7 @@ def _fit(recipe: Recipe, fabric: Fabric, progress: Progress) -> None:
     if recipe.resume:
         _restore(trainer, progress)
     trainer.run()
-    progress.print(f"done: {recipe.out / 'ckpt.pt'}; next: python export/to_trt.py {recipe.out / 'ckpt.pt'}")
+    progress.print(f"done: {recipe.out / 'ckpt.pt'}; next: {run_script('export/to_trt.py')} {recipe.out / 'ckpt.pt'}")
 
 
 def _restore(trainer: Trainer, progress: Progress) -> None:

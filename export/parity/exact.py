@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iern.export.parity.model_outputs import BATCH, ModelOutputs, deviations, outputs_of_file, three_digits
+from iern.export.parity.model_outputs import FACES_PER_BATCH, ModelOutputs, deviations, outputs_of_file, three_digits
 from iern.train.network.config import ModelConfig
 from iern.train.network.iern import Baseline, average_strata
 
@@ -114,7 +114,7 @@ def outputs_of_network(
     """(n, S, S, 3) faces through the network as trained, one stratum after another. The model is not changed."""
     model = copy.deepcopy(model).to(dtype).eval()
     images = torch.from_numpy(normalised(faces, model.config)).to(dtype)
-    stratum_logits = torch.cat([model.stratum_logits(batch) for batch in images.split(BATCH)]).double()
+    stratum_logits = torch.cat([model.stratum_logits(batch) for batch in images.split(FACES_PER_BATCH)]).double()
     probabilities = average_strata(stratum_logits / temperature, model.config.answer)
     return ModelOutputs(probabilities.numpy(), stratum_logits.mean(dim=1).numpy(), stratum_logits.numpy())
 

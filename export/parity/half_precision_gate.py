@@ -26,7 +26,7 @@ from iern.train.network.iern import Baseline
 Track = Callable[[list[NDArray[np.uint8]]], Iterable[NDArray[np.uint8]]]
 """Batches of faces -> the same batches. Shows progress as they are taken."""
 
-BATCH = 16
+FACES_PER_BATCH = 16
 TRUNK = ("backbone", "generator", "head")
 
 
@@ -43,8 +43,11 @@ def check_half_parity(
     inputs and outputs of each operation to float16 and computes in float32, as a GPU's tensor cores accumulate.
     """
     network = deconfound(model, temperature, torch.float64)
-    batches = [faces[start : start + BATCH] for start in range(0, len(faces), BATCH)]
-    with OnnxSession(onnx_file, provider="cpu", max_batch=BATCH) as session, largest_outputs(network) as peaks:
+    batches = [faces[start : start + FACES_PER_BATCH] for start in range(0, len(faces), FACES_PER_BATCH)]
+    with (
+        OnnxSession(onnx_file, provider="cpu", max_batch=FACES_PER_BATCH) as session,
+        largest_outputs(network) as peaks,
+    ):
 
         def outputs_of_both(batch: NDArray[np.uint8]) -> tuple[ModelOutputs, ModelOutputs]:
             return _outputs(network, batch), outputs_of_session(session, batch)

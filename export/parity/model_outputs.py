@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from iern.runtime.backends.onnx import OnnxSession
 from iern.runtime.session import Session
 
-BATCH = 8
+FACES_PER_BATCH = 8
 
 
 class ModelOutputs(NamedTuple):
@@ -28,7 +28,7 @@ class ModelOutputs(NamedTuple):
 
 def outputs_of_file(model: Path | bytes, faces: NDArray[np.uint8]) -> ModelOutputs:
     """(n, S, S, 3) faces through an exported file, or its content, as the runtime does it on the CPU."""
-    with OnnxSession(model, provider="cpu", max_batch=BATCH) as session:
+    with OnnxSession(model, provider="cpu", max_batch=FACES_PER_BATCH) as session:
         return outputs_of_session(session, faces)
 
 

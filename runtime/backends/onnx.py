@@ -22,11 +22,12 @@ from iern.runtime.checksum import check_content
 from iern.runtime.errors import ArtifactError, SessionError
 from iern.runtime.session import MAX_BATCH, Predictions, Session
 from iern.runtime.system.cpu_budget import cpu_budget
+from iern.runtime.system.remedies import run_script
 
 if TYPE_CHECKING:
     import onnxruntime
 
-EXPORT_AGAIN = "export the checkpoint again: python export/to_trt.py ckpt.pt"
+EXPORT_AGAIN = f"export the checkpoint again: {run_script('export/to_trt.py')} ckpt.pt"
 
 LONGEST_PATH = 4096
 """Bytes. A shorter model in memory may be a path by mistake."""
@@ -107,7 +108,7 @@ def open_session(
             )
         return TensorRtSession(model, max_batch)
     if Path(model).suffix.lower() in (".pt", ".pth", ".ckpt"):
-        raise ArtifactError(f"{model}: a checkpoint must be exported first: python export/to_trt.py {model}")
+        raise ArtifactError(f"{model}: a checkpoint must be exported first: {run_script('export/to_trt.py')} {model}")
     raise ArtifactError(f"{model}: expected an exported model, a file that ends in .onnx or .engine")
 
 

@@ -13,6 +13,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from iern.runtime.errors import TrainingError
+from iern.runtime.system.remedies import run_script
 from iern.train.training.recipe import Recipe
 from iern.train.training.resume import by_path
 
@@ -86,4 +87,4 @@ def _likely(wrong: str, before: str = "") -> str:
         get_close_matches(name, (*FIELDS, "config") if before else FIELDS, n=1)
         or [field for field in FIELDS if field.endswith(f".{name}")][:1]
     )
-    return f"; did you mean {before}{near[0]}?" if near else "; `python train/fit.py --help` lists the fields"
+    return f"; did you mean {before}{near[0]}?" if near else f"; `{run_script('train/fit.py')} --help` lists the fields"

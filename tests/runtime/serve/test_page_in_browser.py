@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
 pytest.importorskip("selenium", reason="pip install selenium")
+os.environ["SE_AVOID_STATS"] = "true"  # otherwise its manager sends usage data
 
 from aiohttp import web
 from selenium import webdriver
