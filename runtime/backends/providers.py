@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from iern.runtime.errors import SessionError, one_line
-from iern.runtime.system.files import cache_folder
+from iern.runtime.system.files import cache_folder, is_text
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -184,17 +184,12 @@ def _readable(path: Path) -> str | bytes:
 
     From a path, onnxruntime also reads weights that lie beside the file.
     """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return path.read_bytes()
-    return str(path)
+    return str(path) if is_text(str(path)) else path.read_bytes()
 
 
 def _preload_cuda(ort: ModuleType) -> None:
     """Load CUDA and cuDNN from pip's nvidia packages, which the system's loader does not search."""
     if hasattr(ort, "preload_dlls"):  # since 1.21
-        with contextlib.redirect_stdout(
-            io.StringIO()
-        ):  # it prints which libraries are missing; the error of the session names them again
+        # It prints which libraries are missing; the error of the session names them again.
+        with contextlib.redirect_stdout(io.StringIO()):
             ort.preload_dlls()

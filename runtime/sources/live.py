@@ -220,17 +220,19 @@ class LiveSource(Source):
 
     def close(self) -> None:
         """Release the source. A read in progress is waited for, but not longer than CLOSE_TIMEOUT."""
-        super().close()
-        self._watcher.join()
-        self._reader.join(CLOSE_TIMEOUT)
+        self._release(CLOSE_TIMEOUT)
         if self._reader.ended:
             atexit.unregister(self._wait_at_exit)
 
     def _wait_at_exit(self) -> None:
         """Wait for a read that is still in progress when Python ends."""
+        self._release(self._timeouts.blocked)
+
+    def _release(self, seconds: float) -> None:
+        """Stop, and wait for a read in progress for at most `seconds`."""
         super().close()
         self._watcher.join()
-        self._reader.join(self._timeouts.blocked)
+        self._reader.join(seconds)
 
 
 class _Reader:

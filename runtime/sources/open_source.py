@@ -21,6 +21,7 @@ from iern.runtime.sources.live import LiveSource
 from iern.runtime.sources.raw_frames import RawFrames
 from iern.runtime.sources.settings import SourceSettings
 from iern.runtime.sources.streams import connect_stream, scheme_of, spec_without_credentials, without_credentials
+from iern.runtime.system.files import is_text
 from iern.runtime.system.opencv import silence_opencv
 
 __all__ = ["Frame", "Source", "open_source"]
@@ -41,7 +42,7 @@ def open_source(spec: str | int | Path, settings: SourceSettings | None = None) 
     path = Path(text)
     if text == STDIN:
         return _open_stdin(settings)
-    if ("://" in text or text.startswith("/dev/")) and not _is_text(text):
+    if ("://" in text or text.startswith("/dev/")) and not is_text(text):
         raise SourceError(
             f"{spec_without_credentials(text)!a}: has bytes that are no text; only a file may be named so"
         )
@@ -59,15 +60,6 @@ def open_source(spec: str | int | Path, settings: SourceSettings | None = None) 
     if path.is_file() and path.stat().st_size == 0:
         raise SourceError(f"{text}: the file is empty (0 bytes); an image or a video was expected")
     return _open_file(path)
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name is text. Bytes that are none Python keeps as surrogates."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _open_file(path: Path) -> Source:

@@ -73,6 +73,15 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def is_text(name: str) -> bool:
+    """Whether the name of a file is text. Python keeps bytes that are none as surrogates, which C libraries refuse."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def cache_folder() -> Path:
     """The user's folder for files that can be made again: `iern` in $XDG_CACHE_HOME or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iern"
