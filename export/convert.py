@@ -20,10 +20,11 @@ from iern.export.parity.exact import check_exact_parity
 from iern.export.parity.gate_faces import GateFaces
 from iern.export.parity.half_precision_gate import Track, check_half_parity
 from iern.export.parity.verify import summary
-from iern.runtime.artifact import Artifact
+from iern.runtime.artifact import Artifact, Prior
 from iern.runtime.checksum import with_checksum
 from iern.runtime.errors import CheckpointError, ParityError
 from iern.runtime.imaging.preprocess import InputSpec
+from iern.runtime.intervention import logit_shift
 from iern.runtime.system.files import atomic_path, sha256
 from iern.train.network.checkpoint import Checkpoint, load_checkpoint, versions
 from iern.train.network.iern import Baseline, stratum_names
@@ -112,6 +113,9 @@ class ExportOptions:
     """The training data in words. None: as in the checkpoint."""
     licence: str | None = None
     """The licence of the weights. None: as in the checkpoint."""
+    prior: Prior | None = None
+    """How frequent the expressions are where the files are used: see `Artifact.with_prior`. None: as the checkpoint
+    assumes."""
 
 
 def convert(
@@ -125,12 +129,17 @@ def convert(
     """Export the checkpoint `source` to `target`, and with `options.half` in half precision too -> the files written.
 
     `faces` are for the parity gates, and `track` may wrap the batches of the longer gate to show progress. Raises
-    CheckpointError for a bad checkpoint, SourceError or DataError for bad faces, and ParityError if the outputs of a
-    file differ from the network's. An older version of that file then stays as it was.
+    CheckpointError for a bad checkpoint, PriorError for a prior that it cannot have, SourceError or DataError for bad
+    faces, and ParityError if the outputs of a file differ from the network's. An older version of that file then stays
+    as it was.
     """
     checkpoint = load_checkpoint(source)
     model = _model(checkpoint, source)
     artifact = describe(checkpoint, source, options)
+    if options.prior is not None:
+        own, artifact = artifact, artifact.with_prior(options.prior, str(source))
+        with torch.no_grad():  # the bias is a part of the logits of every stratum
+            model.classifier.linear.bias.add_(torch.from_numpy(logit_shift(own, artifact.prior)))
     print_line(f"{source}: {summary(artifact)}")
 
     def write(precision: Precision) -> Path:
@@ -171,6 +180,7 @@ def describe(checkpoint: Checkpoint, source: Path, options: ExportOptions = Expo
         answer=config.answer,
         temperature=checkpoint.temperature,
         threshold=checkpoint.threshold,
+        prior=checkpoint.prior,
         data=_without_folders(str(provenance.get("data", ""))) if options.data is None else options.data,
         licence=str(provenance.get("licence", "")) if options.licence is None else options.licence,
         metrics=checkpoint.metrics,

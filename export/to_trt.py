@@ -12,7 +12,7 @@ from iern.export.engine.plan_builder import Backend, BuildOptions, check_options
 from iern.runtime.backends.trt.engine_file import HEADS, files_of_engine
 from iern.runtime.bundled import DEMO_CLIP
 from iern.runtime.errors import EngineError, IernError
-from iern.runtime.system.arguments import Parser, positive
+from iern.runtime.system.arguments import Parser, positive, prior, value_of
 from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import NamedPaths, refuse_conflicts
@@ -26,6 +26,8 @@ examples:
                                                installed ckpt.fp16.onnx and ckpt.fp16.engine
   to_trt.py ckpt.pt -o models/office.onnx      writes them elsewhere
   to_trt.py ckpt.pt --faces DATA               the parity gates use your own faces
+  to_trt.py ckpt.pt --prior uniform            for a place where all expressions are equally frequent
+  to_trt.py ckpt.pt --prior neutral=0.6        where 60 % are neutral; the others share the rest
   to_trt.py ckpt.pt --licence CC-BY-NC-4.0 --data "CK+, 309 sequences"
   to_trt.py ckpt.pt --precision fp16 --backend none
                                                both ONNX files, to build engines elsewhere
@@ -100,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
         "(default: the demo clip); drawn faces fill up to a thousand",
     )
     _add_engine_options(parser)
+    add(
+        "--prior",
+        type=value_of(prior),
+        metavar="RATES",
+        help="how frequent the expressions are where the files are used: uniform, or rates as "
+        "neutral=0.6,happiness=0.2, where the others share the rest; the threshold stays (default: the rates that the "
+        "checkpoint assumes)",
+    )
     add = parser.add_argument_group("description of the files").add_argument
     add("--data", metavar="TEXT", help="the training data, in words (default: from the checkpoint)")
     add("--licence", metavar="TEXT", help="licence of the weights (default: from the checkpoint)")
@@ -187,7 +197,7 @@ def _from_checkpoint(options: argparse.Namespace) -> None:
     target = options.output or options.model.with_suffix(".onnx")
     precision = options.precision or ("fp16" if isinstance(backend, Backend) else "fp32")
     faces = GateFaces(options.faces)
-    description = ExportOptions(half=precision == "fp16", data=options.data, licence=options.licence)
+    description = ExportOptions(precision == "fp16", options.data, options.licence, options.prior)
     written = convert(options.model, target, faces, description, track=track_faces)
     _build(options, backend, written[-1], written[-1].with_suffix(".engine"), faces)
 
@@ -199,6 +209,11 @@ def _from_exported(options: argparse.Namespace) -> None:
 
     if options.data or options.licence:
         raise IernError(f"{options.model}: is already exported; leave out --data and --licence")
+    if options.prior is not None:
+        raise IernError(
+            f"{options.model}: is already exported; leave out --prior here, and give it to webcam.py, or export the "
+            "checkpoint with it"
+        )
     backend = _backend(options)
     faces = GateFaces(options.faces)
     graph, artifact, count = verify(options.model, faces)

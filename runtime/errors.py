@@ -9,6 +9,7 @@ IernError
 ├── ImageError        an image that cannot be decoded
 ├── SourceError       a camera, stream or file that cannot be opened or is lost
 ├── SessionError      an inference backend that cannot run as requested
+├── PriorError        rates of the expressions that a model cannot be set to
 ├── OutputError       a window, recording or picture that cannot be shown or written
 └── TrainingError     a training run that cannot start or continue
 """
@@ -52,6 +53,10 @@ class SourceError(IernError):
 
 class SessionError(IernError):
     """The inference backend cannot run as requested."""
+
+
+class PriorError(IernError):
+    """The rates of the expressions do not fit the model, or its own are unknown."""
 
 
 class TrainingError(IernError):

@@ -6,6 +6,7 @@ face's track.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,16 @@ def average_over_strata(stratum_logits: NDArray[np.float64], artifact: Artifact)
     else:
         probabilities = softmax(logits / artifact.temperature)
     return Predictions(*(values.astype(np.float32) for values in (probabilities, logits, stratum_logits)))
+
+
+def logit_shift(artifact: Artifact, prior: Sequence[float]) -> NDArray[np.float64]:
+    """What is added to the logits of every stratum, (E,), so that the probabilities hold where the rates are `prior`.
+
+    It is T log(q'(e) / q(e)), with q(e) the rates that the model assumes, q'(e) those of `prior`, T the temperature.
+    Then p'(e|x) is proportional to p(e|x) q'(e) / q(e) (Saerens et al. 2002), exactly if `artifact.answer` is `logits`.
+    If it is `probabilities`, that holds under each stratum, and p' is the mean over the strata.
+    """
+    return artifact.temperature * np.log(np.divide(prior, artifact.prior))
 
 
 def stratum_disagreement(stratum_logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

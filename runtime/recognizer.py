@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from iern.runtime.artifact import Artifact
+from iern.runtime.artifact import Artifact, Prior
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.backends.providers import Model
 from iern.runtime.bundled import MODEL
@@ -44,6 +44,7 @@ class ExpressionRecognizer:
         strict: bool = False,
         threads: int | None = None,
         detector: FaceDetector | None = None,
+        prior: Prior | None = None,
     ) -> None:
         """Open a model, by default the bundled one.
 
@@ -52,7 +53,11 @@ class ExpressionRecognizer:
         cannot run the whole model, the next one is used, at last the CPU; `strict` makes that an error.
         `threads` is the number of CPU threads, by default all that this process may use. Pass a `detector` to change
         the score from which a face counts.
-        Raises ArtifactError if the file cannot be used, and SessionError if the provider cannot run it.
+        `prior` is how frequent the expressions are where the faces come from: `"uniform"`, or rates such as
+        `{"neutral": 0.6}`, where the other expressions share the rest as the model assumes. None: as the model assumes.
+        The threshold stays.
+        Raises ArtifactError if the file cannot be used, PriorError if the model cannot be set to that prior, and
+        SessionError if the provider cannot run it.
         """
         self._arguments = {
             "model": model if isinstance(model, bytes) else Path(model).absolute(),
@@ -60,9 +65,10 @@ class ExpressionRecognizer:
             "strict": strict,
             "threads": threads,
             "detector": detector,
+            "prior": prior,
         }
         self._detector = detector or FaceDetector()
-        self._session = open_session(model, provider, strict, threads=threads)
+        self._session = open_session(model, provider, strict, threads=threads, prior=prior)
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()

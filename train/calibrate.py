@@ -22,7 +22,9 @@ from iern.runtime.errors import DataError
 from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
-from iern.train.data.dataset import FaceDataset
+from iern.train.data.augment import augmentation
+from iern.train.data.dataset import FaceDataset, RandomChanges
+from iern.train.data.detections import find_faces
 from iern.train.data.manifest import LabelledFace, cut_validation, load_data
 from iern.train.evaluation.bootstrap import intervals, resampling_units
 from iern.train.evaluation.calibration import (
@@ -57,8 +59,17 @@ A network predicts rare expressions rarely. --logit-adjustment TAU subtracts TAU
 classifier's bias; P is the share of the expression among these faces. 1 predicts as if all expressions were
 equally common, 0 (default) changes nothing. The command prints accuracy and mean recall for some TAU.
 
+The checkpoint records how frequent the expressions are where its probabilities hold: P, or with an
+adjustment rates that are more alike. If they are different where the model is used, give --prior to
+export/to_trt.py or runtime/webcam.py.
+
 --mirrored makes the model predict from the mean feature of the face and its mirror image. It needs no new
 training, since training shows mirrored faces. Backbone and emotion generator then do twice the work.
+
+--varied fits on faces as a camera meets them: half of them are cut out by the detector, as the runtime does it,
+and all are changed at random as by the recipe's `augment: webcam` (crop, light, colour, focus, noise, codec,
+occlusion). Temperature and threshold then hold for harder faces than those of a data set, and fewer faces get
+a name.
 
 The command replaces the checkpoint in one step. All else in it stays. The figures are written to its metrics
 under "calibration"; the exported file has them too. A second run replaces the result of the first.
@@ -81,6 +92,7 @@ def calibrate(
     console: Console,
     adjustment: float = 0.0,
     mirrored: bool = False,
+    varied: bool = False,
 ) -> tuple[dict[str, Any], Curve]:
     """Fit on a split of `data` and write into the checkpoint `path` -> the figures and the curve. Raises IernError."""
     if split in REFUSED_SPLITS:
@@ -94,7 +106,7 @@ def calibrate(
     checkpoint.weights[BIAS] = bias
     faces = validation_faces(checkpoint, data, split)
     labels = torch.tensor([face.expression for face in faces])
-    unadjusted = _stratum_logits(checkpoint, faces, console)
+    unadjusted = _stratum_logits(checkpoint, faces, console, varied)
     average = checkpoint.config.answer
     shares = torch.bincount(labels, minlength=len(checkpoint.config.expressions)).double() / len(labels)
     subtracted = (
@@ -105,6 +117,7 @@ def calibrate(
     before, after = average_strata(by_stratum, average), average_strata(by_stratum / temperature, average)
     curve = risk_coverage(after.numpy(), labels.numpy())
     threshold = choose_threshold(curve, risk)
+    prior = _prior(shares, adjustment + _adjustment_in_training(checkpoint), temperature)
     figures = {
         "n": len(faces),
         "split": split,
@@ -113,7 +126,9 @@ def calibrate(
         "target_risk": risk,
         "logit_adjustment": adjustment,
         "mirrored": mirrored,
+        "varied": varied,
         "own_bias": bias.tolist(),
+        "prior": dict(zip(checkpoint.config.expressions, prior, strict=bool(prior))),
         "adjustments": _adjustments(unadjusted, labels, shares, average),
         **_before_and_after(before, after, labels, threshold, resampling_units(faces)),
     }
@@ -121,7 +136,8 @@ def calibrate(
     checkpoint.weights[BIAS] = (bias.double() - subtracted).to(bias.dtype)
     metrics = {**checkpoint.metrics, "calibration": figures}
     save_checkpoint(
-        dataclasses.replace(checkpoint, temperature=temperature, threshold=threshold, metrics=metrics), path
+        dataclasses.replace(checkpoint, temperature=temperature, threshold=threshold, prior=prior, metrics=metrics),
+        path,
     )
     return figures, curve
 
@@ -142,6 +158,29 @@ def _log_prior(shares: Tensor, expressions: Sequence[str]) -> Tensor:
             "--logit-adjustment, or calibrate on faces of every expression"
         )
     return shares.log()
+
+
+def _prior(shares: Tensor, adjustment: float, temperature: float) -> tuple[float, ...]:
+    """(E,) shares P -> the rates that the probabilities assume, E of them; none if an expression has no face.
+
+    With z the logits and T the temperature, p = softmax(z / T) is for faces with the rates P. After an adjustment it is
+    softmax((z - tau log P) / T), in proportion to p P^(-tau / T), and so for the rates P^(1 - tau / T), normalised.
+    """
+    if not shares.all():
+        return ()
+    rates = shares ** (1 - adjustment / temperature)
+    return tuple((rates / rates.sum()).tolist())
+
+
+def _adjustment_in_training(checkpoint: Checkpoint) -> float:
+    """-> the --logit-adjustment that does what the recipe did.
+
+    Epochs that draw the expressions in proportion to P^(1 - s) teach the network those rates instead of P. A loss that
+    adds tau log of the rates teaches it tau times less of them. For cells instead of expressions this is an estimate.
+    """
+    recipe = checkpoint.provenance.get("recipe") or {}
+    strength = recipe.get("resample_strength", 1.0) if recipe.get("resample", "none") != "none" else 0.0
+    return strength + (1 - strength) * recipe.get("algorithm", {}).get("logit_adjustment", 0.0)
 
 
 def _adjustments(by_stratum: Tensor, labels: Tensor, shares: Tensor, average: str) -> list[dict[str, float]]:
@@ -189,11 +228,18 @@ def _before_and_after(
     }
 
 
-def _stratum_logits(checkpoint: Checkpoint, labelled: list[LabelledFace], console: Console) -> Tensor:
-    """n faces -> (n, N, E) float64 logits."""
+def _stratum_logits(
+    checkpoint: Checkpoint, labelled: list[LabelledFace], console: Console, varied: bool = False
+) -> Tensor:
+    """n faces, whole or `varied` -> (n, N, E) float64 logits."""
     fabric = Fabric(accelerator="auto", devices=1)
     model = checkpoint.model().to(fabric.device).to(memory_format=torch.channels_last)
-    faces = FaceDataset(labelled, model.config.input, model.config.strata)
+    spec = model.config.input
+    faces = FaceDataset(labelled, spec, model.config.strata)
+    if varied:
+        changes = RandomChanges(augmentation("webcam", spec.size))
+        found = find_faces([face.path for face in labelled])
+        faces = FaceDataset(labelled, spec, model.config.strata, changes, found, whole=0.5)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"{len(labelled)} faces", total=len(labelled))
         return predict_strata(
@@ -221,10 +267,18 @@ def print_figures(figures: dict[str, Any], curve: Curve, console: Console) -> No
         f"threshold {figures['threshold']:.3f}, below which a face is uncertain:",
         f"  not uncertain {_percent(figures, 'coverage')} of the faces",
         f"  wrong {_percent(figures, 'risk')} of those, at most {figures['target_risk']:.1%} wanted",
+        *_prior_lines(figures),
         sep="\n",
         highlight=False,
         markup=False,
     )
+
+
+def _prior_lines(figures: dict[str, Any]) -> list[str]:
+    if not figures["prior"]:
+        return ["the faces lack an expression, so the export can assume no other prior"]
+    rates = ", ".join(f"{expression} {rate:.1%}" for expression, rate in figures["prior"].items())
+    return ["the probabilities hold where the expressions are this frequent:", f"  {rates}"]
 
 
 def _adjustment_table(figures: dict[str, Any]) -> Table:
@@ -256,6 +310,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         console,
         options.logit_adjustment,
         options.mirrored,
+        options.varied,
     )
     print_figures(figures, curve, console)
     console.print(f"wrote {options.checkpoint}", highlight=False)
@@ -267,6 +322,7 @@ def _parser() -> argparse.ArgumentParser:
     faces = parser.add_argument_group("faces")
     faces.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the labelled faces")
     faces.add_argument("--split", default="valid", help="any split but train, test and all (default valid)")
+    faces.add_argument("--varied", action="store_true", help="cut and change the faces as cameras and detectors do")
     threshold = parser.add_argument_group("threshold")
     threshold.add_argument(
         "--risk",

@@ -4,46 +4,44 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from iern.runtime.backends.onnx import open_session
-from iern.runtime.imaging.preprocess import read_faces
 from iern.runtime.intervention import stratum_disagreement
-from iern.runtime.session import Predictions, concatenate
 from iern.runtime.system.arguments import Parser
 from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.runtime.system.files import write_text
-from iern.train.data.dataset import FaceDataset
-from iern.train.data.manifest import LabelledFace, input_files, load_data
+from iern.train.data.manifest import input_files, load_data
 from iern.train.evaluation.bootstrap import resampling_units
-from iern.train.evaluation.measure import FEW, LabelledPredictions, measure
+from iern.train.evaluation.evaluated_model import open_model, predict_images
+from iern.train.evaluation.measure import FEW, LabelledPredictions, measure, measure_missed
 from iern.train.evaluation.plots import check_drawable, save_confusion
-from iern.train.evaluation.predict import predict_strata
-from iern.train.network.checkpoint import load_checkpoint
-from iern.train.network.iern import average_strata
 
 EXAMPLES = """\
 examples:
   evaluate.py runs/iern/ckpt.pt --data ROOT                     the test split
   evaluate.py runs/iern/ckpt.onnx --data ROOT --json test.json --figure test.png
   evaluate.py ckpt.onnx --data ROOT --split all                 every image, whatever its split
+  evaluate.py ckpt.onnx --data ROOT --detect                    whole pictures instead of cropped faces
 
 ROOT holds manifest.csv (path, expression, confounder, and optionally split and subject), or folders
 <confounder>/<expression>/<image>. Of folders a fifth of the images, selected by a hash of the path, is the
 test split.
+
+With --detect, each picture goes through the face detector, and the largest face through the model, as in
+the library (ExpressionRecognizer). The figures are of the faces that were found; pictures without one are
+under `missed`. Images that are cropped faces work too, also small ones.
 
 Every figure has a 95 % interval, from 1,000 bootstrap draws with the same seed in every run. The draws are
 of people if the manifest has subjects, else of images. The recall of an expression over fewer than 30 faces
@@ -53,6 +51,8 @@ Keys of the JSON file, shares from 0 to 1:
   n, units             number of faces, and of people or images that the bootstrap draws from
   accuracy             pooled over images
   mean_recall          mean over the expressions; rare and common ones count alike
+  macro_f1             mean of F1 = 2 right / (true + predicted) over the expressions that have a face. For
+                       predictions of other expressions there is no F1; they lower the recall of the true one
   ece                  expected calibration error, 15 bins. Noise adds to it, and more to each draw: over
                        few faces the interval is too high
   threshold            of the model: a face with a smaller largest probability is uncertain; 0: no face is
@@ -64,18 +64,23 @@ Keys of the JSON file, shares from 0 to 1:
   recall, counts       by expression: the rate, and [right, all]
   intervals            [low, high] under the same names; null for too few faces
   strata               the same figures for each stratum
+  mean_over_sets       the mean over the strata, which count alike, of accuracy, mean_recall, macro_f1, coverage
+                       and risk; null if a stratum lacks the figure. Each stratum is drawn by itself for the
+                       intervals
   confirmed            the same figures for the faces whose label has more than half of the votes;
                        expressions with a single vote do not count. Of FER+ these are the faces that its
                        own code keeps in mode "majority"; null without votes
   confusion            rows: true, columns: predicted; both in the order of
   expressions
+  missed               null without --detect. n of `pictures` have no face, `paths` are theirs, relative to
+                       ROOT; accuracy_of_all: accuracy if they count as wrong; `strata`: the same for each. A
+                       stratum without any face has no other figures
 """
-
-FACES_PER_BATCH = 64
 
 ROWS = {
     "accuracy": "accuracy",
     "mean_recall": "mean recall",
+    "macro_f1": "macro F1",
     "ece": "ECE",
     "coverage": "not uncertain",
     "risk": "wrong among those",
@@ -84,68 +89,36 @@ ROWS = {
 }
 """Key of a figure -> its name in the table."""
 
-
-@dataclass(frozen=True)
-class EvaluatedModel:
-    """The model to evaluate: a checkpoint or an exported file."""
-
-    expressions: tuple[str, ...]
-    temperature: float
-    threshold: float
-    predict: Callable[[list[LabelledFace], Callable[[int], None]], Predictions]
-    """Labelled faces, and a function that is called with the number of faces of each batch -> predictions."""
+FIRST_MISSED = 5
+"""Pictures without a face that are named on the screen; the JSON file has all."""
 
 
-def open_model(path: Path) -> EvaluatedModel:
-    """Open a checkpoint or an exported ONNX file. Raises CheckpointError or ArtifactError."""
-    return _from_onnx(path) if path.suffix.lower() == ".onnx" else _from_checkpoint(path)
-
-
-def _from_checkpoint(path: Path) -> EvaluatedModel:
-    checkpoint = load_checkpoint(path)
-    fabric = Fabric(accelerator="auto", devices=1)
-    model = checkpoint.model().to(fabric.device).to(memory_format=torch.channels_last)
-
-    def predict(labelled: list[LabelledFace], on_batch: Callable[[int], None]) -> Predictions:
-        faces = FaceDataset(labelled, model.config.input, model.config.strata)
-        by_stratum = predict_strata(model, faces, fabric, FACES_PER_BATCH, on_batch=on_batch)
-        probabilities = average_strata(by_stratum / checkpoint.temperature, model.config.answer)
-        return Predictions(probabilities.numpy(), by_stratum.mean(dim=1).numpy(), by_stratum.numpy())
-
-    return EvaluatedModel(model.config.expressions, checkpoint.temperature, checkpoint.threshold, predict)
-
-
-def _from_onnx(path: Path) -> EvaluatedModel:
-    session = open_session(path, max_batch=FACES_PER_BATCH)
-    artifact = session.artifact
-
-    def predict(labelled: list[LabelledFace], on_batch: Callable[[int], None]) -> Predictions:
-        parts = []
-        for start in range(0, len(labelled), FACES_PER_BATCH):
-            part = labelled[start : start + FACES_PER_BATCH]
-            parts.append(session(read_faces((face.path for face in part), artifact.input)))
-            on_batch(len(part))
-        return concatenate(parts)
-
-    return EvaluatedModel(artifact.expressions, artifact.temperature, artifact.threshold, predict)
-
-
-def evaluate(model: Path, data: Path, split: str, console: Console) -> dict[str, Any]:
-    """-> the figures of `model` on a split of `data`, see `iern.train.evaluation.measure`. Raises IernError."""
+def evaluate(model: Path, data: Path, split: str, console: Console, detect: bool = False) -> dict[str, Any]:
+    """-> the figures of `model` on a split of `data`, as --help explains them. Raises IernError."""
     evaluated = open_model(model)
     labelled = load_data(data, evaluated.expressions).split(split)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"{model.name} on {split}", total=len(labelled))
-        predictions = evaluated.predict(labelled, lambda count: bar.advance(task, count))
+        predictions, found = predict_images(evaluated, labelled, detect, lambda count: bar.advance(task, count))
+    labels = np.array([face.expression for face in labelled])
+    strata = np.array([face.confounder for face in labelled])
+    units = np.array(resampling_units(labelled))
     with_labels = LabelledPredictions(
         probabilities=predictions.probabilities,
         disagreement=stratum_disagreement(predictions.stratum_logits, evaluated.temperature),
-        labels=np.array([face.expression for face in labelled]),
-        strata=np.array([face.confounder for face in labelled]),
-        units=np.array(resampling_units(labelled)),
-        confirmed=np.array([bool(face.confirmed) for face in labelled]),
+        labels=labels[found],
+        strata=strata[found],
+        units=units[found],
+        confirmed=np.array([bool(face.confirmed) for face in labelled])[found],
     )
-    return measure(with_labels, evaluated.expressions, evaluated.threshold)
+    figures = measure(with_labels, evaluated.expressions, evaluated.threshold)
+    if not detect:
+        return {**figures, "missed": None}
+    right = np.zeros(len(labelled), bool)
+    right[found] = predictions.probabilities.argmax(axis=1) == labels[found]
+    missed = [face.path for face, seen in zip(labelled, found, strict=True) if not seen]
+    paths = [Path(os.path.relpath(path, data)).as_posix() for path in missed]
+    return {**figures, "missed": {**measure_missed(right, found, strata, units), "paths": paths}}
 
 
 def print_figures(figures: dict[str, Any], console: Console) -> None:
@@ -155,24 +128,42 @@ def print_figures(figures: dict[str, Any], console: Console) -> None:
         confusion.add_column(heading, justify="right")
     for name, row in zip(figures["expressions"], figures["confusion"], strict=True):
         confusion.add_row(name, *map(str, row), str(sum(row)))
-    parts = {"all": figures, **figures["strata"]} | (
-        {"confirmed": figures["confirmed"]} if figures["confirmed"] else {}
-    )
+    parts = {"all": figures, **figures["strata"]}
+    if figures["confirmed"]:
+        parts["confirmed"] = figures["confirmed"]
+    averaged = {"mean over sets": figures["mean_over_sets"]} if len(figures["strata"]) > 1 else {}
     rates = Table(title=f"percent with 95 % intervals; under {FEW} faces, counts")
-    for heading in ("", *parts):
+    for heading in ("", *parts, *averaged):
         rates.add_column(heading, justify="right")
     rates.add_row("n", *(str(part["n"]) for part in parts.values()))
     for key, heading in ROWS.items():
-        rates.add_row(heading, *(_with_interval(part[key], part["intervals"][key]) for part in parts.values()))
+        rates.add_row(heading, *(_figure(part, key) for part in (parts | averaged).values()))
     rates.add_section()
     for name in figures["expressions"]:
         rates.add_row(f"recall, {name}", *(_recall(part, name) for part in parts.values()))
     console.print(confusion, rates)
     console.print(
         f"n {figures['n']}   accuracy {figures['accuracy']:.2%}   mean recall {figures['mean_recall']:.2%}   "
-        f"ECE {figures['ece']:.2%}   uncertain below {figures['threshold']:.3f}",
+        f"macro F1 {figures['macro_f1']:.2%}   ECE {figures['ece']:.2%}   uncertain below {figures['threshold']:.3f}",
         highlight=False,
     )
+    if figures["missed"]:
+        _print_missed(figures["missed"], console)
+
+
+def _print_missed(missed: dict[str, Any], console: Console) -> None:
+    """Print the number of pictures without a face, what they cost, and the first of them."""
+    console.print(f"no face found in {missed['n']} of {missed['pictures']} pictures", highlight=False)
+    if not missed["n"]:
+        return
+    for name, part in {"all": missed, **missed["strata"]}.items():
+        console.print(
+            f"  {name}: {part['n']} of {part['pictures']}; accuracy if they count as wrong: "
+            f"{_figure(part, 'accuracy_of_all')}",
+            highlight=False,
+        )
+    more = ", ..." if missed["n"] > FIRST_MISSED else ""
+    console.print(f"  without a face: {', '.join(missed['paths'][:FIRST_MISSED])}{more}", highlight=False)
 
 
 def _recall(figures: dict[str, Any], expression: str) -> str:
@@ -180,6 +171,10 @@ def _recall(figures: dict[str, Any], expression: str) -> str:
     if total < FEW:
         return f"{right}/{total}"
     return _with_interval(figures["recall"][expression], figures["intervals"]["recall"][expression])
+
+
+def _figure(figures: dict[str, Any], key: str) -> str:
+    return _with_interval(figures[key], figures["intervals"][key]) if key in figures else ""
 
 
 def _with_interval(value: float | None, interval: list[float] | None) -> str:
@@ -201,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if options.figure:
         check_drawable(options.figure)
-    figures = evaluate(options.model, options.data, options.split, console)
+    figures = evaluate(options.model, options.data, options.split, console, options.detect)
     print_figures(figures, console)
     if options.json:
         write_text(options.json, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
@@ -217,6 +212,11 @@ def _parser() -> argparse.ArgumentParser:
     faces = parser.add_argument_group("faces")
     faces.add_argument("--data", type=Path, required=True, metavar="ROOT", help="the labelled faces")
     faces.add_argument("--split", default="test", help="train, valid, test, or all (default test)")
+    faces.add_argument(
+        "--detect",
+        action="store_true",
+        help="the images are whole pictures: evaluate the largest face that the detector finds in each",
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     output.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from jsonargparse import DefaultHelpFormatter, set_parsing_settings
 from lightning_fabric import Fabric
 
 from iern.runtime.errors import IernError, TrainingError
+from iern.runtime.imaging.detection import Detection
 from iern.runtime.system.command import INTERRUPTED, command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
@@ -19,8 +21,11 @@ from iern.runtime.system.remedies import run_script
 from iern.train.algorithm.methods import METHODS
 from iern.train.cartoons.data_set import plan, write
 from iern.train.data.conditions import STRATA
+from iern.train.data.detections import find_faces
 from iern.train.data.manifest import (
     MANIFEST,
+    FaceData,
+    LabelledFace,
     check_trainable,
     cut_validation,
     input_files,
@@ -57,6 +62,7 @@ def fit(recipe: Recipe) -> None:
     refuse_conflicts(
         {
             "--data": input_files(recipe.data),
+            "--more_data": [file for root in recipe.more_data for file in input_files(root)],
             "--model.weights": None if recipe.resume else Path(recipe.model.weights),
             "--teachers": recipe.teachers,
         },
@@ -80,7 +86,7 @@ def fit(recipe: Recipe) -> None:
 
 
 def _fit(recipe: Recipe, fabric: Fabric, progress: Progress) -> None:
-    data = load_data(_root(recipe, fabric, progress), recipe.expressions, recipe.votes, progress.print)
+    data = _load(recipe, _root(recipe, fabric, progress), progress)
     training, validation = cut_validation(data, recipe.valid_share, recipe.seed)
     drawn = recipe.strata == "conditions"
     strata = STRATA if drawn else data.strata
@@ -98,7 +104,8 @@ def _fit(recipe: Recipe, fabric: Fabric, progress: Progress) -> None:
         f"{len(training):,} training and {len(validation):,} validation faces, {len(data.expressions)} expressions, "
         f"strata {', '.join(strata)}; {fabric.world_size} process(es) on {fabric.device}"
     )
-    faces = RunFaces(recipe.data_name or data.root.resolve().name, training, validation, data.root)
+    name = recipe.data_name or data.root.resolve().name
+    faces = RunFaces(name, training, validation, data.root, _detections(recipe, training, progress))
     trainer = Trainer(recipe, model, faces, weights, fabric, progress)
     if recipe.resume:
         _restore(trainer, progress)
@@ -115,6 +122,27 @@ def _restore(trainer: Trainer, progress: Progress) -> None:
         progress.print(f"the run has finished its {epochs} epochs; --resume true --epochs N continues it to N")
     else:
         progress.print(f"resumed at epoch {position.epoch + 1}, iteration {position.iteration}")
+
+
+def _load(recipe: Recipe, root: Path, progress: Progress) -> FaceData:
+    """The faces of the data, with the training faces of `more_data`. Raises DataError."""
+    data = load_data(root, recipe.expressions, recipe.votes, progress.print)
+    more = [load_data(folder, data.expressions, recipe.votes, progress.print) for folder in recipe.more_data]
+    records = [*data.records, *(face for each in more for face in each.split("train"))]
+    return dataclasses.replace(data, records=tuple(records))
+
+
+def _detections(
+    recipe: Recipe, training: Sequence[LabelledFace], progress: Progress
+) -> Sequence[Detection | None] | None:
+    """Where the detector finds the training faces; None if all of them are used whole."""
+    if recipe.whole_share >= 1:
+        return None
+    with progress.count("finding the faces of training images", len(training)) as advance:
+        found = find_faces([face.path for face in training], advance)
+    missed = found.count(None)
+    progress.print(f"the detector finds a face in {len(found) - missed:,} of {len(found):,} training images")
+    return found
 
 
 def _root(recipe: Recipe, fabric: Fabric, progress: Progress) -> Path:

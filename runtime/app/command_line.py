@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from iern.runtime.bundled import MODEL
 from iern.runtime.faces.smoothing import HALF_LIFE
@@ -14,7 +15,20 @@ from iern.runtime.outputs.broker import Broker, parse_broker
 from iern.runtime.serve.address import Address, parse_address
 from iern.runtime.sources.settings import LiveTimeouts, RawFormat, SourceSettings, parse_raw_format, parse_size
 from iern.runtime.system.append_only_file import STDOUT
-from iern.runtime.system.arguments import Parser, dated_path, fourcc, number, path_with, positive, token, value_of
+from iern.runtime.system.arguments import (
+    Parser,
+    dated_path,
+    fourcc,
+    number,
+    path_with,
+    positive,
+    prior,
+    token,
+    value_of,
+)
+
+if TYPE_CHECKING:
+    from iern.runtime.artifact import Prior
 
 RECORDINGS = (".mp4", ".webm")
 STILLS = (".png", ".jpg", ".jpeg")
@@ -37,6 +51,7 @@ examples:
   webcam.py --headless --jsonl records-%Y%m%d-%H%M%S.jsonl
                                                write a new file at each start
   webcam.py --provider cuda --strict           run on the GPU, or end with an error
+  webcam.py --prior uniform                    expect all expressions equally often
   webcam.py --headless --serve 8080            show a live page on http://127.0.0.1:8080/, for this machine only
   webcam.py --headless --serve 0.0.0.0:8080    show it to the network; the address is printed with its token
   webcam.py --model office.fp16.engine --rebuild
@@ -76,6 +91,7 @@ class Options:
 
     source: str = "0"
     model: Path = MODEL
+    prior: Prior | None = None
     provider: str = "auto"
     strict: bool = False
     rebuild: bool = False
@@ -241,6 +257,13 @@ def _model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
     add(
         "--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx or .engine (default: the bundled one)"
+    )
+    add(
+        "--prior",
+        type=value_of(prior),
+        metavar="RATES",
+        help="how frequent the expressions are at this place: uniform, or rates as neutral=0.6,happiness=0.2, where "
+        "the others share the rest; the threshold stays (default: the rates that the model assumes)",
     )
     add(
         "--provider",

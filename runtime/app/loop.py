@@ -138,7 +138,7 @@ def _status(stats: LoopStats, analysis: FrameAnalysis, provider: str, live: bool
 
 def _open_model(options: Options) -> Session:
     def open_file() -> Session:
-        return open_session(options.model, provider=options.provider, strict=options.strict)
+        return open_session(options.model, provider=options.provider, strict=options.strict, prior=options.prior)
 
     suffix = options.model.suffix.lower()
     if options.provider == "tensorrt" and suffix == ".onnx":

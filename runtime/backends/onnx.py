@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact
+from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact, Prior
 from iern.runtime.backends.batches import BatchRunner, fixed_batches
+from iern.runtime.backends.prior import PriorSession
 from iern.runtime.backends.providers import Model, import_onnxruntime, load_on_cpu, ort_message, provider_order
 from iern.runtime.backends.trt.session import TensorRtSession
 from iern.runtime.checksum import check_content
-from iern.runtime.errors import ArtifactError, SessionError
+from iern.runtime.errors import ArtifactError, PriorError, SessionError
 from iern.runtime.session import MAX_BATCH, Predictions, Session
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.remedies import run_script
@@ -54,7 +55,7 @@ class OnnxSession(Session):
         With `strict` that is an error.
         Raises ArtifactError if the file is not an iern model, SessionError if the provider cannot run it.
         """
-        name = "the model in memory" if isinstance(model, bytes) else str(model)
+        name = _name(model)
         _check_file(model, name)
         check_content(model if isinstance(model, bytes) else Path(model).read_bytes(), name)
         ort = import_onnxruntime()
@@ -93,12 +94,28 @@ def open_session(
     strict: bool = False,
     max_batch: int = MAX_BATCH,
     threads: int | None = None,
+    prior: Prior | None = None,
 ) -> Session:
     """Open an exported model (.onnx) in onnxruntime, or an engine (.engine) in TensorRT.
 
     The arguments are those of `OnnxSession`. An engine needs `provider` auto, and there is no other provider for it.
-    Raises ArtifactError if no backend reads the file, and what the backend's session raises.
+    `prior` is how frequent the expressions are where the model is used: see `Artifact.with_prior`. None: as the model
+    assumes.
+    Raises ArtifactError if no backend reads the file, PriorError if the model cannot be set to that prior, and what the
+    backend's session raises.
     """
+    session = _open(model, provider, strict, max_batch, threads)
+    if prior is None:
+        return session
+    try:
+        return PriorSession(session, prior, _name(model))
+    except PriorError:
+        session.close()
+        raise
+
+
+def _open(model: Model, provider: str, strict: bool, max_batch: int, threads: int | None) -> Session:
+    """Open a model on the backend for its file type."""
     if isinstance(model, bytes) or Path(model).suffix.lower() == ".onnx":
         return OnnxSession(model, provider, strict, max_batch, threads)
     if Path(model).suffix.lower() == ".engine":
@@ -110,6 +127,11 @@ def open_session(
     if Path(model).suffix.lower() in (".pt", ".pth", ".ckpt"):
         raise ArtifactError(f"{model}: a checkpoint must be exported first: {run_script('export/to_trt.py')} {model}")
     raise ArtifactError(f"{model}: expected an exported model, a file that ends in .onnx or .engine")
+
+
+def _name(model: Model) -> str:
+    """Return what errors call the model."""
+    return "the model in memory" if isinstance(model, bytes) else str(model)
 
 
 def _check_file(model: Model, name: str) -> None:

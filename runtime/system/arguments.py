@@ -100,6 +100,20 @@ def positive(text: str) -> int:
     return found
 
 
+def prior(text: str) -> str | dict[str, float]:
+    """The value of --prior: `uniform`, or rates as in `neutral=0.6,happiness=0.2`. Raises ValueError."""
+    if text == "uniform":
+        return text
+    rates: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, rate = part.rpartition("=")
+        name = name.strip()
+        if not (equals and name) or name in rates:
+            raise ValueError(f"expected uniform, or rates as in neutral=0.6,happiness=0.2, found {text!r}")
+        rates[name] = number(rate)
+    return rates
+
+
 def fourcc(text: str) -> str:
     """The four characters of a codec, in capitals. Raises ValueError."""
     if not (len(text) == 4 and text.isascii() and text.isalnum()):

@@ -21,10 +21,10 @@ from iern.export import convert
 from iern.export.convert import ExportOptions
 from iern.export.engine.plan_builder import load_backend
 from iern.export.parity import half_precision
-from iern.export.parity.gate_faces import edge_cases
+from iern.export.parity.gate_faces import GateFaces, edge_cases
 from iern.export.to_trt import main
 from iern.runtime.artifact import Artifact
-from iern.runtime.backends.onnx import OnnxSession
+from iern.runtime.backends.onnx import OnnxSession, open_session
 from iern.runtime.backends.trt import plan as tensorrt_engine
 from iern.runtime.backends.trt.engine_file import read_engine
 from iern.runtime.checksum import with_checksum
@@ -129,6 +129,48 @@ def test_data_and_licence_of_the_command_line_replace_those_of_the_checkpoint(ex
     source = exported.with_suffix(".pt")
     assert convert.describe(load_checkpoint(source), source, ExportOptions(data="CK+, MMI")).data == "CK+, MMI"
     assert convert.describe(load_checkpoint(source), source).licence == "CC0-1.0"
+
+
+OWN_RATES = (0.1, 0.25, 0.05, 0.6)
+"""Of anger, happiness, sadness and neutral."""
+
+
+def test_a_prior_multiplies_the_probabilities_by_the_ratio_of_the_rates(tmp_path):
+    save_checkpoint(checkpoint(prior=OWN_RATES), tmp_path / "ckpt.pt")
+    assert main([str(tmp_path / "ckpt.pt"), "--prior", "neutral=0.2,anger=0.5", *OPTIONS]) == 0
+    faces = random_faces(20)
+    own = (sequential_logits(tiny_network(), faces).mean(dim=1) / TEMPERATURE).softmax(dim=1).numpy()
+    products = own * np.array([0.5, 0.25, 0.05, 0.2]) / OWN_RATES
+    expected = products / products.sum(axis=1, keepdims=True)
+    assert np.abs(expected - own).max() > 0.1
+    with OnnxSession(tmp_path / "ckpt.onnx") as session:
+        assert session.artifact.prior == pytest.approx((0.5, 0.25, 0.05, 0.2))
+        assert session.artifact.threshold == THRESHOLD
+        np.testing.assert_allclose(session(faces).probabilities, expected, rtol=0, atol=1e-5)
+
+
+def test_without_a_prior_the_file_assumes_that_of_the_checkpoint_and_the_loop_may_change_it(tmp_path):
+    save_checkpoint(checkpoint(prior=OWN_RATES), tmp_path / "ckpt.pt")
+    faces, photograph = random_faces(5), GateFaces(Path(PHOTOGRAPH))
+    for name, prior in (("own", None), ("uniform", "uniform")):
+        convert.convert(tmp_path / "ckpt.pt", tmp_path / f"{name}.onnx", photograph, ExportOptions(prior=prior))
+    with open_session(tmp_path / "own.onnx") as own, open_session(tmp_path / "uniform.onnx") as exported:
+        assert own.artifact.prior == OWN_RATES
+        expected = exported(faces)
+        assert np.abs(own(faces).probabilities - expected.probabilities).max() > 0.01
+    with open_session(tmp_path / "own.onnx", prior="uniform") as changed:
+        for name, values in vars(changed(faces)).items():
+            np.testing.assert_allclose(values, getattr(expected, name), rtol=0, atol=1e-5)
+
+
+def test_a_prior_that_the_model_cannot_have_is_refused_before_anything_is_written(exported, tmp_path, capsys):
+    source = copied(exported, tmp_path)
+    assert "does not record how frequent" in refused(capsys, source, "--prior", "uniform", *OPTIONS)
+    save_checkpoint(checkpoint(prior=OWN_RATES), source)
+    assert "names joy" in refused(capsys, source, "--prior", "joy=0.5", *OPTIONS)
+    assert "sums to 1.2" in refused(capsys, source, "--prior", "neutral=0.6,anger=0.6", *OPTIONS)
+    assert {path.name for path in tmp_path.iterdir()} == {"ckpt.pt"}
+    assert "already exported; leave out --prior" in refused(capsys, exported, "--prior", "uniform", "--backend", "none")
 
 
 def test_the_file_names_no_folder_of_the_machine(exported):

@@ -14,14 +14,17 @@ from sklearn.metrics import log_loss
 
 from doubles.face_folder import EXPRESSIONS, STRATA, write_image, write_manifest
 from doubles.tiny_network import sequential_logits, tiny_config, tiny_network
-from iern.export.convert import convert
+from iern.export.convert import ExportOptions, convert
 from iern.export.parity.gate_faces import GateFaces
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.faces.face import faces_from
 from iern.runtime.imaging.preprocess import resize_face
 from iern.train import evaluate
 from iern.train.calibrate import main, validation_faces
+from iern.train.data.augment import augmentation
+from iern.train.data.dataset import FaceDataset, RandomChanges
 from iern.train.data.manifest import cut_validation, load_data
+from iern.train.evaluation.calibration import fit_temperature
 from iern.train.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from iern.train.network.iern import Baseline
 from repository import ROOT
@@ -126,6 +129,7 @@ def test_temperature_and_threshold_are_those_of_float64_probabilities(average, t
     assert 0 < found.threshold < 1 and 100 <= certain.sum() < COUNT
     assert wrong[certain].mean() <= case.risk < wrong.mean()
     assert (figures["coverage"], figures["risk"]) == pytest.approx((certain.mean(), wrong[certain].mean()))
+    assert found.prior == pytest.approx(np.bincount(case.labels, minlength=3) / COUNT)
     for name in ("ece_before", "ece_after", "nll_before", "nll_after", "coverage", "risk"):
         low, high = figures["intervals"][name]
         assert low < high
@@ -158,6 +162,41 @@ def test_an_adjustment_divides_the_probabilities_by_the_prior_and_a_second_calib
     assert torch.equal(again.weights["classifier.linear.bias"], own)
 
 
+@pytest.mark.parametrize(("average", "tau"), [("logits", 0.375), ("probabilities", 1.0)])
+def test_the_recorded_prior_leads_back_to_the_network_without_the_adjustment(average, tau, tmp_path):
+    """An export for the rates of the calibration faces undoes the adjustment, whatever it was."""
+    case = make_case(tmp_path / "faces", average)
+    path = case.save(tmp_path / "ckpt.pt")
+    found = calibrated(path, case, "--logit-adjustment", str(tau))
+    shares = np.bincount(case.labels, minlength=3) / COUNT
+    named = dict(zip(EXPRESSIONS, shares, strict=True))
+    assert found.metrics["calibration"]["prior"] == dict(zip(EXPRESSIONS, found.prior, strict=True))
+    assert sum(found.prior) == pytest.approx(1)
+    photograph = GateFaces(ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg")
+    convert(path, tmp_path / "ckpt.onnx", photograph, ExportOptions(prior=named), print_line=lambda _: None)
+    faces = np.stack([resize_face(cv2.imread(str(case.root / f"{i}.png")), found.config.input) for i in range(8)])
+    with open_session(tmp_path / "ckpt.onnx", provider="cpu") as session:
+        probabilities = session(faces).probabilities
+    expected = averaged(case.stratum_logits[:8] / found.temperature, average)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "tau"),
+    [
+        ({"algorithm": {"logit_adjustment": 0.5}}, 0.5),
+        ({"resample": "none", "resample_strength": 1.0, "algorithm": {"logit_adjustment": 0.0}}, 0.0),
+        ({"resample": "expression", "resample_strength": 1.0, "algorithm": {"logit_adjustment": 0.5}}, 1.0),
+        ({"resample": "cell", "resample_strength": 0.5, "algorithm": {"logit_adjustment": 0.5}}, 0.75),
+    ],
+)
+def test_what_training_did_for_rare_expressions_counts_as_an_adjustment(recipe, tau, case, tmp_path):
+    path = case.save(tmp_path / "ckpt.pt", provenance={"recipe": {"valid_share": 0.1, "seed": 0, **recipe}})
+    found = calibrated(path, case)
+    rates = (np.bincount(case.labels, minlength=3) / COUNT) ** (1 - tau / found.temperature)
+    assert found.prior == pytest.approx(rates / rates.sum())
+
+
 def test_an_expression_without_a_face_has_no_prior(case, tmp_path, capsys):
     lines = (case.root / "manifest.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     root = tmp_path / "faces"
@@ -170,6 +209,8 @@ def test_an_expression_without_a_face_has_no_prior(case, tmp_path, capsys):
     arguments = [path, "--data", root, "--risk", "1"]
     assert f"shows {EXPRESSIONS[2]}" in refused(capsys, *arguments, "--logit-adjustment", "0.5")
     assert main([str(argument) for argument in arguments]) == 0, "without an adjustment no prior is needed"
+    assert load_checkpoint(path).prior == ()
+    assert "can assume no other prior" in " ".join(capsys.readouterr().out.split())
 
 
 def test_evaluation_of_checkpoint_and_exported_file_agrees_and_the_runtime_is_uncertain_of_the_rest(case, tmp_path):
@@ -215,6 +256,32 @@ def test_mirrored_is_kept_in_the_checkpoint_until_it_is_calibrated_without(case,
     assert found.metrics["calibration"]["nll_after"] == pytest.approx(expected, rel=1e-4)
     path = case.save(tmp_path / "ckpt.pt", config=dataclasses.replace(case.model.config, mirrored=True))
     assert calibrated(path, case).config == case.model.config
+
+
+def test_varied_faces_are_drawn_as_in_training_and_the_same_in_every_run(case, tmp_path):
+    config, root = case.model.config, tmp_path / "varied"
+    for i in range(COUNT):
+        write_image(root / f"{i}.png", i)
+    rows = [
+        {"path": f"{i}.png", "expression": EXPRESSIONS[i % 3], "confounder": STRATA[i % 2], "split": "valid"}
+        for i in range(COUNT)
+    ]
+    write_manifest(root, rows)
+    changes = RandomChanges(augmentation("webcam", config.input.size))
+    faces = load_data(root, config.expressions).split("valid")  # noise, in which the detector finds no face
+    drawn = [face.numpy() for face, *_ in FaceDataset(faces, config.input, config.strata, changes)]
+    logits = sequential_logits(case.model, np.stack(drawn)).numpy()
+    cumulated = averaged(logits / 2, config.answer).cumsum(axis=1)
+    labels = (np.random.default_rng(0).random((COUNT, 1)) > cumulated).sum(axis=1).clip(max=2)
+    write_manifest(root, [row | {"expression": EXPRESSIONS[label]} for row, label in zip(rows, labels, strict=True)])
+    expected = fit_temperature(torch.from_numpy(logits), torch.from_numpy(labels), config.answer)
+    for name in ("one.pt", "other.pt"):
+        path = case.save(tmp_path / name)
+        assert main([str(path), "--data", str(root), "--risk", "1", "--varied"]) == 0
+        found = load_checkpoint(path)
+        assert found.temperature == pytest.approx(expected, rel=1e-3)
+        assert found.metrics["calibration"]["varied"]
+    assert expected == pytest.approx(2, rel=0.5)  # the labels were drawn at 2
 
 
 @pytest.mark.parametrize("split", ["test", "train", "all"])

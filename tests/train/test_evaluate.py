@@ -13,7 +13,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, recall_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from doubles.face_folder import EXPRESSIONS, STRATA, write_faces, write_image, write_manifest
 from doubles.tiny_network import sequential_logits, tiny_config, tiny_network
@@ -21,12 +28,13 @@ from iern.export.convert import convert
 from iern.export.parity.gate_faces import GateFaces
 from iern.runtime.imaging.preprocess import resize_face
 from iern.runtime.intervention import softmax
+from iern.runtime.recognizer import ExpressionRecognizer
 from iern.train.evaluate import main
 from iern.train.network.checkpoint import Checkpoint, save_checkpoint
 from repository import ROOT
 
 TRAINING, TESTING = 6, 41
-SINGLE = ("accuracy", "mean_recall", "ece", "coverage", "risk", "auroc_disagreement", "auroc_improbability")
+SINGLE = ("accuracy", "mean_recall", "macro_f1", "ece", "coverage", "risk", "auroc_disagreement", "auroc_improbability")
 KEYS = {
     "n",
     "units",
@@ -36,11 +44,14 @@ KEYS = {
     "intervals",
     "threshold",
     "strata",
+    "mean_over_sets",
     "confirmed",
+    "missed",
     "confusion",
     "expressions",
 }
 TEMPERATURE, THRESHOLD = 1.7, 0.55
+PHOTOS = ROOT / "tests" / "data" / "photos"
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +85,7 @@ def models(tmp_path_factory, network):
     checkpoint = folder / "ckpt.pt"
     weights = network.state_dict()
     save_checkpoint(Checkpoint(network.config, weights, temperature=TEMPERATURE, threshold=THRESHOLD), checkpoint)
-    convert(checkpoint, folder / "ckpt.onnx", GateFaces(ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg"))
+    convert(checkpoint, folder / "ckpt.onnx", GateFaces(PHOTOS / "biden_portrait.jpg"))
     return {".pt": checkpoint, ".onnx": folder / "ckpt.onnx"}
 
 
@@ -122,6 +133,8 @@ def test_the_figures_are_those_of_scikit_learn_for_float64_predictions(form, mod
     assert found["n"] == TESTING
     assert found["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
     assert found["mean_recall"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert found["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert found["missed"] is None
     assert [found["recall"][name] for name in EXPRESSIONS] == pytest.approx(
         recall_score(labels, predicted, average=None)
     )
@@ -178,6 +191,7 @@ def test_the_tables_show_rates_with_intervals_and_counts_if_faces_are_few(models
     assert float(found[2]) < float(found[1]) < float(found[3])
     assert re.search(r"recall, happy │ +\d+/1\d │", printed), "14 faces are too few for a rate"
     assert f"uncertain below {THRESHOLD:.3f}" in printed
+    assert "macro F1" in printed and "mean over sets" in printed
 
 
 def test_faces_whose_label_most_voters_confirm_have_a_column_of_their_own(models, tmp_path, capsys):
@@ -206,6 +220,86 @@ def test_an_expression_without_a_face_has_no_recall_and_lowers_no_mean(models, t
     found = figures(models[".onnx"], write_manifest(tmp_path, rows), tmp_path)
     assert found["recall"]["happy"] is None and found["recall"]["neutral"] is None
     assert found["mean_recall"] == found["recall"]["sad"] == found["accuracy"]
+
+
+@pytest.fixture(scope="module")
+def pictures_of_people(tmp_path_factory):
+    """Whole pictures with faces in two strata; one without a face in `web`, and one alone in `fog`."""
+    root = tmp_path_factory.mktemp("pictures")
+    photos = [cv2.imread(str(path)) for path in sorted(PHOTOS.glob("*.jpg"))]
+    pictures = [*photos, *(np.ascontiguousarray(photo[:, ::-1]) for photo in photos), small_crop(), two_sizes()]
+    rows = []
+    for i, picture in enumerate(pictures):
+        cv2.imwrite(str(root / f"{i}.png"), picture)
+        row = {"path": f"{i}.png", "expression": EXPRESSIONS[i % 3], "confounder": STRATA[i % 2], "split": "test"}
+        rows.append(row)
+    for path, stratum in (("web/nobody.png", "web"), ("fog/nobody.png", "fog")):
+        write_image(root / path, 0)
+        rows.append({"path": path, "expression": "happy", "confounder": stratum, "split": "test"})
+    return write_manifest(root, rows)
+
+
+def small_crop():
+    """(48, 48, 3): a cropped face, as in FER2013."""
+    portrait = cv2.imread(str(PHOTOS / "obama_portrait.jpg"))
+    return cv2.resize(portrait[100:460, 220:580], (48, 48), interpolation=cv2.INTER_AREA)
+
+
+def two_sizes():
+    """A large face, and beside it a smaller one in which the detector trusts more."""
+    large, small = (cv2.imread(str(PHOTOS / f"{name}_portrait.jpg")) for name in ("biden", "obama"))
+    small = cv2.resize(small, (320, 400), interpolation=cv2.INTER_AREA)
+    return np.hstack([large, cv2.copyMakeBorder(small, 0, 600, 0, 0, cv2.BORDER_CONSTANT)])
+
+
+def area(face):
+    return face.detection.width * face.detection.height
+
+
+@pytest.mark.parametrize("form", [".pt", ".onnx"])
+def test_with_detect_the_figures_are_those_of_the_library_for_the_largest_faces(
+    form, models, pictures_of_people, tmp_path
+):
+    found = figures(models[form], pictures_of_people, tmp_path, "--detect")
+    with ExpressionRecognizer(models[".onnx"]) as recognizer:
+        faces = [recognizer(cv2.imread(str(pictures_of_people / f"{i}.png"))) for i in range(10)]
+    assert faces[-1][0] is not max(faces[-1], key=area), "the largest face has to differ from the best one"
+    largest = [max(each, key=area) for each in faces]
+    labels = [EXPRESSIONS[i % 3] for i in range(10)]
+    predicted = [face.expression for face in largest]
+    right = np.array(labels) == predicted
+    assert set(found) == KEYS and found["n"] == 10
+    assert found["confusion"] == confusion_matrix(labels, predicted, labels=EXPRESSIONS).tolist()
+    assert found["coverage"] == np.mean([not face.uncertain for face in largest])
+    assert found["auroc_disagreement"] == pytest.approx(roc_auc_score(~right, [face.disagreement for face in largest]))
+    assert found["auroc_improbability"] == pytest.approx(roc_auc_score(~right, [-face.probability for face in largest]))
+
+
+def test_pictures_without_a_face_are_listed_and_count_as_wrong_in_a_figure_of_their_own(
+    models, pictures_of_people, tmp_path, capsys
+):
+    found = figures(models[".onnx"], pictures_of_people, tmp_path, "--detect")
+    missed, right = found["missed"], np.trace(found["confusion"])
+    assert (missed["n"], missed["pictures"]) == (2, 12)
+    assert missed["paths"] == ["web/nobody.png", "fog/nobody.png"]
+    assert found["accuracy"] == pytest.approx(right / 10)
+    assert missed["accuracy_of_all"] == pytest.approx(right / 12)
+    low, high = missed["intervals"]["accuracy_of_all"]
+    assert low < missed["accuracy_of_all"] < high
+    by_stratum = {name: (part["n"], part["pictures"]) for name, part in missed["strata"].items()}
+    assert by_stratum == {"film": (0, 5), "web": (1, 6), "fog": (1, 1)}
+    assert missed["strata"]["fog"]["accuracy_of_all"] == 0
+    assert missed["strata"]["film"]["accuracy_of_all"] == found["strata"]["film"]["accuracy"]
+    assert set(found["strata"]) == {"film", "web"}
+    printed = capsys.readouterr().out
+    assert "no face found in 2 of 12 pictures" in printed and "fog/nobody.png" in printed
+
+
+def test_pictures_without_any_face_are_refused(models, tmp_path, capsys):
+    root = write_faces(tmp_path / "faces", 0, 3)
+    error = refused(capsys, models[".onnx"], "--data", root, "--detect", "--json", tmp_path / "figures.json")
+    assert "3 pictures" in error and "0.png" in error and "--detect" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["faces"]
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])

@@ -15,7 +15,7 @@ from iern.train.fit import main
 from iern.train.network.checkpoint import load_checkpoint
 from iern.train.training.recipe import Schedule
 from iern.train.training.trainer import Trainer
-from repository import ROOT
+from repository import PHOTOS, ROOT
 
 FIT = [sys.executable, str(ROOT / "train" / "fit.py")]
 TINY = [
@@ -158,6 +158,24 @@ def test_a_run_writes_checkpoints_of_plain_types_and_never_opens_the_test_split(
     assert {"classification", "discriminator", "confusion", "reconstruction", "centre"} == set(history[0]["losses"])
     assert history[0]["valid"]["n"] == FACES - load_checkpoint(whole / "ckpt.pt").provenance["images"] > 0
     assert load_checkpoint(whole / "ckpt.pt").training is None
+
+
+def test_more_data_adds_its_training_faces_and_a_share_of_the_faces_is_cut_out_of_the_images(faces, tmp_path, capsys):
+    more, portraits = tmp_path / "more", ("astronaut", "obama_portrait", "biden_portrait")
+    more.mkdir()
+    for name in portraits:
+        shutil.copy(PHOTOS / f"{name}.jpg", more)
+    rows = [{"path": f"{name}.jpg", "expression": "happy", "confounder": "portrait"} for name in portraits]
+    splits = ("train", "train", "test")
+    write_manifest(more, [row | {"split": split} for row, split in zip(rows, splits, strict=True)])
+    options = ["--more_data", f"[{more}]", "--whole_share", "0.5", "--epochs", "1", *MIXED]
+    assert fit(faces, tmp_path / "with", *options) == 0
+    printed = capsys.readouterr().out
+    trained_on = last(tmp_path / "with").provenance["images"]
+    assert f"the detector finds a face in 2 of {trained_on} training images" in printed
+    assert last(tmp_path / "with").config.strata == ("film", "portrait", "web")
+    assert fit(faces, tmp_path / "without", "--epochs", "1", *MIXED) == 0
+    assert trained_on == last(tmp_path / "without").provenance["images"] + 2
 
 
 def test_the_kept_checkpoint_is_the_averaged_model_of_the_best_epoch(whole):

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from iern.runtime.imaging.images import Image
@@ -25,10 +24,10 @@ def apply_condition(face: Image, condition: str, rng: np.random.Generator) -> Im
     return face if condition == AS_TAKEN else CONDITIONS[condition](face, rng)
 
 
-def draw_condition(face: Image) -> tuple[Image, str]:
-    """(S, S, 3) uint8 BGR -> the face under a random one of STRATA, and its name; draws from torch's generator."""
-    condition = STRATA[int(torch.randint(len(STRATA), ()))]
-    return apply_condition(face, condition, np.random.default_rng(int(torch.randint(2**62, ())))), condition
+def draw_condition(face: Image, rng: np.random.Generator) -> tuple[Image, str]:
+    """(S, S, 3) uint8 BGR -> the face under a random one of STRATA, and its name."""
+    condition = STRATA[rng.integers(len(STRATA))]
+    return apply_condition(face, condition, rng), condition
 
 
 def film(face: Image, rng: np.random.Generator) -> Image:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from iern.runtime.imaging.images import read_image
-from iern.runtime.imaging.preprocess import InputSpec, resize_face
+from iern.runtime.imaging.images import Image, read_image
+from iern.runtime.imaging.preprocess import InputSpec, Square, cut, face_square, resize_face
+from iern.train.data.augment import UNCHANGED, Augmentation
 from iern.train.data.conditions import draw_condition
 from iern.train.data.manifest import LabelledFace, text_hash
+
+if TYPE_CHECKING:
+    from iern.runtime.imaging.detection import Detection
 
 
 @dataclass(frozen=True)
 class RandomChanges:
     """What is drawn at random for a sample."""
 
-    augment: Callable[[Tensor], Tensor] | None = None
-    """(S, S, 3) uint8 BGR -> (S, S, 3) uint8 BGR, drawing from torch's global generator."""
+    augmentation: Augmentation = UNCHANGED
     under_conditions: bool = False
     """Whether a capture condition is applied first (train/data/conditions.py). It is then the stratum of the sample."""
     seed: int = 0
@@ -32,9 +37,9 @@ NO_CHANGES = RandomChanges()
 class FaceDataset(Dataset):
     """(face (S, S, 3) uint8 BGR, target (E,), stratum index or -1, face number) samples.
 
-    Torch's generator is seeded by (seed, epoch, index) for each sample. So a sample does not depend on the worker, on
-    the process, or on where a run was resumed. Of n faces, index i + k n is the k-th repetition of face i in an epoch,
-    with new random changes.
+    All that is drawn for a sample follows from (seed, epoch, index). So a sample does not depend on the worker, on the
+    process, or on where a run was resumed. Of n faces, index i + k n is the k-th repetition of face i in an epoch, with
+    new random changes.
     """
 
     def __init__(
@@ -43,8 +48,16 @@ class FaceDataset(Dataset):
         spec: InputSpec,
         strata: Sequence[str],
         changes: RandomChanges = NO_CHANGES,
+        detections: Sequence[Detection | None] | None = None,
+        whole: float = 0.0,
     ) -> None:
+        """Without `detections`, each image is a face and is used whole.
+
+        With them, a face is cut out as the runtime does it; a share `whole` of the samples, and the images without a
+        detection, are used whole.
+        """
         self.records, self.spec, self.changes = records, spec, changes
+        self.detections, self.whole = detections, whole
         self.stratum_numbers = {name: i for i, name in enumerate(strata)}
         self.epoch = 0
 
@@ -57,21 +70,27 @@ class FaceDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int, int]:
         face_number = index % len(self.records)
-        labelled = self.records[face_number]
-        face = torch.from_numpy(resize_face(read_image(labelled.path), self.spec))
-        face, stratum = self._changed(face, labelled.confounder, index)
-        return face, torch.tensor(labelled.target), self.stratum_numbers.get(stratum, -1), face_number
+        labelled, changes = self.records[face_number], self.changes
+        rng = np.random.default_rng(int(text_hash(f"{changes.seed}/{self.epoch}/{index}")[:15], 16))
+        face, stratum = self._crop(read_image(labelled.path), face_number, rng), labelled.confounder
+        if changes.under_conditions:
+            face, stratum = draw_condition(face, rng)
+        if changes.augmentation.change is not None:
+            face = changes.augmentation.change(face, rng)
+        target = torch.tensor(labelled.target)
+        return torch.from_numpy(face), target, self.stratum_numbers.get(stratum, -1), face_number
 
-    def _changed(self, face: Tensor, stratum: str, index: int) -> tuple[Tensor, str]:
-        """The face (S, S, 3) with the random changes of this index and epoch, and its stratum after them."""
-        changes = self.changes
-        if not changes.under_conditions and changes.augment is None:
-            return face, stratum
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(text_hash(f"{changes.seed}/{self.epoch}/{index}")[:15], 16))
-            if changes.under_conditions:
-                pixels, stratum = draw_condition(face.numpy())
-                face = torch.from_numpy(pixels)
-            if changes.augment is not None:
-                face = changes.augment(face)
-        return face, stratum
+    def _crop(self, image: Image, face_number: int, rng: np.random.Generator) -> Image:
+        """(h, w, 3) image -> (S, S, 3): the face, by its detection or whole, and nearly so with a CropJitter."""
+        jitter = self.changes.augmentation.crop
+        detection = self.detections[face_number] if self.detections is not None else None
+        if detection is not None and self.whole > 0 and rng.random() < self.whole:
+            detection = None
+        if detection is not None:
+            square = face_square(detection, self.spec)
+        else:
+            image, size = resize_face(image, self.spec), self.spec.size
+            if jitter is None:
+                return image
+            square = Square(size / 2, size / 2, size)
+        return cut(image, square if jitter is None else jitter(square, rng), self.spec)

@@ -42,18 +42,33 @@ class MeanInterval(NamedTuple):
 def intervals(
     figures: Callable[[NDArray[np.float64]], Sequence[float]], units: Sequence[str], seed: int = 0
 ) -> list[Bounds | None]:
-    """Any K figures of n faces -> their 95 % intervals.
+    """Any K figures of n faces -> their 95 % intervals, from `replicates`, which explains the arguments.
+
+    Draws in which a figure does not exist are left out. A figure that exists in no draw has the interval None, and so
+    have all figures of a single unit.
+    """
+    return intervals_of(replicates(figures, units, seed))
+
+
+def replicates(
+    figures: Callable[[NDArray[np.float64]], Sequence[float]], units: Sequence[str], seed: int = 0
+) -> NDArray[np.float64]:
+    """Any K figures of n faces -> (REPLICATES, K) their values for faces drawn with replacement.
 
     `figures` maps (n,) weights to K values; a weight is the number of times a face was drawn, and NaN is a figure that
     does not exist. `units` gives the unit of each face. Units are drawn with replacement: a unit is a face, or a person
-    with all of their faces, since these are much alike. Draws in which a figure does not exist are left out. A figure
-    that exists in no draw has the interval None, and so have all figures of a single unit.
+    with all of their faces, since these are much alike. A single unit says nothing about others: its values are NaN.
     """
     unit = np.unique(np.asarray(units), return_inverse=True)[1]
     count = int(unit.max()) + 1
     parts = _draws(np.random.default_rng(seed), count, REPLICATES)
     values = np.array([figures(_weights(draw, count)[unit]) for part in parts for draw in part])
-    return [_bounds_if_any(column[~np.isnan(column)]) if count > 1 else None for column in values.T]
+    return values if count > 1 else np.full_like(values, np.nan)
+
+
+def intervals_of(values: NDArray[np.float64]) -> list[Bounds | None]:
+    """(replicates, K) values of K figures -> their 95 % intervals; NaN is left out, None if nothing else is there."""
+    return [_bounds_if_any(column[~np.isnan(column)]) for column in values.T]
 
 
 def mean_interval(values: ArrayLike) -> MeanInterval:

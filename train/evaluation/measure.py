@@ -6,16 +6,20 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.train.evaluation.bootstrap import intervals
+from iern.train.evaluation.bootstrap import intervals, intervals_of, replicates
 from iern.train.evaluation.metrics import Weights, by_name, confusion, error_auroc, none_if_nan, rates
 
 FEW = 30
 """A recall over fewer faces has no interval and is printed as a count, such as 5/22."""
+
+AVERAGED = ("accuracy", "mean_recall", "macro_f1", "coverage", "risk")
+"""The figures whose mean over the sets is reported."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,8 @@ class Figures(NamedTuple):
 
     accuracy: float
     mean_recall: float
+    macro_f1: float
+    """See `iern.train.evaluation.metrics.Rates`."""
     ece: float
     coverage: float
     """Share of the faces that are not uncertain."""
@@ -61,13 +67,12 @@ class Figures(NamedTuple):
 
 def measure(predictions: LabelledPredictions, expressions: Sequence[str], threshold: float = 0.0) -> dict[str, Any]:
     """-> the figures in plain types, as `evaluate.py --json` writes them. Its --help explains them."""
+    sets = {name: predictions.select(predictions.strata == name) for name in sorted(set(predictions.strata.tolist()))}
     return {
         **_with_intervals(predictions, expressions, threshold),
         "threshold": threshold,
-        "strata": {
-            name: _with_intervals(predictions.select(predictions.strata == name), expressions, threshold)
-            for name in sorted(set(predictions.strata.tolist()))
-        },
+        "strata": {name: _with_intervals(own, expressions, threshold) for name, own in sets.items()},
+        "mean_over_sets": _mean_over_sets(list(sets.values()), threshold),
         "confirmed": (
             _with_intervals(predictions.select(predictions.confirmed), expressions, threshold)
             if predictions.confirmed.any()
@@ -76,6 +81,29 @@ def measure(predictions: LabelledPredictions, expressions: Sequence[str], thresh
         "confusion": confusion(predictions.probabilities, predictions.labels),
         "expressions": list(expressions),
     }
+
+
+def measure_missed(
+    right: NDArray[np.bool_], found: NDArray[np.bool_], strata: NDArray[np.str_], units: NDArray[np.str_]
+) -> dict[str, Any]:
+    """How many of n pictures have no face, and the accuracy if they count as wrong: of all, and of each stratum.
+
+    `right` (n,) is whether the prediction is right, False without a face; `found` (n,) is whether there is a face.
+    `strata` and `units`: see LabelledPredictions.
+    """
+
+    def of(rows: NDArray[np.bool_]) -> dict[str, Any]:
+        own = right[rows]
+        (interval,) = intervals(lambda weights: [weights @ own / weights.sum()], units[rows].tolist())
+        return {
+            "n": int((~found[rows]).sum()),
+            "pictures": len(own),
+            "accuracy_of_all": float(own.mean()),
+            "intervals": {"accuracy_of_all": interval},
+        }
+
+    by_stratum = {name: of(strata == name) for name in sorted(set(strata.tolist()))}
+    return {**of(np.ones(len(found), bool)), "strata": by_stratum}
 
 
 def figures(predictions: LabelledPredictions, threshold: float, weights: Weights | None = None) -> Figures:
@@ -88,6 +116,7 @@ def figures(predictions: LabelledPredictions, threshold: float, weights: Weights
     return Figures(
         accuracy=found.accuracy,
         mean_recall=found.mean_recall,
+        macro_f1=found.macro_f1,
         ece=found.ece,
         coverage=float(certain.sum() / weights.sum()),
         risk=float(certain[wrong].sum() / certain.sum()) if certain.any() else math.nan,
@@ -123,3 +152,20 @@ def _with_intervals(predictions: LabelledPredictions, expressions: Sequence[str]
             },
         },
     }
+
+
+def _mean_over_sets(sets: Sequence[LabelledPredictions], threshold: float) -> dict[str, Any]:
+    """The mean of each of AVERAGED over the sets, which count alike; None if a set lacks the figure.
+
+    For the intervals each set is drawn by itself.
+    """
+
+    def of_set(own: LabelledPredictions, weights: Weights | None = None) -> list[float]:
+        found = figures(own, threshold, weights)
+        return [getattr(found, name) for name in AVERAGED]
+
+    # A seed for each set: with the same draws in all, sets in the same order would vary together.
+    draws = [replicates(partial(of_set, own), own.units.tolist(), seed) for seed, own in enumerate(sets, start=1)]
+    means = np.mean([of_set(own) for own in sets], axis=0)
+    bounds = intervals_of(np.mean(draws, axis=0))
+    return {**by_name(means, AVERAGED), "intervals": dict(zip(AVERAGED, bounds, strict=True))}

@@ -1,4 +1,4 @@
-"""What an evaluation reports: accuracy, recalls, calibration and confusion, pooled and per stratum.
+"""What an evaluation reports: accuracy, recalls, F1, calibration and confusion, pooled and per stratum.
 
 Every figure takes weights: how often each face counts. For the figure itself each counts once. For its bootstrap
 interval (`iern.train.evaluation.bootstrap`) each counts as often as it was drawn.
@@ -26,6 +26,12 @@ class Rates(NamedTuple):
     accuracy: float
     mean_recall: float
     """The mean over the expressions that have a face."""
+    macro_f1: float
+    """The mean F1 over the expressions that have a face.
+
+    F1 of an expression is 2 right / (true + predicted), in numbers of faces. Predictions of an expression without a
+    face lower the recall of the true ones, and have no F1 of their own, which would be 0.
+    """
     ece: float
     recall: NDArray[np.float64]
     """(E,) NaN for an expression without a face."""
@@ -34,12 +40,17 @@ class Rates(NamedTuple):
 def rates(probabilities: NDArray, labels: NDArray, weights: Weights | None = None) -> Rates:
     """(n, E) probabilities and (n,) labels, of at least one face -> the rates."""
     weights = np.ones(len(labels)) if weights is None else weights
-    right, classes = weights * (probabilities.argmax(axis=1) == labels), probabilities.shape[1]
+    predicted, classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    right = weights * (predicted == labels)
+    right_of, true_of = np.bincount(labels, right, classes), np.bincount(labels, weights, classes)
+    predicted_of = np.bincount(predicted, weights, classes)
     with np.errstate(invalid="ignore"):
-        recall = np.bincount(labels, right, classes) / np.bincount(labels, weights, classes)
+        recall = right_of / true_of
+        f1 = 2 * right_of / (true_of + predicted_of)
     return Rates(
         accuracy=float(right.sum() / weights.sum()),
         mean_recall=float(np.nanmean(recall)),
+        macro_f1=float(f1[true_of > 0].mean()),
         ece=calibration_error(probabilities, labels, weights),
         recall=recall,
     )

@@ -16,6 +16,14 @@ from iern.train.network.iern import Baseline, average_strata, stratum_names
 
 
 @torch.inference_mode()
+def predict_batch(model: Baseline, faces: Tensor, fabric: Fabric) -> Tensor:
+    """(n, S, S, 3) uint8 faces -> (n, N, E) float32 logits under each stratum, of a network in eval mode."""
+    image = model.normalise(faces.to(fabric.device)).contiguous(memory_format=torch.channels_last)
+    with fabric.autocast():
+        return model.stratum_logits(image).float()
+
+
+@torch.inference_mode()
 def predict_strata(
     model: Baseline,
     faces: FaceDataset,
@@ -37,9 +45,7 @@ def predict_strata(
     training = model.training
     model.eval()
     for batch, _, _, index in face_loader(Subset(faces, own), workers, batch_size=batch_size):
-        image = model.normalise(batch.to(fabric.device)).contiguous(memory_format=torch.channels_last)
-        with fabric.autocast():
-            table[index.to(fabric.device)] = model.stratum_logits(image).float()
+        table[index.to(fabric.device)] = predict_batch(model, batch, fabric)
         on_batch(len(index))
     model.train(training)
     if fabric.world_size > 1:

@@ -34,6 +34,8 @@ class Checkpoint:
     """Divides the logits before the softmax; 1 if it was not fitted."""
     threshold: float = 0.0
     """A face whose largest probability is smaller is uncertain; 0 (never) if it was not fitted."""
+    prior: tuple[float, ...] = ()
+    """How frequent each of the E expressions is where the probabilities hold; empty if that is unknown."""
     training: dict[str, Any] | None = None
     """Optimisers, averages and position, for `--resume`; None in files that cannot be resumed."""
 
@@ -61,6 +63,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path | str) -> None:
         "metrics": checkpoint.metrics,
         "temperature": checkpoint.temperature,
         "threshold": checkpoint.threshold,
+        "prior": checkpoint.prior,
         "training": checkpoint.training,
     }
     write_tensors(plain(content), path)
@@ -109,7 +112,8 @@ def parse_checkpoint(content: Any, path: Path) -> Checkpoint:
     try:
         return Checkpoint(
             config=ModelConfig.from_dict(content["config"]),
-            threshold=content.get("threshold", 0.0),  # the first files of this format have none
+            threshold=content.get("threshold", 0.0),  # the first files of this format have none of these two
+            prior=tuple(content.get("prior", ())),
             **{key: content[key] for key in ("weights", "provenance", "metrics", "temperature", "training")},
         )
     except (KeyError, TypeError) as error:

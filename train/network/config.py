@@ -47,8 +47,8 @@ class ModelConfig:
     """Divides them after that."""
     margin: float = 1.1
     """Side of the face crop over the longer side of the detected box."""
-    alignment: Literal["eyes", "none"] = "eyes"
-    """`eyes`: crops are turned until the eyes are level."""
+    alignment: Literal["landmarks", "eyes", "none"] = "eyes"
+    """What a crop follows: see `iern.runtime.imaging.preprocess.InputSpec`."""
 
     @property
     def input(self) -> InputSpec:
@@ -74,7 +74,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The paper's network: 7x7 maps of 512 channels.
     "paper": {"backbone": "resnet50.tv_in1k", "stride": 32, "image_size": 224, "width": 512},
     # For webcams on small machines: 7x7 maps too, from MobileNet without its last two blocks.
-    "edge": {"backbone": "mobilenetv1_100", "stride": 16, "image_size": 112, "width": 104},
+    "edge": {
+        "backbone": "mobilenetv1_100",
+        "stride": 16,
+        "image_size": 112,
+        "width": 104,
+        "alignment": "landmarks",
+        "margin": 0.95,
+    },
 }
 
 

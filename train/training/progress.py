@@ -36,6 +36,14 @@ class Progress:
         self.console.print(text, highlight=False, markup=False)
 
     @contextmanager
+    def count(self, what: str, total: int) -> Iterator[Callable[[], None]]:
+        """Show how many of `total` are done. The caller calls the yielded function after each, from any thread."""
+        self.print(f"{what}: {total:,}")
+        with RichProgress(console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
+
+    @contextmanager
     def epoch(self, epoch: int, epochs: int, iterations: int, done: int) -> Iterator[Advance]:
         """Show one epoch, of which `done` iterations are finished. The caller calls the yielded function to advance."""
         columns = (

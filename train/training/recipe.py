@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from iern.runtime.imaging.preprocess import Alignment
 from iern.train.algorithm.config import AlgorithmConfig
 from iern.train.data.sampler import Resample
 from iern.train.network.config import PRESETS, Method, ModelConfig
@@ -39,12 +40,16 @@ class ModelRecipe:
     """Residual block of the published code, or of the paper's Table 5."""
     answer: Literal["logits", "probabilities"] = "logits"
     """What is averaged over the strata: logits (Eq. 9) or probabilities (Eq. 2)."""
+    margin: float | None = None
+    """Side of the runtime's square crop over the longer side of the face; default: the preset's."""
+    alignment: Alignment | None = None
+    """What a crop follows: `landmarks`: all five; `eyes`: the box, turned by the line of the eyes; `none`: the box."""
 
     def config(self, expressions: tuple[str, ...], strata: tuple[str, ...]) -> ModelConfig:
         """The configuration of the network for these labels."""
         changes = {
             key: getattr(self, key)
-            for key in ("backbone", "stride", "image_size", "width")
+            for key in ("backbone", "stride", "image_size", "width", "margin", "alignment")
             if getattr(self, key) is not None
         }
         return ModelConfig(
@@ -86,6 +91,8 @@ class Recipe:
 
     data: Path
     """Folder with manifest.csv, or with folders <confounder>/<expression>/. `cartoon`: faces that the command draws."""
+    more_data: list[Path] = field(default_factory=list)
+    """More folders of the same form. Their training split is trained on too; the rest of them is not used."""
     out: Path = Path("runs/iern")
     """Folder for ckpt.pt (best on validation), last.pt (for --resume) and the files of TensorBoard."""
     resume: bool = False
@@ -111,6 +118,9 @@ class Recipe:
     """The figure on the validation faces that decides which epoch is best."""
     augment: Literal["none", "paper", "webcam"] = "paper"
     """Random changes to training faces: none, the published ones, or those of webcams."""
+    whole_share: float = 1.0
+    """Share of the samples in which a training image is used whole, as the data set cropped it. The others are cut out
+    of it as the runtime does, where the detector finds a face. Below 1 the detector looks at each image first."""
     resample: Resample = "none"
     """What an epoch draws equally often. `none`: each face, once. `expression`: each expression. `cell`: each pair of
     expression and confounder in the data. The length of an epoch stays the same."""

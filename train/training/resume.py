@@ -63,7 +63,7 @@ def resumable_state(
     before = _with_new_length(state["recipe"], recipe)
     if faces is not None and "faces" in state:  # absent in a last.pt of an earlier version: the folder must be the same
         _check_faces(path, FaceList(**state["faces"]), faces)
-        before["data"] = recipe["data"]
+        before["data"], before["more_data"] = recipe["data"], recipe["more_data"]
     changes = recipe_changes(before, recipe)
     if changes or checkpoint.config != config:
         what = ", ".join(changes) or "other labels"

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from iern.runtime.imaging.detection import Detection
 from iern.train.algorithm.logit_offset import LabelPriors
 from iern.train.data.augment import augmentation
 from iern.train.data.dataset import FaceDataset, RandomChanges
@@ -32,6 +33,8 @@ class RunFaces:
     validation: Sequence[LabelledFace]
     root: Path = Path()
     """The folder of the data. The same faces in another folder are the same data."""
+    detections: Sequence[Detection | None] | None = None
+    """Where the detector finds the training faces; None if they are used whole."""
 
     def listed(self) -> FaceList:
         """The faces by what a run depends on, wherever they lie."""
@@ -62,7 +65,9 @@ def run_data(faces: RunFaces, recipe: Recipe, config: ModelConfig, fabric: Fabri
     balanced = balance(faces.training, recipe.resample, recipe.resample_strength)
     rank = ProcessRank(fabric.global_rank, fabric.world_size)
     return RunData(
-        training=FaceDataset(faces.training, config.input, config.strata, changes),
+        training=FaceDataset(
+            faces.training, config.input, config.strata, changes, faces.detections, recipe.whole_share
+        ),
         validation=FaceDataset(faces.validation, config.input, config.strata),
         batches=EpochBatches(len(faces.training), recipe.batch_size, recipe.seed, rank, balanced),
         priors=_priors(faces.training, balanced, recipe, config),

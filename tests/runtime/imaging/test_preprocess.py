@@ -9,7 +9,7 @@ import pytest
 from iern.runtime.errors import ImageError
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.images import read_image
-from iern.runtime.imaging.preprocess import InputSpec, crop_face, crop_faces, resize_face
+from iern.runtime.imaging.preprocess import MEAN_FACE, InputSpec, crop_face, crop_faces, face_square, resize_face
 from repository import PHOTOS
 
 PHOTO = PHOTOS / "astronaut.jpg"
@@ -38,16 +38,28 @@ def waves(height: int = 150, width: int = 200) -> np.ndarray:
 
 def golden_crop(frame: np.ndarray, where: Detection, spec: InputSpec) -> np.ndarray:
     """(size, size, 3) float64: the square as an area of the plane, sampled and resampled without OpenCV."""
-    side = spec.margin * max(where.width, where.height)
+    side, roll, centre = golden_square(where, spec)
     samples = max(2, min(round(side), 4 * spec.size))
-    (x0, y0), (x1, y1) = where.landmarks[:2]
-    roll = np.degrees(np.arctan2(y1 - y0, x1 - x0)) if spec.alignment == "eyes" else 0.0
     along = ((np.arange(samples) + 0.5) / samples - 0.5) * side  # from the centre, pixels of the frame
-    square = np.stack(np.meshgrid(along, along), axis=-1) @ rotation(roll).T
-    points = square + np.array([where.x + where.width / 2, where.y + where.height / 2])
+    points = np.stack(np.meshgrid(along, along), axis=-1) @ rotation(roll).T + centre
     crop = bilinear(frame.astype(np.float64), points[..., 0] - 0.5, points[..., 1] - 0.5)  # pixel 0 covers 0 to 1
     weights = area_weights(samples, spec.size) if samples >= spec.size else cubic_weights(samples, spec.size)
     return np.einsum("iy,jx,yxc->ijc", weights, weights, crop)
+
+
+def golden_square(where: Detection, spec: InputSpec) -> tuple[float, float, np.ndarray]:
+    """Side in pixels, turn in degrees, and (2,) centre of the crop."""
+    centre = np.array([where.x + where.width / 2, where.y + where.height / 2])
+    if spec.alignment == "landmarks":
+        # x = a u - b v + c, y = b u + a v + d for each point (u, v) of the mean face: ten equations, four unknowns.
+        (u, v), one = MEAN_FACE.T, np.ones(5)
+        rows = np.block([[u[:, None], -v[:, None], one[:, None], 0 * one[:, None]],
+                         [v[:, None], u[:, None], 0 * one[:, None], one[:, None]]])  # fmt: skip
+        a, b, x, y = np.linalg.lstsq(rows, where.landmarks.T.ravel(), rcond=None)[0]
+        return spec.margin * float(np.hypot(a, b)), float(np.degrees(np.arctan2(b, a))), np.array([x, y])
+    (x0, y0), (x1, y1) = where.landmarks[:2]
+    roll = np.degrees(np.arctan2(y1 - y0, x1 - x0)) if spec.alignment == "eyes" else 0.0
+    return spec.margin * max(where.width, where.height), float(roll), centre
 
 
 def bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -93,7 +105,16 @@ def cubic_weights(before: int, after: int) -> np.ndarray:
     ],
     ids=["upright", "turned", "head down", "small, enlarged", "over the corner", "over the top"],
 )
-@pytest.mark.parametrize("spec", [InputSpec(48), InputSpec(24, margin=1.4), InputSpec(48, alignment="none")], ids=str)
+@pytest.mark.parametrize(
+    "spec",
+    [
+        InputSpec(48),
+        InputSpec(24, margin=1.4),
+        InputSpec(48, alignment="none"),
+        InputSpec(48, margin=0.95, alignment="landmarks"),
+    ],
+    ids=str,
+)
 def test_the_crop_is_the_golden_crop(where, spec):
     frame = waves()
     difference = np.abs(crop_face(frame, where, spec) - golden_crop(frame, where, spec))
@@ -125,6 +146,19 @@ def test_a_turned_photograph_gives_nearly_the_same_crop(roll):
     assert np.abs(upright - straightened).mean() < 3
     leaning = crop_face(turned, face(178, 62, 91, 111, roll), InputSpec(112, alignment="none")).astype(int)
     assert np.abs(upright - leaning).mean() > 10  # so the limit above is a real test
+
+
+def test_landmarks_of_a_moved_mean_face_give_back_its_move():
+    for side, roll, x, y in ((80.0, 0.0, 50.0, 60.0), (33.3, -140.0, -5.0, 200.0), (400.0, 25.0, 7.5, 0.0)):
+        landmarks = side * MEAN_FACE @ rotation(roll).T + np.array([x, y])
+        square = face_square(Detection(0, 0, 1, 1, landmarks, 0.9), InputSpec(112, 0.9, "landmarks"))
+        np.testing.assert_allclose((square.x, square.y, square.side), (x, y, 0.9 * side), atol=1e-9)
+        assert np.degrees(square.turn) == pytest.approx(roll)
+
+
+def test_landmarks_on_one_point_still_give_a_crop():
+    where = Detection(10, 10, 20, 20, np.full((5, 2), 20.0), 0.9)
+    assert crop_face(waves(), where, InputSpec(24, 1.0, "landmarks")).shape == (24, 24, 3)
 
 
 def test_a_face_that_a_data_set_has_cropped_is_used_whole():

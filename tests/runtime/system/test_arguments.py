@@ -45,3 +45,17 @@ def test_wrong_usage_repeats_no_secret(capsys, word):
     with pytest.raises(SystemExit):
         parse([word])
     assert "secret" not in capsys.readouterr().err
+
+
+def test_a_prior_is_uniform_or_rates_by_name():
+    assert parse([]).prior is None
+    assert parse(["--prior", "uniform"]).prior == "uniform"
+    assert parse(["--prior", "neutral=0.6, happiness=.2"]).prior == {"neutral": 0.6, "happiness": 0.2}
+
+
+@pytest.mark.parametrize("text", ["", "training", "neutral", "=0.5", "a=0.5,", "a=0.1,a=0.2", "a=-0.5", "a=nan", "a=x"])
+def test_a_prior_that_is_no_rates_is_refused_with_what_was_found(capsys, text):
+    with pytest.raises(SystemExit) as left:
+        parse(["--prior", text])
+    assert left.value.code == 2
+    assert "--prior: expected" in capsys.readouterr().err

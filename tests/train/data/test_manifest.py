@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader
 
 from doubles.face_folder import write_faces, write_image, write_manifest
 from iern.runtime.errors import DataError
+from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.images import read_image
-from iern.runtime.imaging.preprocess import InputSpec, resize_face
-from iern.train.data.augment import augmentation
+from iern.runtime.imaging.preprocess import InputSpec, crop_face, resize_face
+from iern.train.data.augment import Augmentation, CropJitter, augmentation
 from iern.train.data.dataset import FaceDataset, RandomChanges
 from iern.train.data.manifest import FaceData, LabelledFace, check_trainable, cut_validation, load_data, verify_images
 from iern.train.data.sampler import EpochBatches, ProcessRank
@@ -355,6 +356,34 @@ def test_a_sample_does_not_move_the_generator_that_training_draws_from(tmp_path)
     before = torch.get_rng_state()
     dataset[0]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_sample_is_cut_as_the_runtime_cuts_it_where_a_face_was_found(tmp_path):
+    root = folder(tmp_path, {}, {})
+    records = load_data(root).records
+    spec = InputSpec(size=32, margin=0.9, alignment="landmarks")
+    landmarks = np.array([[10.0, 12.0], [18.0, 12.0], [14.0, 16.0], [11.0, 20.0], [17.0, 20.0]])
+    found = Detection(6, 6, 16, 20, landmarks, 0.9)
+    dataset = FaceDataset(records, spec, ("film", "web"), detections=[found, None])
+    image = read_image(root / "0.png")
+    np.testing.assert_array_equal(dataset[0][0].numpy(), crop_face(image, found, spec))
+    np.testing.assert_array_equal(dataset[1][0].numpy(), resize_face(read_image(root / "1.png"), spec))
+    drawn = FaceDataset(records, spec, ("film", "web"), detections=[found, None], whole=0.5)
+    whole = 0
+    for drawn.epoch in range(60):
+        face = drawn[0][0].numpy()
+        whole += np.array_equal(face, resize_face(image, spec))
+        assert np.array_equal(face, resize_face(image, spec)) or np.array_equal(face, crop_face(image, found, spec))
+    assert 15 <= whole <= 45  # 30 +- 3.9
+
+
+def test_a_jittered_sample_shows_the_part_of_the_image_that_its_square_covers(tmp_path):
+    records = load_data(folder(tmp_path, {}, {})).records
+    image = resize_face(read_image(records[0].path), SPEC)
+    changes = RandomChanges(Augmentation(CropJitter(turn=0, scale=1.0, shift=0.0)))
+    np.testing.assert_array_equal(FaceDataset(records, SPEC, (), changes)[0][0].numpy(), image)
+    moved = RandomChanges(Augmentation(CropJitter(turn=0, scale=1.0, shift=0.2)))
+    assert not np.array_equal(FaceDataset(records, SPEC, (), moved)[0][0].numpy(), image)
 
 
 def test_a_sample_is_the_face_as_the_runtime_resizes_it_with_its_labels(tmp_path):

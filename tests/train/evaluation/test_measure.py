@@ -7,12 +7,13 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import recall_score, roc_auc_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score, roc_auc_score
 
 from iern.train.evaluation.measure import FEW, LabelledPredictions, figures, measure
 
 NAMES = ("anger", "fear", "happiness")
-SINGLE = ("accuracy", "mean_recall", "ece", "coverage", "risk", "auroc_disagreement", "auroc_improbability")
+AVERAGED = ("accuracy", "mean_recall", "macro_f1", "coverage", "risk")
+SINGLE = ("accuracy", "mean_recall", "macro_f1", "ece", "coverage", "risk", "auroc_disagreement", "auroc_improbability")
 
 
 def random_predictions(count: int = 400, seed: int = 0) -> LabelledPredictions:
@@ -83,6 +84,54 @@ def test_an_expression_of_few_faces_is_counted_and_has_no_interval(predictions, 
             assert right / total == pytest.approx(recalls[i]) == pytest.approx(part["recall"][name])
             assert (part["intervals"]["recall"][name] is None) == (total < FEW)
     assert measured["counts"]["happiness"][1] < FEW < measured["counts"]["fear"][1]
+
+
+def test_a_set_counts_as_much_as_another_in_the_mean_over_sets(predictions):
+    uneven = dataclasses.replace(predictions, strata=np.where(np.arange(400) < 40, "small", "large"))
+    found = measure(uneven, NAMES, threshold=0.6)
+    assert set(found["mean_over_sets"]) == {*AVERAGED, "intervals"}
+    for name in AVERAGED:
+        expected = np.mean([found["strata"][each][name] for each in ("small", "large")])
+        assert found["mean_over_sets"][name] == pytest.approx(expected)
+    parts = [(uneven.labels[own], uneven.probabilities[own].argmax(1)) for own in (slice(40), slice(40, 400))]
+    for name, score in (
+        ("accuracy", accuracy_score),
+        ("mean_recall", balanced_accuracy_score),
+        ("macro_f1", lambda *pair: f1_score(*pair, average="macro", labels=np.unique(pair[0]))),
+    ):
+        assert found["mean_over_sets"][name] == pytest.approx(np.mean([score(*part) for part in parts]))
+
+
+def test_the_interval_of_the_mean_over_sets_is_that_of_independent_sets(predictions):
+    """The normal approximation. The sets are equal, face by face: drawn alike, they would give a wider interval."""
+    twice = LabelledPredictions(
+        *(np.concatenate([getattr(predictions, field.name)] * 2) for field in dataclasses.fields(LabelledPredictions))
+    )
+    units = np.array([f"image {i}" for i in range(800)])
+    twins = dataclasses.replace(twice, strata=np.repeat(["one", "other"], 400), units=units)
+    found = measure(twins, NAMES, threshold=0.6)["mean_over_sets"]
+    accuracy = found["accuracy"]
+    error = np.sqrt(accuracy * (1 - accuracy) / 800)
+    assert found["intervals"]["accuracy"] == pytest.approx(
+        [accuracy - 1.96 * error, accuracy + 1.96 * error], abs=0.004
+    )
+    assert 0.01 < error < 0.03
+
+
+def test_a_figure_that_one_set_lacks_has_no_mean_over_sets(predictions):
+    unsure = predictions.strata == "x"
+    probabilities = np.where(unsure[:, None], np.float32(1 / 3), predictions.probabilities)
+    found = measure(dataclasses.replace(predictions, probabilities=probabilities), NAMES, threshold=0.6)
+    assert found["strata"]["x"]["risk"] is None and found["strata"]["y"]["risk"] is not None
+    assert found["mean_over_sets"]["risk"] is None and found["mean_over_sets"]["intervals"]["risk"] is None
+    assert found["mean_over_sets"]["coverage"] == pytest.approx(found["strata"]["y"]["coverage"] / 2)
+
+
+def test_the_mean_over_sets_has_no_interval_if_a_set_is_of_one_person(predictions):
+    units = np.where(predictions.strata == "x", "subject 1", predictions.units)
+    found = measure(dataclasses.replace(predictions, units=units), NAMES)["mean_over_sets"]
+    assert found["accuracy"] is not None
+    assert set(found["intervals"].values()) == {None}
 
 
 def test_confirmed_faces_are_also_measured_separately(predictions, measured):

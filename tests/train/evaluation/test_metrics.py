@@ -7,7 +7,13 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from iern.train.evaluation.metrics import CALIBRATION_BINS, calibration_error, error_auroc, evaluate_predictions
+from iern.train.evaluation.metrics import (
+    CALIBRATION_BINS,
+    calibration_error,
+    error_auroc,
+    evaluate_predictions,
+    rates,
+)
 
 NAMES = ("anger", "fear", "happiness")
 
@@ -73,6 +79,18 @@ def test_rates_and_confusion_agree_with_scikit_learn(drawn):
         own = strata == name
         expected = sklearn_metrics.balanced_accuracy_score(labels[own], predicted[own])
         assert found["strata"][name]["mean_recall"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("present", [(0, 1, 2), (0, 2), (1,)], ids=str)
+def test_macro_f1_is_that_of_scikit_learn_over_the_expressions_that_have_a_face(drawn, present):
+    probabilities, labels, _ = drawn
+    own = np.isin(labels, present)
+    probabilities, labels = probabilities[own], labels[own]
+    predicted = probabilities.argmax(1)
+    assert set(predicted) == {0, 1, 2}, "absent expressions have to be predicted"
+    for weights in (None, np.random.default_rng(2).integers(1, 4, own.sum()).astype(float)):
+        expected = sklearn_metrics.f1_score(labels, predicted, labels=present, average="macro", sample_weight=weights)
+        assert rates(probabilities, labels, weights).macro_f1 == pytest.approx(expected)
 
 
 def test_the_calibration_error_is_that_of_scikit_learns_reliability_diagram(drawn):

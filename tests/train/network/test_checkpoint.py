@@ -20,7 +20,7 @@ CONFIG = ModelConfig(
 def checkpoint():
     torch.manual_seed(0)
     weights, provenance = build(CONFIG).state_dict(), {"data": "none", "seed": 3}
-    return Checkpoint(CONFIG, weights, provenance=provenance, temperature=1.5, threshold=0.4)
+    return Checkpoint(CONFIG, weights, provenance=provenance, temperature=1.5, threshold=0.4, prior=(0.75, 0.25))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def rewrite(path: Path, **changes) -> None:
 def test_a_checkpoint_loads_as_it_was_saved(path, checkpoint):
     loaded = load_checkpoint(path)
     assert (loaded.config, loaded.provenance, loaded.temperature) == (CONFIG, {"data": "none", "seed": 3}, 1.5)
-    assert loaded.threshold == 0.4
+    assert (loaded.threshold, loaded.prior) == (0.4, (0.75, 0.25))
     assert loaded.training is None
     assert list(loaded.weights) == list(checkpoint.weights)
     assert all(torch.equal(loaded.weights[key], tensor) for key, tensor in checkpoint.weights.items())
@@ -103,9 +103,9 @@ def test_a_checkpoint_without_one_of_its_parts_is_refused_as_incomplete(path, ke
         load_checkpoint(path)
 
 
-def test_a_checkpoint_without_a_threshold_is_read_as_never_uncertain(path):
-    rewrite(path, threshold=...)
-    assert load_checkpoint(path).threshold == 0
+def test_a_checkpoint_without_threshold_and_prior_is_never_uncertain_and_its_rates_are_unknown(path):
+    rewrite(path, threshold=..., prior=...)
+    assert (load_checkpoint(path).threshold, load_checkpoint(path).prior) == (0, ())
 
 
 class Trap:

@@ -1,0 +1,38 @@
+"""Where the faces are in training images, so that training cuts them as the runtime does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.imaging.detection import Detection
+from iern.runtime.imaging.images import read_image
+from iern.runtime.system.cpu_budget import cpu_budget
+
+
+def largest_face(image: np.ndarray, detector: FaceDetector) -> Detection | None:
+    """The largest face of an image, or None."""
+    return max(detector(image), key=lambda face: face.width * face.height, default=None)
+
+
+def find_faces(paths: Sequence[Path], on_image: Callable[[], object] = lambda: None) -> list[Detection | None]:
+    """The largest face of each image file; None where the detector finds none. `on_image` is called after each image.
+
+    Raises ImageError if an image cannot be read.
+    """
+    own = threading.local()  # a detector works for one thread at a time
+
+    def find(path: Path) -> Detection | None:
+        if not hasattr(own, "detector"):
+            own.detector = FaceDetector()
+        found = largest_face(read_image(path), own.detector)
+        on_image()
+        return found
+
+    with ThreadPoolExecutor(cpu_budget()) as pool:
+        return list(pool.map(find, paths))

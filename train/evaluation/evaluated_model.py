@@ -1,0 +1,99 @@
+"""The model that is evaluated, a checkpoint or an exported file, and its predictions for labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from iern.runtime.backends.onnx import open_session
+from iern.runtime.errors import DataError
+from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.imaging.images import Image, read_image
+from iern.runtime.imaging.preprocess import InputSpec, crop_faces, resize_face
+from iern.runtime.session import Predictions, concatenate
+from iern.runtime.system.latency import counted
+from iern.train.data.manifest import LabelledFace
+from iern.train.evaluation.predict import predict_batch
+from iern.train.network.checkpoint import load_checkpoint
+from iern.train.network.iern import average_strata
+
+FACES_PER_BATCH = 64
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """An open model, and what its figures depend on."""
+
+    expressions: tuple[str, ...]
+    temperature: float
+    threshold: float
+    input: InputSpec
+    predict: Callable[[NDArray[np.uint8]], Predictions]
+    """(n, S, S, 3) uint8 BGR faces, at most FACES_PER_BATCH -> predictions."""
+
+
+def open_model(path: Path) -> EvaluatedModel:
+    """Open a checkpoint or an exported ONNX file. Raises CheckpointError or ArtifactError."""
+    return _from_onnx(path) if path.suffix.lower() == ".onnx" else _from_checkpoint(path)
+
+
+def predict_images(
+    model: EvaluatedModel, labelled: Sequence[LabelledFace], detect: bool, on_batch: Callable[[int], None]
+) -> tuple[Predictions, NDArray[np.bool_]]:
+    """n image files -> predictions for the m faces, and (n,) whether an image has one, m of them true.
+
+    With `detect`, the images are whole pictures. The face is the largest one that the detector finds, cropped as the
+    runtime does. Otherwise each image is a face. `on_batch` is called with the number of images of each batch.
+    Raises ImageError if a file cannot be read, and DataError if no image has a face.
+    """
+    face_in = partial(_largest_face, FaceDetector(), model.input) if detect else partial(resize_face, spec=model.input)
+    found: list[bool] = []
+    parts: list[Predictions] = []
+    for start in range(0, len(labelled), FACES_PER_BATCH):
+        faces = [face_in(read_image(each.path)) for each in labelled[start : start + FACES_PER_BATCH]]
+        found += [face is not None for face in faces]
+        crops = [face for face in faces if face is not None]
+        if crops:
+            parts.append(model.predict(np.stack(crops)))
+        on_batch(len(faces))
+    if not parts:
+        raise DataError(
+            f"found no face in {counted(len(labelled), 'picture')}, the first is {labelled[0].path}; expected pictures "
+            "of upright faces; look at them, or leave out --detect if they are cropped faces"
+        )
+    return concatenate(parts), np.array(found)
+
+
+def _largest_face(detector: FaceDetector, spec: InputSpec, picture: Image) -> Image | None:
+    """(H, W, 3) picture -> (S, S, 3) crop of the face with the largest box; None without a face."""
+    faces = detector.in_photograph(picture)
+    if not faces:
+        return None
+    return crop_faces(picture, [max(faces, key=lambda face: face.width * face.height)], spec)[0]
+
+
+def _from_checkpoint(path: Path) -> EvaluatedModel:
+    checkpoint = load_checkpoint(path)
+    fabric = Fabric(accelerator="auto", devices=1)
+    model = checkpoint.model().to(fabric.device).to(memory_format=torch.channels_last)
+
+    def predict(faces: NDArray[np.uint8]) -> Predictions:
+        by_stratum = predict_batch(model, torch.from_numpy(faces), fabric).cpu()
+        probabilities = average_strata(by_stratum / checkpoint.temperature, model.config.answer)
+        return Predictions(probabilities.numpy(), by_stratum.mean(dim=1).numpy(), by_stratum.numpy())
+
+    config = model.config
+    return EvaluatedModel(config.expressions, checkpoint.temperature, checkpoint.threshold, config.input, predict)
+
+
+def _from_onnx(path: Path) -> EvaluatedModel:
+    session = open_session(path, max_batch=FACES_PER_BATCH)
+    artifact = session.artifact
+    return EvaluatedModel(artifact.expressions, artifact.temperature, artifact.threshold, artifact.input, session)
