@@ -20,7 +20,9 @@ from iern.runtime.system.files import write_text
 
 PAGE = ROOT / "docs" / "model_card.md"
 VOTED = "Under the majority of the FER+ votes"
+UNSEEN = "On data sets that training never saw"
 SOURCES = {
+    UNSEEN: "iern_edge_unseen.json",
     VOTED: "iern_edge_test.json",
     "Under FER2013's own labels": "iern_edge_test_own_labels.json",
 }
@@ -45,6 +47,7 @@ def tables(heading: str, figures: Results) -> str:
             for key, title in (
                 ("accuracy", "accuracy"),
                 ("mean_recall", "mean recall"),
+                ("macro_f1", "macro F1"),
                 ("ece", "calibration error (ECE)"),
                 ("coverage", "named, not `uncertain`"),
                 ("risk", "wrong among those"),
@@ -58,7 +61,21 @@ def tables(heading: str, figures: Results) -> str:
         ["true, predicted as", *figures["expressions"]],
         *([name, *map(str, row)] for name, row in zip(figures["expressions"], figures["confusion"], strict=True)),
     ]
-    return f"### {heading}\n\n{markdown_table(rates[0], rates[1:])}\n\n{markdown_table(confusion[0], confusion[1:])}\n"
+    means = _mean_over_sets(figures) if heading == UNSEEN else ""
+    return (
+        f"### {heading}\n\n{markdown_table(rates[0], rates[1:])}\n\n{means}"
+        f"{markdown_table(confusion[0], confusion[1:])}\n"
+    )
+
+
+def _mean_over_sets(figures: Results) -> str:
+    """The mean over the sets, in a sentence, and the pictures without a face."""
+    means, missed = figures["mean_over_sets"], figures["missed"]
+    return (
+        f"The mean over the sets, which count alike: accuracy {_share(means, 'accuracy')}, mean recall "
+        f"{_share(means, 'mean_recall')}; {_share(means, 'coverage')} are named, and {_share(means, 'risk')} of these "
+        f"names are wrong. The detector missed {missed['n']} of the {missed['pictures']} pictures.\n\n"
+    )
 
 
 def calibration(artifact: Artifact) -> str:
@@ -66,9 +83,10 @@ def calibration(artifact: Artifact) -> str:
     found = artifact.metrics["calibration"]
     names = ("ece_before", "ece_after", "coverage", "risk")
     before, after, coverage, risk = (_share(found, name) for name in names)
+    varied = ", cut and changed as cameras and detectors do" if found.get("varied") else ""
     return (
         "### Calibration\n\n"
-        f"On the {found['n']:,} validation faces: the temperature is {artifact.temperature:.3f}, which lowers the "
+        f"On the {found['n']:,} validation faces{varied}: the temperature is {artifact.temperature:.3f}, which lowers the "
         f"calibration error (ECE) from {before} to {after}. Below the threshold of {artifact.threshold:.3f} a face "
         f"is uncertain: {coverage} of the faces get a name, and {risk} of these names are wrong. The target was at "
         f"most {found['target_risk']:.0%}.\n"

@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from iern.runtime.artifact import Prior
 from iern.runtime.intervention import stratum_disagreement
-from iern.runtime.system.arguments import Parser
+from iern.runtime.system.arguments import Parser, prior, value_of
 from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
@@ -93,9 +94,11 @@ FIRST_MISSED = 5
 """Pictures without a face that are named on the screen; the JSON file has all."""
 
 
-def evaluate(model: Path, data: Path, split: str, console: Console, detect: bool = False) -> dict[str, Any]:
+def evaluate(
+    model: Path, data: Path, split: str, console: Console, detect: bool = False, prior: Prior | None = None
+) -> dict[str, Any]:
     """-> the figures of `model` on a split of `data`, as --help explains them. Raises IernError."""
-    evaluated = open_model(model)
+    evaluated = open_model(model, prior)
     labelled = load_data(data, evaluated.expressions).split(split)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"{model.name} on {split}", total=len(labelled))
@@ -196,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if options.figure:
         check_drawable(options.figure)
-    figures = evaluate(options.model, options.data, options.split, console, options.detect)
+    figures = evaluate(options.model, options.data, options.split, console, options.detect, options.prior)
     print_figures(figures, console)
     if options.json:
         write_text(options.json, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
@@ -216,6 +219,13 @@ def _parser() -> argparse.ArgumentParser:
         "--detect",
         action="store_true",
         help="the images are whole pictures: evaluate the largest face that the detector finds in each",
+    )
+    parser.add_argument_group("predictions").add_argument(
+        "--prior",
+        type=value_of(prior),
+        metavar="RATES",
+        help="how frequent the expressions are where the pictures are from: uniform, or rates as "
+        "neutral=0.6,happiness=0.2, where the others share the rest (default: the rates that the model assumes)",
     )
     output = parser.add_argument_group("output")
     output.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")

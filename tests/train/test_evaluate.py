@@ -51,6 +51,7 @@ KEYS = {
     "expressions",
 }
 TEMPERATURE, THRESHOLD = 1.7, 0.55
+PRIOR = (0.2, 0.5, 0.3)
 PHOTOS = ROOT / "tests" / "data" / "photos"
 
 
@@ -84,7 +85,8 @@ def models(tmp_path_factory, network):
     folder = tmp_path_factory.mktemp("model")
     checkpoint = folder / "ckpt.pt"
     weights = network.state_dict()
-    save_checkpoint(Checkpoint(network.config, weights, temperature=TEMPERATURE, threshold=THRESHOLD), checkpoint)
+    calibrated = {"temperature": TEMPERATURE, "threshold": THRESHOLD, "prior": PRIOR}
+    save_checkpoint(Checkpoint(network.config, weights, **calibrated), checkpoint)
     convert(checkpoint, folder / "ckpt.onnx", GateFaces(PHOTOS / "biden_portrait.jpg"))
     return {".pt": checkpoint, ".onnx": folder / "ckpt.onnx"}
 
@@ -164,6 +166,18 @@ def test_a_checkpoint_and_its_exported_file_have_the_same_figures_and_intervals(
         assert one == pytest.approx(other, abs=1e-4)
     assert first["units"] == TESTING
     assert all(first["intervals"][name][0] < first["intervals"][name][1] for name in SINGLE)
+
+
+@pytest.mark.parametrize("form", [".pt", ".onnx"])
+def test_another_prior_multiplies_the_probabilities_by_its_rates_over_the_models(form, models, faces, truth, tmp_path):
+    labels, _, probabilities, _ = truth
+    rates = np.array([0.7, 0.3 * PRIOR[1] / (PRIOR[1] + PRIOR[2]), 0.3 * PRIOR[2] / (PRIOR[1] + PRIOR[2])])
+    expected = (probabilities * rates / PRIOR).argmax(axis=1)
+    found = figures(models[form], faces, tmp_path, "--prior", f"{EXPRESSIONS[0]}=0.7")
+    confusion = np.zeros((3, 3), int)
+    np.add.at(confusion, (labels, expected), 1)
+    assert found["confusion"] == confusion.tolist()
+    assert found["confusion"] != figures(models[form], faces, tmp_path)["confusion"]
 
 
 def test_the_faces_of_one_subject_are_drawn_together(models, tmp_path):

@@ -33,6 +33,9 @@ class RandomChanges:
 
 NO_CHANGES = RandomChanges()
 
+PORTRAIT = 0.7
+"""An image is a crop if the side of the face's square is at least this share of its own. In a portrait it is less."""
+
 
 class FaceDataset(Dataset):
     """(face (S, S, 3) uint8 BGR, target (E,), stratum index or -1, face number) samples.
@@ -53,8 +56,8 @@ class FaceDataset(Dataset):
     ) -> None:
         """Without `detections`, each image is a face and is used whole.
 
-        With them, a face is cut out as the runtime does it; a share `whole` of the samples, and the images without a
-        detection, are used whole.
+        With them, a face is cut out as the runtime does it; a share `whole` of the samples of crops, and the images
+        without a detection, are used whole. Portraits never are.
         """
         self.records, self.spec, self.changes = records, spec, changes
         self.detections, self.whole = detections, whole
@@ -84,11 +87,10 @@ class FaceDataset(Dataset):
         """(h, w, 3) image -> (S, S, 3): the face, by its detection or whole, and nearly so with a CropJitter."""
         jitter = self.changes.augmentation.crop
         detection = self.detections[face_number] if self.detections is not None else None
-        if detection is not None and self.whole > 0 and rng.random() < self.whole:
-            detection = None
-        if detection is not None:
-            square = face_square(detection, self.spec)
-        else:
+        square = face_square(detection, self.spec) if detection is not None else None
+        if square is not None and square.side >= PORTRAIT * min(image.shape[:2]) and rng.random() < self.whole:
+            square = None
+        if square is None:
             image, size = resize_face(image, self.spec), self.spec.size
             if jitter is None:
                 return image

@@ -25,14 +25,16 @@ def find_faces(paths: Sequence[Path], on_image: Callable[[], object] = lambda: N
 
     Raises ImageError if an image cannot be read.
     """
-    own = threading.local()  # a detector works for one thread at a time
+    workers = cpu_budget()
+    # A detector works for one thread at a time. Loading one mutes OpenCV for a moment, so they are loaded in turn.
+    spare, own = [FaceDetector() for _ in range(workers)], threading.local()
 
     def find(path: Path) -> Detection | None:
         if not hasattr(own, "detector"):
-            own.detector = FaceDetector()
+            own.detector = spare.pop()
         found = largest_face(read_image(path), own.detector)
         on_image()
         return found
 
-    with ThreadPoolExecutor(cpu_budget()) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(find, paths))

@@ -12,16 +12,18 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from iern.runtime.artifact import Artifact, Prior
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.errors import DataError
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.imaging.images import Image, read_image
 from iern.runtime.imaging.preprocess import InputSpec, crop_faces, resize_face
+from iern.runtime.intervention import logit_shift
 from iern.runtime.session import Predictions, concatenate
 from iern.runtime.system.latency import counted
 from iern.train.data.manifest import LabelledFace
 from iern.train.evaluation.predict import predict_batch
-from iern.train.network.checkpoint import load_checkpoint
+from iern.train.network.checkpoint import Checkpoint, load_checkpoint
 from iern.train.network.iern import average_strata
 
 FACES_PER_BATCH = 64
@@ -39,9 +41,12 @@ class EvaluatedModel:
     """(n, S, S, 3) uint8 BGR faces, at most FACES_PER_BATCH -> predictions."""
 
 
-def open_model(path: Path) -> EvaluatedModel:
-    """Open a checkpoint or an exported ONNX file. Raises CheckpointError or ArtifactError."""
-    return _from_onnx(path) if path.suffix.lower() == ".onnx" else _from_checkpoint(path)
+def open_model(path: Path, prior: Prior | None = None) -> EvaluatedModel:
+    """Open a checkpoint or an exported ONNX file, for a place of this prior. None: as the model assumes.
+
+    Raises CheckpointError or ArtifactError, and PriorError as `Artifact.with_prior` does.
+    """
+    return _from_onnx(path, prior) if path.suffix.lower() == ".onnx" else _from_checkpoint(path, prior)
 
 
 def predict_images(
@@ -79,13 +84,14 @@ def _largest_face(detector: FaceDetector, spec: InputSpec, picture: Image) -> Im
     return crop_faces(picture, [max(faces, key=lambda face: face.width * face.height)], spec)[0]
 
 
-def _from_checkpoint(path: Path) -> EvaluatedModel:
+def _from_checkpoint(path: Path, prior: Prior | None) -> EvaluatedModel:
     checkpoint = load_checkpoint(path)
+    shift = 0.0 if prior is None else torch.from_numpy(_shift(checkpoint, prior, str(path))).float()
     fabric = Fabric(accelerator="auto", devices=1)
     model = checkpoint.model().to(fabric.device).to(memory_format=torch.channels_last)
 
     def predict(faces: NDArray[np.uint8]) -> Predictions:
-        by_stratum = predict_batch(model, torch.from_numpy(faces), fabric).cpu()
+        by_stratum = predict_batch(model, torch.from_numpy(faces), fabric).cpu() + shift
         probabilities = average_strata(by_stratum / checkpoint.temperature, model.config.answer)
         return Predictions(probabilities.numpy(), by_stratum.mean(dim=1).numpy(), by_stratum.numpy())
 
@@ -93,7 +99,19 @@ def _from_checkpoint(path: Path) -> EvaluatedModel:
     return EvaluatedModel(config.expressions, checkpoint.temperature, checkpoint.threshold, config.input, predict)
 
 
-def _from_onnx(path: Path) -> EvaluatedModel:
-    session = open_session(path, max_batch=FACES_PER_BATCH)
+def _shift(checkpoint: Checkpoint, prior: Prior, name: str) -> NDArray[np.float64]:
+    """(E,) what the logits of a checkpoint get for a prior."""
+    config = checkpoint.config
+    own = Artifact(
+        *(config.expressions, config.strata, config.input),
+        answer=config.answer,
+        temperature=checkpoint.temperature,
+        prior=checkpoint.prior,
+    )
+    return logit_shift(own, own.with_prior(prior, name).prior)
+
+
+def _from_onnx(path: Path, prior: Prior | None) -> EvaluatedModel:
+    session = open_session(path, max_batch=FACES_PER_BATCH, prior=prior)
     artifact = session.artifact
     return EvaluatedModel(artifact.expressions, artifact.temperature, artifact.threshold, artifact.input, session)

@@ -120,7 +120,8 @@ class Recipe:
     """Random changes to training faces: none, the published ones, or those of webcams."""
     whole_share: float = 1.0
     """Share of the samples in which a training image is used whole, as the data set cropped it. The others are cut out
-    of it as the runtime does, where the detector finds a face. Below 1 the detector looks at each image first."""
+    of it as the runtime does, where the detector finds a face, and so are all faces of portraits. Below 1 the detector
+    looks at each image first."""
     resample: Resample = "none"
     """What an epoch draws equally often. `none`: each face, once. `expression`: each expression. `cell`: each pair of
     expression and confounder in the data. The length of an epoch stays the same."""

@@ -363,7 +363,7 @@ def test_a_sample_is_cut_as_the_runtime_cuts_it_where_a_face_was_found(tmp_path)
     records = load_data(root).records
     spec = InputSpec(size=32, margin=0.9, alignment="landmarks")
     landmarks = np.array([[10.0, 12.0], [18.0, 12.0], [14.0, 16.0], [11.0, 20.0], [17.0, 20.0]])
-    found = Detection(6, 6, 16, 20, landmarks, 0.9)
+    found = Detection(6, 6, 16, 20, 1.8 * landmarks, 0.9)
     dataset = FaceDataset(records, spec, ("film", "web"), detections=[found, None])
     image = read_image(root / "0.png")
     np.testing.assert_array_equal(dataset[0][0].numpy(), crop_face(image, found, spec))
@@ -375,6 +375,17 @@ def test_a_sample_is_cut_as_the_runtime_cuts_it_where_a_face_was_found(tmp_path)
         whole += np.array_equal(face, resize_face(image, spec))
         assert np.array_equal(face, resize_face(image, spec)) or np.array_equal(face, crop_face(image, found, spec))
     assert 15 <= whole <= 45  # 30 +- 3.9
+
+
+def test_a_face_of_a_portrait_is_always_cut_out(tmp_path):
+    root = folder(tmp_path, {}, {})
+    records, spec = load_data(root).records, InputSpec(size=32, margin=1.0)
+    image = read_image(root / "0.png")
+    side = 0.5 * min(image.shape[:2])
+    found = Detection(2, 2, side, side, np.zeros((5, 2)), 0.9)
+    dataset = FaceDataset(records, spec, ("film", "web"), detections=[found, None], whole=0.9)
+    for dataset.epoch in range(20):
+        np.testing.assert_array_equal(dataset[0][0].numpy(), crop_face(image, found, spec))
 
 
 def test_a_jittered_sample_shows_the_part_of_the_image_that_its_square_covers(tmp_path):
