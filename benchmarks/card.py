@@ -86,8 +86,8 @@ def calibration(artifact: Artifact) -> str:
     varied = ", cut and changed as cameras and detectors do" if found.get("varied") else ""
     return (
         "### Calibration\n\n"
-        f"On the {found['n']:,} validation faces{varied}: the temperature is {artifact.temperature:.3f}, which lowers the "
-        f"calibration error (ECE) from {before} to {after}. Below the threshold of {artifact.threshold:.3f} a face "
+        f"On the {found['n']:,} validation faces{varied}: the temperature is {artifact.temperature:.3f}, which lowers "
+        f"the calibration error (ECE) from {before} to {after}. Below the threshold of {artifact.threshold:.3f} a face "
         f"is uncertain: {coverage} of the faces get a name, and {risk} of these names are wrong. The target was at "
         f"most {found['target_risk']:.0%}.\n"
     )

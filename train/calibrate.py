@@ -57,7 +57,8 @@ the runtime calls the face uncertain.
 
 A network predicts rare expressions rarely. --logit-adjustment TAU subtracts TAU log P(expression) from the
 classifier's bias; P is the share of the expression among these faces. At a temperature of 1, a TAU of 1 predicts
-as if all expressions were equally common. 0 (default) changes nothing. The command prints accuracy and mean recall for some TAU.
+as if all expressions were equally common. 0 (default) changes nothing. The command prints accuracy and mean
+recall for some TAU.
 
 The checkpoint records how frequent the expressions are where its probabilities hold: P, or with an
 adjustment rates that are more alike. If they are different where the model is used, give --prior to
