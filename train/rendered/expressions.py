@@ -67,6 +67,9 @@ def _variants(text: str) -> tuple[Prototype, ...]:
 PROTOTYPES: dict[str, tuple[Prototype, ...]] = {
     "anger": _variants(
         """
+        4 lips pressed, chin raised: browDown 0.7-1.5, eyeSquint 0.2-0.9, eyeWide 0-0.3, noseSneer 0-0.3,
+            mouthPress 0.6-1.2, mouthShrugLower 0.5-1, mouthShrugUpper 0.1-0.5, mouthRollLower 0.15-0.6,
+            mouthRollUpper 0.15-0.6, mouthPucker 0-0.35, mouthFrown 0-0.5;
         3 lips pressed, tight lids: browDown 1-1.6, eyeSquint 0.2-0.9, noseSneer 0-0.45, mouthPress 0.6-1.1,
             mouthRollLower 0.15-0.5, mouthRollUpper 0.1-0.45, mouthFrown 0-0.5, mouthShrugLower 0.1-0.5,
             jawForward 0-0.4;
@@ -99,6 +102,8 @@ PROTOTYPES: dict[str, tuple[Prototype, ...]] = {
     ),
     "fear": _variants(
         """
+        2 lips stretched, lids hardly raised: browInnerUp 0.7-1.4, browOuterUp 0-0.5, browDown 0.3-0.9, eyeWide 0.1-0.7,
+            mouthStretch 0.8-1.3, mouthUpperUp 0.1-0.5, jawOpen 0.05-0.25, mouthLowerDown 0.4-1;
         3 the whole prototype: browInnerUp 0.9-1.5, browOuterUp 0.2-0.8, browDown 0.2-0.7, eyeWide 0.7-1.4,
             mouthStretch 0.6-1.2, jawOpen 0.1-0.4, mouthLowerDown 0.3-0.8;
         2 distress, the lids not raised: browInnerUp 1-1.6, browDown 0.4-0.9, eyeWide 0-0.3, mouthStretch 0.7-1.3,
