@@ -35,11 +35,13 @@ def test_the_earlier_handlers_are_restored_after_the_block_and_after_an_exceptio
 
 def test_the_earlier_handlers_can_be_restored_within_the_block():
     received = []
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     with on_signals(received.append) as restore:
         signal.raise_signal(signal.SIGINT)
         restore()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, inherited)
     assert received == [signal.SIGINT]
 
 

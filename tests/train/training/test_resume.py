@@ -6,11 +6,11 @@ import copy
 from pathlib import Path
 
 import pytest
+import torch
 
-from doubles.tiny_network import tiny_config
-from iern.runtime.bundled import MODEL
+from doubles.tiny_network import tiny_config, tiny_network
 from iern.runtime.errors import CheckpointError, TrainingError
-from iern.train.network.checkpoint import Checkpoint, load_checkpoint
+from iern.train.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from iern.train.training.recipe import Recipe
 from iern.train.training.resume import recipe_changes, resumable_state
 
@@ -73,10 +73,16 @@ def test_another_number_of_processes_resumes_between_epochs_only():
         resumed(saved(RECIPE, iteration=5, processes=2))
 
 
-def test_a_checkpoint_of_a_version_with_the_removed_options_loads_as_a_model():
-    checkpoint = load_checkpoint(MODEL.with_suffix(".pt"))
-    assert {"discriminators", "independence"} <= set(checkpoint.provenance["recipe"]["algorithm"])
-    assert checkpoint.model().method == "iern"
+def test_a_checkpoint_of_a_version_with_the_removed_options_loads_as_a_model(tmp_path):
+    path = tmp_path / "ckpt.pt"
+    removed = {**RECIPE["algorithm"], "discriminators": "own", "independence": 0.0}
+    model = tiny_network(tiny_config())
+    save_checkpoint(Checkpoint(model.config, model.state_dict(), {"recipe": {**RECIPE, "algorithm": removed}}), path)
+    content = torch.load(path, weights_only=True)
+    del content["threshold"], content["prior"]  # such files have no prior, and the first of them no threshold
+    torch.save(content, path)
+    checkpoint = load_checkpoint(path)
+    assert (checkpoint.model().method, checkpoint.threshold, checkpoint.prior) == ("iern", 0.0, ())
 
 
 def test_a_run_that_recorded_no_faces_is_continued_on_the_folder_that_it_names_only():
