@@ -1,0 +1,1 @@
+"""Other people's installable models on the same labelled pictures: `python -m benchmarks.peers`."""
