@@ -129,7 +129,7 @@ def calibrate(
         "mirrored": mirrored,
         "varied": varied,
         "own_bias": bias.tolist(),
-        "prior": dict(zip(checkpoint.config.expressions, prior, strict=bool(prior))),
+        "prior": dict(zip(checkpoint.config.expressions, prior, strict=True)) if prior else {},
         "adjustments": _adjustments(unadjusted, labels, shares, average),
         **_before_and_after(before, after, labels, threshold, resampling_units(faces)),
     }

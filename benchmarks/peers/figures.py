@@ -15,6 +15,7 @@ from benchmarks.common.turns import in_turns
 from benchmarks.peers.peer import Face, Peer, tight
 from iern.runtime.errors import DataError
 from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.imaging.detection import largest
 from iern.runtime.imaging.images import read_image
 from iern.train.data.manifest import LabelledFace, load_data
 from iern.train.evaluation.bootstrap import resampling_units
@@ -131,8 +132,8 @@ def _face(path: Path, detector: FaceDetector | None) -> Face | None:
     picture = read_image(path)
     if detector is None:
         return Face(picture, None)
-    boxes = detector.in_photograph(picture)
-    return Face(picture, max(boxes, key=lambda box: box.width * box.height)) if boxes else None
+    face = largest(detector.in_photograph(picture))
+    return None if face is None else Face(picture, face)
 
 
 def _of(part: Mapping[str, Any]) -> dict[str, Any]:

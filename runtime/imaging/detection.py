@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,3 +23,8 @@ class Detection:
     """(5, 2) x and y of the eye on the image's left, the eye on its right, nose tip, left and right mouth corner."""
     score: float
     """The detector's confidence, 0 to 1."""
+
+
+def largest(faces: Iterable[Detection]) -> Detection | None:
+    """Return the face with the largest box; None of none."""
+    return max(faces, key=lambda face: face.width * face.height, default=None)

@@ -8,12 +8,9 @@ shown under each degradation.
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 import json
 import os
-import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,12 +27,13 @@ from iern.runtime.system.files import write_errors
 from iern.train.cartoons.faces import draw
 from iern.train.cartoons.muscles import EXPRESSIONS
 from iern.train.data.degrade import DEGRADATIONS, degrade
+from iern.train.data.made_set import encoded, manifest, temporary_beside
+from iern.train.data.manifest import MANIFEST
 from iern.train.data.protocols import confounded
 
 STRATA = ("noise", "blur", "clean")
 """Degradations. The confounded protocol pairs expressions with them in this order, which is the paper's."""
-MANIFEST = "manifest.csv"
-COLUMNS = ("path", "expression", "confounder", "split", "subject")
+PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 MARKER = "cartoon.json"
 """File with the options of the set. A folder that has it may be replaced."""
 VALID_SHARE = TEST_SHARE = 0.15
@@ -141,30 +139,17 @@ def _replace(
     track: Callable[[Iterable[CartoonSample]], Iterable[CartoonSample]],
 ) -> None:
     """Write the set into a new folder beside `out`, and replace `out` by it."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with temporary_beside(out) as temporary:
         for folder in {Path(sample.path).parent for sample in samples}:
             (temporary / "new" / folder).mkdir(parents=True)
         for sample, image in zip(track(samples), render(samples, size), strict=True):
-            (temporary / "new" / sample.path).write_bytes(_png(image))
+            (temporary / "new" / sample.path).write_bytes(encoded(image, ".png", PNG))
         (temporary / "new" / MANIFEST).write_text(manifest(samples), encoding="utf-8", newline="")
         marker = json.dumps(made_with, indent=2, ensure_ascii=False)
         (temporary / "new" / MARKER).write_text(marker + "\n", encoding="utf-8")
         if out.exists():
             os.replace(out, temporary / "old")
         os.replace(temporary / "new", out)
-    finally:
-        shutil.rmtree(temporary)
-
-
-def manifest(samples: Iterable[CartoonSample]) -> str:
-    """-> the manifest of the set, CSV with a header line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([getattr(sample, column) for column in COLUMNS] for sample in samples)
-    return text.getvalue()
 
 
 def _split(index: int, identities: int) -> str:
@@ -178,13 +163,6 @@ def _degradation_rng(sample: CartoonSample) -> np.random.Generator:
     # The CRC of a name is the same in every process; Python's hash() of a string is not.
     names = [zlib.crc32(name.encode()) for name in (sample.expression, sample.confounder)]
     return np.random.default_rng([sample.identity, 3, sample.drawing, *names])
-
-
-def _png(image: Image) -> bytes:
-    done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not done:
-        raise DataError(f"OpenCV cannot encode a PNG of {image.shape}; reinstall opencv-python-headless")
-    return data.tobytes()
 
 
 def _check(identities: int, per_cell: int, seed: int, expressions: Sequence[str], strata: Sequence[str]) -> None:

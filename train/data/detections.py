@@ -7,17 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.imaging.detection import Detection
+from iern.runtime.imaging.detection import Detection, largest
 from iern.runtime.imaging.images import read_image
 from iern.runtime.system.cpu_budget import cpu_budget
-
-
-def largest_face(image: np.ndarray, detector: FaceDetector) -> Detection | None:
-    """The largest face of an image, or None."""
-    return max(detector(image), key=lambda face: face.width * face.height, default=None)
 
 
 def find_faces(paths: Sequence[Path], on_image: Callable[[], object] = lambda: None) -> list[Detection | None]:
@@ -32,7 +25,7 @@ def find_faces(paths: Sequence[Path], on_image: Callable[[], object] = lambda: N
     def find(path: Path) -> Detection | None:
         if not hasattr(own, "detector"):
             own.detector = spare.pop()
-        found = largest_face(read_image(path), own.detector)
+        found = largest(own.detector(read_image(path)))
         on_image()
         return found
 

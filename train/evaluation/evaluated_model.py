@@ -16,8 +16,9 @@ from iern.runtime.artifact import Artifact, Prior
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.errors import DataError
 from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.imaging.detection import largest
 from iern.runtime.imaging.images import Image, read_image
-from iern.runtime.imaging.preprocess import InputSpec, crop_faces, resize_face
+from iern.runtime.imaging.preprocess import InputSpec, crop_face, resize_face
 from iern.runtime.intervention import logit_shift
 from iern.runtime.session import Predictions, concatenate
 from iern.runtime.system.latency import counted
@@ -78,10 +79,8 @@ def predict_images(
 
 def _largest_face(detector: FaceDetector, spec: InputSpec, picture: Image) -> Image | None:
     """(H, W, 3) picture -> (S, S, 3) crop of the face with the largest box; None without a face."""
-    faces = detector.in_photograph(picture)
-    if not faces:
-        return None
-    return crop_faces(picture, [max(faces, key=lambda face: face.width * face.height)], spec)[0]
+    face = largest(detector.in_photograph(picture))
+    return None if face is None else crop_face(picture, face, spec)
 
 
 def _from_checkpoint(path: Path, prior: Prior | None) -> EvaluatedModel:

@@ -7,15 +7,11 @@ number, so that the set is the same whatever the number of processes.
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
-import io
 import itertools
 import multiprocessing
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -32,20 +28,20 @@ from iern.runtime.imaging.images import Image
 from iern.runtime.system.files import write_errors
 from iern.runtime.system.opencv import limit_opencv
 from iern.runtime.system.signals import on_signals
+from iern.train.data.made_set import encoded, manifest, temporary_beside
+from iern.train.data.manifest import MANIFEST
 from iern.train.rendered.expressions import EXPRESSIONS, contract, shape_names
 from iern.train.rendered.head import HeadModel, head_model
 from iern.train.rendered.kit import read_kit
 from iern.train.rendered.person import Person, draw_person
 from iern.train.rendered.picture import render
 
-MANIFEST = "manifest.csv"
-COLUMNS = ("path", "expression", "confounder", "split", "subject")
 PICTURES_OF_A_PERSON = 15
 VALID_EVERY = 10
 """One person in this many is for validation."""
 MOST_TRIES = 20
 """Drawings of a sample in which no face is found before the set is given up."""
-JPEG_QUALITY = 95
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 Track = Callable[[Iterable[bytes]], Iterable[bytes]]
@@ -104,7 +100,8 @@ def write(
     out = out.resolve()
     _refuse_content(out)
     model = head_model(read_kit(kit, shape_names()))
-    with write_errors(out), on_signals(_interrupt, (signal.SIGTERM,)), _temporary_beside(out) as new:
+    with write_errors(out), on_signals(_interrupt, (signal.SIGTERM,)), temporary_beside(out) as temporary:
+        new = temporary / "new"
         for expression in EXPRESSIONS:
             (new / expression).mkdir(parents=True)
         with contextlib.closing(_render_all(model, samples, seed, workers)) as pictures:
@@ -112,15 +109,6 @@ def write(
                 (new / sample.path).write_bytes(picture)
         (new / MANIFEST).write_text(manifest(samples), encoding="utf-8", newline="")
         os.replace(new, out)
-
-
-def manifest(samples: Iterable[RenderedSample]) -> str:
-    """-> the manifest of the set, CSV with a header line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([getattr(sample, column) for column in COLUMNS] for sample in samples)
-    return text.getvalue()
 
 
 def _refuse_content(out: Path) -> None:
@@ -132,17 +120,6 @@ def _refuse_content(out: Path) -> None:
 
 def _interrupt(_: int) -> None:
     raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _temporary_beside(out: Path) -> Iterator[Path]:
-    """A path for a new folder beside `out`. What is still there when the block ends is removed."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        yield temporary / "new"
-    finally:
-        shutil.rmtree(temporary)
 
 
 def _render_all(
@@ -208,7 +185,11 @@ def _render_person(seed: int, samples: Sequence[RenderedSample]) -> list[bytes]:
     """The samples of one person -> their pictures as JPEG."""
     worker = _workers[0]
     person = draw_person(worker.model, np.random.default_rng([seed, samples[0].person, 1]))
-    return [_jpeg(_render_sample(worker, person, sample, seed)) for sample in samples if not worker.stop.is_set()]
+    return [
+        encoded(_render_sample(worker, person, sample, seed), ".jpg", JPEG)
+        for sample in samples
+        if not worker.stop.is_set()
+    ]
 
 
 def _render_sample(worker: _Worker, person: Person, sample: RenderedSample, seed: int) -> Image:
@@ -222,10 +203,3 @@ def _render_sample(worker: _Worker, person: Person, sample: RenderedSample, seed
         f"no face was found in {MOST_TRIES} pictures of {sample.subject} with {sample.expression}; expected the meshes "
         "of a face, check the kit"
     )
-
-
-def _jpeg(picture: Image) -> bytes:
-    done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise DataError(f"OpenCV cannot encode a JPEG of {picture.shape}; reinstall opencv-python-headless")
-    return data.tobytes()

@@ -17,10 +17,11 @@ from sklearn.pipeline import make_pipeline
 
 from iern.runtime.errors import DataError
 from iern.runtime.imaging.images import read_image
-from iern.train.cartoons.data_set import COLUMNS, STRATA, plan, render, render_all, write
+from iern.train.cartoons.data_set import STRATA, plan, render, render_all, write
 from iern.train.cartoons.faces import draw
 from iern.train.cartoons.muscles import EXPRESSIONS, VARIANTS, contract
 from iern.train.cartoons.people import BEARDS, HAIR_STYLES, person_of
+from iern.train.data.made_set import COLUMNS
 from iern.train.data.manifest import load_data
 from repository import ROOT
 

@@ -5,7 +5,8 @@ import io
 
 import pytest
 
-from iern.train.rendered.data_set import COLUMNS, manifest, plan
+from iern.train.data.made_set import COLUMNS, manifest
+from iern.train.rendered.data_set import plan
 from iern.train.rendered.expressions import EXPRESSIONS
 
 
