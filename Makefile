@@ -1,8 +1,8 @@
 # `make demo` and `make test` do everything on a fresh machine. Each sets itself up in .venv once, and again only if the
 # packaging changes; an interrupted set-up starts over. `make` alone lists the commands.
 #
-# PIP_ARGS goes to pip. For a machine without a GPU PyTorch's CPU build is enough, a tenth of the size:
-#     make test PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# PIP_ARGS goes to pip. Where there is no NVIDIA GPU, PyTorch's CPU build is taken if its index can be reached: it has a
+# tenth of the size. TORCH_INDEX names another index of it, such as a mirror; an empty one takes the registry's build.
 # PYTHON names another interpreter: make demo PYTHON=python3.12
 # EXTRA=gpu installs onnxruntime-gpu into a new .venv; the packages of an existing .venv stay.
 
@@ -10,6 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install $(PIP_ARGS)
 PACKAGING := pyproject.toml setup.py
+
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10
 RECENT := import sys; sys.exit(sys.version_info < (3, 10))
@@ -21,12 +23,14 @@ HELD := from importlib.metadata import distributions; held = {d.metadata["Name"]
 EXTRA = $(shell $(BIN)/python -c '$(HELD)' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format clean
+.PHONY: help demo test test-long bench coverage lint format clean
 
 help:
 	@echo "make demo       the webcam loop on camera 0, or on a bundled clip if there is no camera"
 	@echo "make test       ruff, mypy and the quick tests"
 	@echo "make test-long  the slow tests"
+	@echo "make bench      time the loop against another commit (RIVAL=$(RIVAL)), in under ten minutes on two cores"
+	@echo "make coverage   the quick tests, and the lines and branches that they do not reach"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     ruff formats the code and fixes what it can"
 	@echo "make clean      remove .venv and every other generated file"
@@ -39,6 +43,14 @@ test: lint
 
 test-long: $(VENV)/development.stamp
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(PYTEST_ARGS)
+
+# The whole loop and its rivals. RIVAL is a commit of this clone or the folder of a checkout; BENCH_ARGS are more options.
+RIVAL := b70f224
+bench: $(VENV)/development.stamp
+	$(BIN)/python -m benchmarks.loop --rival $(RIVAL) $(BENCH_ARGS)
+
+coverage: $(VENV)/development.stamp
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
 lint: $(VENV)/development.stamp
 	$(BIN)/ruff check
@@ -77,8 +89,9 @@ $(VENV)/runtime.stamp: $(VENV)/created.stamp $(PACKAGING)
 	@touch $@
 
 $(VENV)/development.stamp: $(VENV)/runtime.stamp
-	@echo "Setting up $(VENV) for development: PyTorch and the tools (several GB if PyTorch comes with CUDA)"
-	$(PIP) --editable '.[train,export,dev]'
+	@echo "Setting up $(VENV) for development: PyTorch and the tools"
+	@option=$$(test -z "$(TORCH_INDEX)" || $(BIN)/python .ci/torch_build.py "$(TORCH_INDEX)"); \
+		set -x; $(PIP) $$option --editable '.[train,export,dev]'
 	@touch $@
 
 clean:

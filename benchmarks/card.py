@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from iern.runtime.system.command import command
+
 from benchmarks import RESULTS, ROOT
 from benchmarks.common.results import Results
 from benchmarks.common.tables import markdown_table
@@ -15,7 +17,6 @@ from iern.runtime.backends.onnx import open_session
 from iern.runtime.bundled import MODEL
 from iern.runtime.errors import IernError
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import command
 from iern.runtime.system.files import write_text
 
 PAGE = ROOT / "docs" / "model_card.md"

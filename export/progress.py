@@ -16,9 +16,7 @@ from iern.export.engine.plan_builder import OnStep
 def track_faces(batches: list[NDArray[np.uint8]]) -> Iterable[NDArray[np.uint8]]:
     """The batches. A bar shows how many are taken."""
     console = Console(stderr=True)
-    return track(
-        batches, "half precision against float64", console=console, transient=True, disable=not console.is_terminal
-    )
+    return track(batches, "parity with float64", console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextmanager

@@ -6,14 +6,15 @@ import argparse
 import contextlib
 import dataclasses
 import logging
-import statistics
+import math
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from iern.runtime.system.command import command
 
 import numpy as np
 import onnx
@@ -24,20 +25,23 @@ from iern.export.parity.half_precision import SPREAD_LIMIT, compare_half
 from iern.export.parity.model_outputs import ModelOutputs, joined, outputs_of_session, three_digits
 from iern.runtime.artifact import INPUT_NAME
 from iern.runtime.backends.onnx import OnnxSession
+from iern.runtime.backends.speed_record import speed_up
 from iern.runtime.checksum import with_checksum
 from iern.runtime.errors import ArtifactError, ParityError
 from iern.runtime.imaging.preprocess import read_faces
 from iern.runtime.session import Session
 from iern.runtime.system.arguments import Parser, positive
-from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
-from iern.runtime.system.files import write_errors
+from iern.runtime.system.files import sha256, write_errors
 from iern.train.data.manifest import LabelledFace, input_files, load_data
 from iern.train.evaluation.bootstrap import intervals, resampling_units
 
 EXAMPLES = """\
 example:
   to_int8.py runtime/models/iern_edge.onnx --data ROOT      writes runtime/models/iern_edge.int8.onnx
+
+Under that name the loop and the library find the new file beside the given one, and take it where it is faster
+(webcam.py --precision auto). The new file records the SHA-256 of the given one: beside another model it is not taken.
 
 ROOT is a data set as for train/fit.py. Its training faces give the range of values of each layer (static
 quantisation, QDQ, weights per channel). The two files are compared on its validation faces.
@@ -47,8 +51,8 @@ between strata are far smaller than a step of 8 bits. So the strata differ as be
 
 Nothing is written if the new file is less accurate by more than half a point, if the spread between strata
 changes by more than 2 %, or if the new file is not faster on this machine. Run the command on the machine that
-will use the file, or on one like it: a CPU without 8-bit dot products (x86 without VNNI) gains little and may
-give other outputs. The file is of no use on a GPU.
+will use the file, or on one like it: a CPU without 8-bit dot products gains little, and on x86 without VNNI its sums
+may saturate. The time is the processor's, so a busy machine does not matter. The file is of no use on a GPU.
 """
 
 TRUNK = ("backbone", "generator")
@@ -76,7 +80,7 @@ class Int8Parity:
     spread: float
     """Spread between strata, over that of the given file."""
     faster: float
-    """Time of one face with the given file, over that with the 8-bit file, on the machine that made it."""
+    """Processor time of one face with the given file, over that with the 8-bit file, on the machine that made it."""
 
     @property
     def failures(self) -> list[str]:
@@ -122,7 +126,8 @@ def to_int8(source: Path, target: Path, data: Path, calibration: int) -> None:
     if parity.failures:
         raise ParityError(f"{target} is not written: {'; '.join(parity.failures)} ({parity}); use {source} as it is")
     print(parity)
-    write_artifact(target, content, dataclasses.replace(artifact, parity=parity.to_dict()), print)
+    described = dataclasses.replace(artifact, parity=parity.to_dict(), float_sha256=sha256(source))
+    write_artifact(target, content, described, print)
 
 
 def _check_float32(source: Path) -> None:
@@ -151,6 +156,8 @@ def quantised(source: Path, faces: NDArray[np.uint8]) -> bytes:
             per_channel=True,
             weight_type=quantization.QuantType.QInt8,
             activation_type=quantization.QuantType.QUInt8,
+            # A layer's range is the mean over the batches. By the largest of all faces, most values get coarser steps.
+            extra_options={"CalibMovingAverage": True},
             nodes_to_exclude=[node.name for node in graph.node if not node.name.startswith(TRUNK)],
         )
         model = onnx.load(small)
@@ -205,19 +212,8 @@ def compare(given: Session, small: Session, faces: Sequence[LabelledFace]) -> In
         interval=intervals(change, resampling_units(faces))[0],
         agreement=parity.agreement,
         spread=parity.spread,
-        faster=speed_up(given, small, images[:1]),
+        faster=speed_up(given, small, images[:1], REPEATS, math.inf),
     )
-
-
-def speed_up(given: Session, small: Session, face: NDArray[np.uint8]) -> float:
-    """The median time of one face with `given`, over that with `small`. They are called in turn."""
-    times: tuple[list[float], list[float]] = [], []
-    for _ in range(REPEATS):
-        for session, own in zip((given, small), times, strict=True):
-            start = time.perf_counter()
-            session(face)
-            own.append(time.perf_counter() - start)
-    return statistics.median(times[0]) / statistics.median(times[1])
 
 
 @command

@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 PREFIX = "iern."
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("probabilities", "logits", "stratum_logits")
-LATER_FIELDS = frozenset({"threshold", "prior"})
+LATER_FIELDS = frozenset({"threshold", "prior", "collapsed_from", "float_sha256"})
 """Fields that the first files of this format do not have. The default serves for them.
 
 Required fields are written after each of these, so a truncated file always lacks a required one."""
@@ -61,15 +61,24 @@ class Artifact:
     """A face whose largest probability is smaller is called uncertain. 0: no face is."""
     prior: tuple[float, ...] = ()
     """How frequent each of the E expressions is where the probabilities hold. Empty: unknown."""
+    collapsed_from: int = 0
+    """The number of strata that were collapsed into the one of this file. 0: the strata are those of the network."""
     data: str = ""
     """The training data, in words."""
     licence: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    float_sha256: str = ""
+    """Of the float32 file that this one computes in 8 bits. Empty: this one is not in 8 bits."""
     checkpoint_sha256: str = ""
     parity: Mapping[str, Any] = field(default_factory=dict)
     """The largest differences that the exporter's parity check found, see `iern.export.parity.exact`."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package name -> version, of the packages that made the file."""
+
+    @property
+    def has_strata(self) -> bool:
+        """Whether there are at least two strata, which can disagree."""
+        return len(self.strata) > 1
 
     def to_metadata(self) -> dict[str, str]:
         """Return the entries for the file's metadata. `from_metadata` is the inverse."""
@@ -144,6 +153,10 @@ class Artifact:
         problems = [
             (len(self.expressions) < 2, f"{len(self.expressions)} expressions"),
             (not self.strata, "no strata"),
+            (
+                self.collapsed_from != 0 and (self.collapsed_from < 2 or self.has_strata),
+                f"{len(self.strata)} strata collapsed from {self.collapsed_from}",
+            ),
             (spec.colour != "bgr" or spec.resize != "area-cubic", f"input {spec.colour}, {spec.resize}"),
             (spec.alignment not in ("landmarks", "eyes", "none"), f"alignment {spec.alignment}"),
             (not (isinstance(spec.size, int) and 8 <= spec.size <= 4096), f"input size {spec.size}"),

@@ -17,6 +17,7 @@ from iern.runtime.errors import ImageError, SessionError
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.faces.face import Face, faces_from
 from iern.runtime.faces.pipeline import FacePipeline
+from iern.runtime.faces.search import Search
 from iern.runtime.faces.smoothing import HALF_LIFE, HYSTERESIS_MARGIN
 from iern.runtime.imaging.images import Image, as_bgr
 from iern.runtime.imaging.preprocess import crop_faces
@@ -45,6 +46,7 @@ class ExpressionRecognizer:
         threads: int | None = None,
         detector: FaceDetector | None = None,
         prior: Prior | None = None,
+        precision: str = "auto",
     ) -> None:
         """Open a model, by default the bundled one.
 
@@ -56,6 +58,9 @@ class ExpressionRecognizer:
         `prior` is how frequent the expressions are where the faces come from: `"uniform"`, or rates such as
         `{"neutral": 0.6}`, where the other expressions share the rest as the model assumes. None: as the model assumes.
         The threshold stays.
+        `precision` is auto, fp32 or int8. `export/to_int8.py` makes my.int8.onnx from my.onnx, and the bundled one has
+        such a file: auto takes it on a CPU where it is faster, which the first start times for about a second.
+        fp32 opens the model as it is. int8 opens the 8-bit file in any case.
         Raises ArtifactError if the file cannot be used, PriorError if the model cannot be set to that prior, and
         SessionError if the provider cannot run it.
         """
@@ -66,9 +71,10 @@ class ExpressionRecognizer:
             "threads": threads,
             "detector": detector,
             "prior": prior,
+            "precision": precision,
         }
         self._detector = detector or FaceDetector()
-        self._session = open_session(model, provider, strict, threads=threads, prior=prior)
+        self._session = open_session(model, provider, strict, threads=threads, prior=prior, precision=precision)
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
@@ -113,7 +119,7 @@ class ExpressionRecognizer:
         return [[next(faces) for _ in detections] for _, detections in found]
 
     def video(
-        self, source: str | int | Path, *, detect_every: int = 1, half_life: float = HALF_LIFE
+        self, source: str | int | Path, *, search: Search = "tracked", half_life: float = HALF_LIFE
     ) -> Iterator[tuple[Frame, list[Face]]]:
         """Yield each frame of a source with its faces. A face keeps its `track`, and its predictions are smoothed.
 
@@ -122,26 +128,26 @@ class ExpressionRecognizer:
         when the iteration ends or is closed. The other arguments are those of `pipeline`.
         Raises SourceError if the source cannot be opened or is lost, and what a call raises.
         """
-        pipeline = self.pipeline(detect_every=detect_every, half_life=half_life)
+        pipeline = self.pipeline(search=search, half_life=half_life)
         with open_source(source if isinstance(source, int) else str(source)) as frames:
             for frame in frames:
                 yield frame, pipeline(frame.image, frame.time, frame.photograph).faces
 
     def pipeline(
-        self, *, detect_every: int = 1, half_life: float = HALF_LIFE, margin: float = HYSTERESIS_MARGIN
+        self, *, search: Search = "tracked", half_life: float = HALF_LIFE, margin: float = HYSTERESIS_MARGIN
     ) -> FacePipeline:
         """Return a pipeline for frames that you read yourself: `pipeline(image, seconds).faces`.
 
         It follows faces from frame to frame and smooths their predictions. Make one for each source. `seconds` is the
-        time of the frame. `detect_every=3` detects faces in every third frame and follows them in between, which is
-        faster. The weight of a prediction is halved after `half_life` seconds (0: no smoothing). Another expression
-        must lead by the probability `margin` to become the expression of the face (0: each frame counts by itself).
+        time of the frame. With the default `search`, the whole frame is searched five times a second, and only windows
+        around the known faces in between. `search="every-frame"` searches the whole of every frame, which takes longer
+        and finds a new face at once. The weight of a prediction is halved after `half_life` seconds (0: no smoothing).
+        Another expression must lead by the probability `margin` to become the expression of the face (0: each frame
+        counts by itself).
         Raises SessionError if the recognizer is closed.
         """
         self._check_open()
-        return FacePipeline(
-            self._detector, self._session, detect_every=detect_every, half_life=half_life, margin=margin
-        )
+        return FacePipeline(self._detector, self._session, search=search, half_life=half_life, margin=margin)
 
     def close(self) -> None:
         """Free the model's memory. The recognizer cannot be called afterwards."""

@@ -47,6 +47,8 @@ class Session(abc.ABC):
         self.max_batch = max_batch
         self.note = note
         """Why the model does not run on the requested provider, or runs slower there. Empty if neither."""
+        self.precision_note = ""
+        """Whether the float32 file or the 8-bit file runs, and why. Empty if nobody chose between them."""
         self.closed = False
         self._lock = threading.Lock()
 

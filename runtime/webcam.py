@@ -6,9 +6,10 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
+from iern.runtime.system.command import command, leave
+
 from iern.runtime.app.command_line import parse
 from iern.runtime.sources.v4l2 import camera_lines
-from iern.runtime.system.command import command, leave
 from iern.runtime.system.opencv import require_opencv
 
 

@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT / "tests" / "data" / "photos"
 PACKAGES = ("train", "export", "runtime", "cpp_ext")
 """The folders that are installed, as `iern.<folder>`."""
+INSTALLED_ELSEWHERE = {"runtime/package": "iern", "benchmarks/audit": "iern/audit"}
+"""Folder -> where it is installed instead."""
 CODE = (*PACKAGES, "benchmarks")
 """The folders of code, without the tests."""
 
@@ -72,10 +74,19 @@ def imports(path: Path, at_run_time: bool = False) -> set[str]:
     return names
 
 
+def installed_path(path: Path) -> str | None:
+    """`train/fit.py` -> `iern/train/fit.py`, where a wheel has it: see setup.py. None if it is not installed."""
+    name = relative(path)
+    for folder, package in INSTALLED_ELSEWHERE.items():
+        if name.startswith(f"{folder}/"):
+            return f"{package}/{name.removeprefix(f'{folder}/')}"
+    return f"iern/{name}" if name.split("/")[0] in PACKAGES else None
+
+
 def modules_of(folder: str) -> list[str]:
     """Import names of every module under a package's folder that can be imported without being run."""
     paths = [path for path in python_files(folder) if not path.name.startswith("_") and path.parent.name != "media"]
-    return [f"iern.{relative(path).removesuffix('.py').replace('/', '.')}" for path in paths]
+    return [str(installed_path(path)).removesuffix(".py").replace("/", ".") for path in paths]
 
 
 def top_level(dotted: set[str]) -> set[str]:
@@ -120,6 +131,20 @@ def tracked_files() -> list[Path]:
         check=True,
     ).stdout.decode()
     return sorted(path for name in listing.split("\0") if name and (path := ROOT / name).is_file())
+
+
+def build_wheel(folder: Path) -> Path:
+    """The wheel built in `folder` from the tracked files only, as in a fresh clone, without a network."""
+    source = folder / "source"
+    for path in tracked_files():
+        target = source / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    build = ("-m", "pip", "wheel", source, "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder)
+    result = subprocess.run([sys.executable, *build], capture_output=True, encoding="utf-8", check=False)
+    assert result.returncode == 0, result.stderr
+    (built,) = folder.glob("*.whl")
+    return built
 
 
 def pyproject() -> dict[str, Any]:

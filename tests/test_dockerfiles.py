@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from doubles.gpu.tensorrt_over_stubs import BINDINGS
-from repository import PACKAGES, ROOT, pyproject, relative, tracked_files
+from repository import PACKAGES, ROOT, installed_path, pyproject, relative, tracked_files
 
 DOCKERFILES = sorted((ROOT / "docs" / "docker").glob("*.Dockerfile"))
 # Looked up next to this Python first, because its folder may not be on the path.
@@ -83,7 +83,7 @@ def test_the_package_can_be_built_from_what_is_copied(path, tmp_path):
     assert result.returncode == 0, result.stderr
     (wheel,) = tmp_path.glob("*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
-    expected = {f"iern/{relative(file)}" for file in tracked_files() if relative(file).split("/")[0] in PACKAGES}
+    expected = {name for file in tracked_files() if (name := installed_path(file))}
     assert {name for name in expected if name.endswith((".py", ".onnx", ".cubin"))} <= inside
 
 

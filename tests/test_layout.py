@@ -31,6 +31,7 @@ from repository import (
 TOP_LEVEL = {
     *("train", "export", "runtime", "cpp_ext", "tests", "benchmarks", "docs"),
     *("setup.py", "pyproject.toml", "Makefile", "README.md", "CONTRIBUTING.md", "LICENSE", "CHANGELOG.md"),
+    *("SECURITY.md", "CITATION.cff"),
 }
 
 MAY_IMPORT = {
@@ -55,7 +56,7 @@ ABSENT_AT_RUN_TIME = (
 
 MOST_FILES = 15
 """Python files in one folder. In a larger folder a reader cannot find a file by its name."""
-MOST_IMPORTS = {"runtime": 82, "train": 35, "export": 20, "benchmarks": 10}
+MOST_IMPORTS = {"runtime": 95, "train": 35, "export": 20, "benchmarks": 12}
 """Package -> the most imports between its folders. A module at the top of a package counts as a folder."""
 
 NOT_INSTALLED_EVERYWHERE = {"tensorrt", "tensorrt_rtx", "pycuda", "cuda", "polygraphy", "openvino", "onnxruntime"}
@@ -89,6 +90,8 @@ def test_no_file_or_folder_shadows_a_module_when_its_folder_comes_first_on_the_p
 def test_packages_import_in_one_direction_only(folder):
     for path in python_files(folder):
         ours = {name.split(".")[1] for name in imports(path) if name.startswith("iern.")}
+        if path.parent == ROOT / "runtime" / "package":  # it is `iern` itself
+            ours -= {file.stem for file in path.parent.glob("*.py")}
         assert ours <= MAY_IMPORT[folder], f"{relative(path)} imports {sorted(ours - MAY_IMPORT[folder])}"
 
 

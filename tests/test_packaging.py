@@ -18,7 +18,9 @@ from repository import (
     CODE,
     PACKAGES,
     ROOT,
+    build_wheel,
     imports,
+    installed_path,
     modules_of,
     owners_of_modules,
     pyproject,
@@ -39,7 +41,7 @@ EXTRAS_OF = {
     "cpp_ext": ["cpu", "export"],
     "train": ["cpu", "train"],
     "export": ["cpu", "export"],
-    "benchmarks": ["cpu", "train", "export"],
+    "benchmarks": ["cpu", "train", "export", "serve"],
     "tests": ["cpu", "train", "export", "dev"],
 }
 
@@ -75,9 +77,12 @@ def scripts() -> list[Path]:
 
 
 def modules_to_run() -> list[str]:
-    """The import names of the other commands."""
-    inside = [relative(path).removesuffix(".py").removesuffix("/__main__") for path in set(commands()) - set(scripts())]
-    return sorted(f"{'' if name.startswith('benchmarks') else 'iern.'}{name}".replace("/", ".") for name in inside)
+    """The import names of the other commands. An installed benchmark is run as one of the repository."""
+    names = [
+        relative(path) if relative(path).startswith("benchmarks/") else str(installed_path(path))
+        for path in set(commands()) - set(scripts())
+    ]
+    return sorted(name.removesuffix(".py").removesuffix("/__main__").replace("/", ".") for name in names)
 
 
 def run(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -169,17 +174,7 @@ def test_engines_are_built_from_an_exported_file_with_little_more_than_the_runti
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """The wheel built from the tracked files only, as in a fresh clone."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for path in tracked_files():
-        target = source / path.relative_to(ROOT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
-    build = ("-m", "pip", "wheel", source, "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", out)
-    result = run(*build, cwd=out)
-    assert result.returncode == 0, result.stderr
-    (built,) = out.glob("*.whl")
-    return zipfile.ZipFile(built)
+    return zipfile.ZipFile(build_wheel(tmp_path_factory.mktemp("wheel")))
 
 
 @pytest.mark.slow
@@ -187,11 +182,7 @@ def test_the_wheel_holds_every_module_model_and_recipe_under_iern_and_nothing_el
     inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
     # The bundled checkpoint is in the repository only, because the runtime reads no checkpoint.
     data = [path for path in tracked_files() if path.suffix not in {".py", ".pt"}]
-    expected = {
-        f"iern/{relative(path)}"
-        for path in [*data, *python_files(*PACKAGES)]
-        if relative(path).split("/")[0] in PACKAGES
-    }
+    expected = {name for path in [*data, *python_files(*CODE)] if (name := installed_path(path))}
     assert inside == expected
     assert inside >= {"iern/runtime/models/yunet.onnx", "iern/cpp_ext/binaries/strata_tail.sm_87.cubin"}
 

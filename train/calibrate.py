@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from iern.runtime.system.command import command
+
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from torch import Tensor
 
 from iern.runtime.errors import DataError
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.train.data.augment import augmentation
 from iern.train.data.dataset import FaceDataset, RandomChanges
@@ -28,6 +28,7 @@ from iern.train.data.detections import find_faces
 from iern.train.data.manifest import LabelledFace, cut_validation, load_data
 from iern.train.evaluation.bootstrap import intervals, resampling_units
 from iern.train.evaluation.calibration import (
+    ALL_UNCERTAIN,
     FEWEST,
     TARGET_RISK,
     Curve,
@@ -36,7 +37,8 @@ from iern.train.evaluation.calibration import (
     negative_log_likelihood,
     risk_coverage,
 )
-from iern.train.evaluation.metrics import Weights, calibration_error, rates
+from iern.train.evaluation.calibration_tables import print_figures
+from iern.train.evaluation.metrics import Weights, calibration_error, none_if_nan, rates
 from iern.train.evaluation.predict import predict_strata
 from iern.train.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from iern.train.network.iern import average_strata
@@ -53,7 +55,8 @@ The faces are those of validation: the split `valid` of the manifest, or without
 faces that training kept for validation. The temperature divides the logits; it is that of the greatest
 likelihood of the labels. The threshold is the smallest one with at most the share --risk of wrong predictions
 (default {TARGET_RISK:.0%}), over at least {FEWEST} faces. If the largest probability of a face is smaller,
-the runtime calls the face uncertain.
+the runtime calls the face uncertain. If no threshold reaches the share, the temperature is written all the
+same, and a threshold of {ALL_UNCERTAIN:g}: every face is uncertain. --risk 1 names every face.
 
 A network predicts rare expressions rarely. --logit-adjustment TAU subtracts TAU log P(expression) from the
 classifier's bias; P is the share of the expression among these faces. At a temperature of 1, a TAU of 1 predicts
@@ -81,8 +84,6 @@ REFUSED_SPLITS = ("train", "test", "all")
 BIAS = "classifier.linear.bias"
 ADJUSTMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Values of --logit-adjustment for which accuracy and mean recall are reported."""
-COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
-"""Shares of the faces at which the curve is printed."""
 
 
 def calibrate(
@@ -224,7 +225,7 @@ def _before_and_after(
 
     names = ("ece_before", "ece_after", "nll_before", "nll_after", "coverage", "risk")
     return {
-        **dict(zip(names, figures(np.ones(len(truth))), strict=True)),
+        **dict(zip(names, map(none_if_nan, figures(np.ones(len(truth)))), strict=True)),
         "intervals": dict(zip(names, intervals(figures, units), strict=True)),
     }
 
@@ -246,55 +247,6 @@ def _stratum_logits(
         return predict_strata(
             model, faces, fabric, FACES_PER_BATCH, on_batch=lambda count: bar.advance(task, count)
         ).double()
-
-
-def print_figures(figures: dict[str, Any], curve: Curve, console: Console) -> None:
-    """Print what was fitted, and some points of the curve."""
-    shown = Table(title="if only the faces of the largest probabilities counted")
-    for heading in ("faces", "largest probability at least", "wrong among them"):
-        shown.add_column(heading, justify="right")
-    total = int(curve.faces[-1])
-    for coverage in COVERAGES:
-        index = int(np.searchsorted(curve.faces, coverage * total))
-        share, lowest = curve.faces[index] / total, curve.lowest[index]
-        shown.add_row(f"{share:.1%}", f"{lowest:.3f}", f"{curve.risk[index]:.1%}")
-    console.print(shown)
-    if figures["adjustments"]:
-        console.print(_adjustment_table(figures))
-    console.print(
-        f"temperature {figures['temperature']:.3f}, on {figures['n']} faces:",
-        f"  ECE {_percent(figures, 'ece_before')} before, {_percent(figures, 'ece_after')} after",
-        f"  negative log-likelihood {figures['nll_before']:.4f} before, {figures['nll_after']:.4f} after",
-        f"threshold {figures['threshold']:.3f}, below which a face is uncertain:",
-        f"  not uncertain {_percent(figures, 'coverage')} of the faces",
-        f"  wrong {_percent(figures, 'risk')} of those, at most {figures['target_risk']:.1%} wanted",
-        *_prior_lines(figures),
-        sep="\n",
-        highlight=False,
-        markup=False,
-    )
-
-
-def _prior_lines(figures: dict[str, Any]) -> list[str]:
-    if not figures["prior"]:
-        return ["the faces lack an expression, so the export can assume no other prior"]
-    rates = ", ".join(f"{expression} {rate:.1%}" for expression, rate in figures["prior"].items())
-    return ["the probabilities hold where the expressions are this frequent:", f"  {rates}"]
-
-
-def _adjustment_table(figures: dict[str, Any]) -> Table:
-    shown = Table(title=f"with --logit-adjustment (here {figures['logit_adjustment']:g})")
-    for heading in ("tau", "accuracy", "mean recall"):
-        shown.add_column(heading, justify="right")
-    for row in figures["adjustments"]:
-        shown.add_row(f"{row['logit_adjustment']:g}", f"{row['accuracy']:.1%}", f"{row['mean_recall']:.1%}")
-    return shown
-
-
-def _percent(figures: dict[str, Any], key: str) -> str:
-    """`9.8% [8.9, 10.8]`: the figure with its 95 % interval."""
-    interval = figures["intervals"][key]
-    return f"{figures[key]:.1%}" + (f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else "")
 
 
 @command

@@ -12,11 +12,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from iern.runtime.system.command import command
+
 from rich.console import Console
 from rich.progress import track
 
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.train.cartoons.data_set import MARKER, STRATA, CartoonSample, plan, write
 from iern.train.cartoons.muscles import EXPRESSIONS

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from iern.runtime.system.command import command
+
 import numpy as np
 import timm
 import torch
@@ -20,7 +22,6 @@ from torch import Tensor, nn
 
 from iern.runtime.errors import CheckpointError
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.train.data.dataset import FaceDataset
 from iern.train.data.manifest import input_files, load_data

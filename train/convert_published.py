@@ -8,12 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from iern.runtime.system.command import command
+
 import torch
 from torch import Tensor
 
 from iern.runtime.errors import CheckpointError
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.runtime.system.files import sha256
 from iern.runtime.system.remedies import run_script

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from iern.runtime.system.command import INTERRUPTED, command
 
 import torch
 from jsonargparse import DefaultHelpFormatter, set_parsing_settings
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 
-from iern.runtime.errors import IernError, TrainingError
+from iern.runtime.errors import TrainingError
 from iern.runtime.imaging.detection import Detection
-from iern.runtime.system.command import INTERRUPTED, command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.runtime.system.remedies import run_script
@@ -32,11 +34,15 @@ from iern.train.data.manifest import (
     load_data,
     verify_images,
 )
+from iern.train.network.checkpoint import load_checkpoint
+from iern.train.network.config import ModelConfig
 from iern.train.network.iern import build, count_parameters
 from iern.train.network.weights import load_backbone
+from iern.train.training.first_process import LONGEST_WAIT, in_first_process
 from iern.train.training.progress import Progress
 from iern.train.training.recipe import Recipe
 from iern.train.training.recipe_parser import RecipeParser
+from iern.train.training.resume import resumable_state
 from iern.train.training.run_data import RunFaces
 from iern.train.training.trainer import Interrupted, Trainer
 
@@ -74,7 +80,7 @@ def fit(recipe: Recipe) -> None:
         devices=recipe.devices,
         num_nodes=recipe.nodes,
         precision=recipe.precision,
-        strategy="ddp" if recipe.devices * recipe.nodes > 1 else "auto",
+        strategy=DDPStrategy(timeout=LONGEST_WAIT) if recipe.devices * recipe.nodes > 1 else "auto",
     )
     fabric.launch()
     _check_out(recipe)
@@ -92,11 +98,16 @@ def _fit(recipe: Recipe, fabric: Fabric, progress: Progress) -> None:
     strata = STRATA if drawn else data.strata
     if METHODS[recipe.model.method].needs_strata:
         check_trainable(training, () if drawn else strata, data.expressions, data.root)
+    config = recipe.model.config(data.expressions, strata)
+    faces = RunFaces(recipe.data_name or data.root.resolve().name, training, validation, data.root)
+    if recipe.resume and not _goes_on(recipe, config, faces, fabric, progress):
+        _print_next(recipe, progress)
+        return
     if recipe.verify and not recipe.resume:
         progress.print(f"reading {len(training) + len(validation)} images once")
-        _in_first_process(fabric, lambda: verify_images([*training, *validation]))
+        in_first_process(fabric, lambda: verify_images([*training, *validation]))
     torch.manual_seed(recipe.seed)
-    model = build(recipe.model.config(data.expressions, strata))
+    model = build(config)
     weights = "resumed" if recipe.resume else load_backbone(model, recipe.model.weights)
     model.to(fabric.device).to(memory_format=torch.channels_last)  # trains depthwise convolutions faster
     progress.print(
@@ -104,24 +115,34 @@ def _fit(recipe: Recipe, fabric: Fabric, progress: Progress) -> None:
         f"{len(training):,} training and {len(validation):,} validation faces, {len(data.expressions)} expressions, "
         f"strata {', '.join(strata)}; {fabric.world_size} process(es) on {fabric.device}"
     )
-    name = recipe.data_name or data.root.resolve().name
-    faces = RunFaces(name, training, validation, data.root, _detections(recipe, training, progress))
+    faces = dataclasses.replace(faces, detections=_detections(recipe, training, fabric, progress))
     trainer = Trainer(recipe, model, faces, weights, fabric, progress)
     if recipe.resume:
-        _restore(trainer, progress)
+        trainer.restore()
+        progress.print(f"resumed at epoch {trainer.position.epoch + 1}, iteration {trainer.position.iteration}")
     trainer.run()
-    progress.print(f"done: {recipe.out / 'ckpt.pt'}; next: {run_script('export/to_trt.py')} {recipe.out / 'ckpt.pt'}")
+    _print_next(recipe, progress)
 
 
-def _restore(trainer: Trainer, progress: Progress) -> None:
-    """Continue from last.pt, and print where, and with what length of the run."""
-    before, epochs, position = trainer.restore(), trainer.recipe.epochs, trainer.position
+def _goes_on(recipe: Recipe, config: ModelConfig, faces: RunFaces, fabric: Fabric, progress: Progress) -> bool:
+    """Whether last.pt has epochs left; prints its length. It is called before the long work on the images.
+
+    Raises CheckpointError or TrainingError if last.pt cannot be continued.
+    """
+    path = recipe.out / "last.pt"
+    state = resumable_state(load_checkpoint(path), path, recipe.identity(), config, fabric.world_size, faces.listed())
+    before, epochs = state["recipe"]["epochs"], recipe.epochs
     if epochs > before:
         progress.print(f"lengthened from {before} to {epochs} epochs; the schedule now follows {epochs}")
-    if position.epoch >= epochs:
+    if state["epoch"] >= epochs:
         progress.print(f"the run has finished its {epochs} epochs; --resume true --epochs N continues it to N")
-    else:
-        progress.print(f"resumed at epoch {position.epoch + 1}, iteration {position.iteration}")
+    return bool(state["epoch"] < epochs)
+
+
+def _print_next(recipe: Recipe, progress: Progress) -> None:
+    """Print where the result is, and the command for it."""
+    checkpoint = recipe.out / "ckpt.pt"
+    progress.print(f"done: {checkpoint}; next: {run_script('export/to_trt.py')} {checkpoint}")
 
 
 def _load(recipe: Recipe, root: Path, progress: Progress) -> FaceData:
@@ -133,13 +154,17 @@ def _load(recipe: Recipe, root: Path, progress: Progress) -> FaceData:
 
 
 def _detections(
-    recipe: Recipe, training: Sequence[LabelledFace], progress: Progress
+    recipe: Recipe, training: Sequence[LabelledFace], fabric: Fabric, progress: Progress
 ) -> Sequence[Detection | None] | None:
-    """Where the detector finds the training faces; None if all of them are used whole."""
+    """Where the detector finds the training faces; None if all of them are used whole. One process runs it for all."""
     if recipe.whole_share >= 1:
         return None
-    with progress.count("finding the faces of training images", len(training)) as advance:
-        found = find_faces([face.path for face in training], advance)
+
+    def find() -> list[Detection | None]:
+        with progress.count("finding the faces of training images", len(training)) as advance:
+            return find_faces([face.path for face in training], advance)
+
+    found = in_first_process(fabric, find)
     missed = found.count(None)
     progress.print(f"the detector finds a face in {len(found) - missed:,} of {len(found):,} training images")
     return found
@@ -156,21 +181,8 @@ def _root(recipe: Recipe, fabric: Fabric, progress: Progress) -> Path:
             progress.print(f"drawing {CARTOON_PEOPLE} people into {root}")
             write(root, plan(CARTOON_PEOPLE), CARTOON_SIZE, {"identities": CARTOON_PEOPLE, "size": CARTOON_SIZE})
 
-    _in_first_process(fabric, draw)
+    in_first_process(fabric, draw)
     return root
-
-
-def _in_first_process(fabric: Fabric, work: Callable[[], None]) -> None:
-    """Let one process work while the others wait. If it fails, all of them raise its error, so that none times out."""
-    failure = None
-    if fabric.global_rank == 0:
-        try:
-            work()
-        except (IernError, OSError) as error:
-            failure = str(error)
-    failure = fabric.broadcast(failure)
-    if failure is not None:
-        raise TrainingError(failure)
 
 
 def _check_out(recipe: Recipe) -> None:
@@ -191,7 +203,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the help of a field is the comment under it
     parser = RecipeParser(description=DESCRIPTION, formatter_class=_Formatter)
-    parser.add_argument("--config", action="config", help="YAML file with any of the fields below")
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="YAML file with any of the fields below, or the name of a recipe of this package, such as cartoon or edge",
+    )
     parser.add_class_arguments(Recipe, None, as_group=False)
     parsed = parser.parse_args(argv)
     parsed.pop("config", None)

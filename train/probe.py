@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from iern.runtime.system.command import command
+
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.runtime.system.files import write_text

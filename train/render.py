@@ -17,11 +17,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from iern.runtime.system.command import command
+
 from rich.console import Console
 from rich.progress import track
 
 from iern.runtime.system.arguments import Parser, positive
-from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.train.rendered.data_set import plan, write

@@ -10,26 +10,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from iern.runtime.system.command import command
+
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import RESULTS
-from benchmarks.audit.answers import Model, open_models, predict_variations, select_faces
-from benchmarks.audit.changes import CHANGES, Change
-from benchmarks.audit.figures import figures
-from benchmarks.audit.report import paths_beside, print_tables, write_report
-from benchmarks.common.results import json_path
+from iern.audit.answers import Model, open_models, predict_variations, select_faces
+from iern.audit.changes import CHANGES, Change
+from iern.audit.figures import figures
+from iern.audit.report import paths_beside, print_tables, write_report
 from iern.runtime.errors import OutputError
-from iern.runtime.system.arguments import Parser, positive
-from iern.runtime.system.command import command
+from iern.runtime.system.arguments import Parser, path_with, positive
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
+from iern.runtime.system.remedies import IN_CHECKOUT, ROOT
 from iern.train.data.manifest import input_files, load_data
 from iern.train.evaluation.bootstrap import UNIT_REPLICATES
 from iern.train.network.checkpoint import versions
 
-OUTPUT = RESULTS / "audit.json"
+OUTPUT = ROOT / "benchmarks" / "results" / "audit.json" if IN_CHECKOUT else Path("audit.json")
 PACKAGES = ("iern", "numpy", "opencv-python", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "pycuda")
 QUICK_FACES = 24
 
@@ -187,7 +187,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--threads", type=positive, metavar="K", default=cpu_budget(), help="default: all this process may use")
     add = parser.add_argument_group("what is written").add_argument
-    add("--json", type=json_path, metavar="FILE", help="default: benchmarks/results/audit.json")
+    add("--json", type=path_with((".json",)), metavar="FILE", help=f"default: {OUTPUT}")
     options = parser.parse_args(argv)
     if options.quick:
         options.faces = min(options.faces or QUICK_FACES, QUICK_FACES)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from benchmarks.audit.changes import Change
+from iern.audit.changes import Change
 from iern.export.engine.build import precision_of
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.backends.trt.engine_file import read_manifest

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.audit.answers import VariationAnswers
-from benchmarks.audit.changes import Change
+from iern.audit.answers import VariationAnswers
+from iern.audit.changes import Change
 from iern.train.evaluation.bootstrap import bounds, resampled_means
 from iern.train.evaluation.metrics import error_auroc
 

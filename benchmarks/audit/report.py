@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ import matplotlib
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.common.results import Results
-from benchmarks.common.tables import markdown_table
 from iern.runtime.system.files import atomic_path
+from iern.train.evaluation.markdown import markdown_table
 
 matplotlib.use("Agg")  # before pyplot: draws without a display
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
+Results = Mapping[str, Any]
+"""The content of the results file, or an object in it: plain types."""
 STYLES = (("black", "o"), ("#9c4210", "s"), ("#4a90d9", "^"), ("#c9a227", "D"), ("#3a7d44", "v"), ("#b05fb0", "P"))
 """Colour and marker of each model, repeated after the last; the first four get lighter in a grey print."""
 COLUMNS, PANEL = 5, (3.0, 2.7)

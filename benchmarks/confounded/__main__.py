@@ -24,6 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from iern.runtime.system.command import INTERRUPTED, command
+
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
@@ -45,7 +47,6 @@ from benchmarks.confounded.protocols import LEAVE_ONE_OUT, PROTOCOLS, Conditions
 from benchmarks.confounded.report import write_report
 from iern.runtime.errors import IernError
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import INTERRUPTED, command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.train.data.dataset import FaceDataset

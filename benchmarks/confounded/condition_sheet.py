@@ -14,6 +14,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from iern.runtime.system.command import command
+
 import cv2
 import numpy as np
 
@@ -21,7 +23,6 @@ from iern.runtime.errors import DataError
 from iern.runtime.imaging.images import Image, read_image
 from iern.runtime.imaging.preprocess import InputSpec, resize_face
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.runtime.system.files import atomic_path
 from iern.train.data import conditions

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
+from iern.runtime.system.command import command
+
 import numpy as np
 
 from benchmarks import RESULTS
@@ -36,14 +37,11 @@ from iern.runtime.backends.onnx import open_session
 from iern.runtime.bundled import MODEL
 from iern.runtime.errors import DataError
 from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.faces.optical_flow import FaceFinder
-from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.images import Image
 from iern.runtime.imaging.preprocess import crop_faces
 from iern.runtime.session import Session
 from iern.runtime.sources.open_source import open_source
 from iern.runtime.system.arguments import Parser, positive
-from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 
 OUTPUT = RESULTS / "flicker.json"
@@ -55,8 +53,6 @@ ALLOWED_DELAY = 0.1
 """Seconds by which labels may follow true changes later than without smoothing, on average: hardly noticeable."""
 NEGLIGIBLE = 0.02
 """Label changes a second that do not justify a wider margin or a longer half-life."""
-DETECTION_INTERVALS = (1, 2, 3, 5)
-"""Frames from one detection to the next."""
 
 EXAMPLES = """\
 example:
@@ -93,7 +89,6 @@ def measure(
 ) -> dict[str, Any]:
     """Returns the content of flicker.json: plain types only. Raises DataError if the table is not the video's."""
     truth = read_truth(truth_file)
-    cv2.setNumThreads(1)  # so that this thread's time is all of the detector's
     with open_session(model, provider="cpu") as session, open_source(str(video)) as source:
         pictures = [(frame.image, frame.time) for frame in source][:max_frames]
         truth = truth[: len(pictures)] if max_frames else truth
@@ -115,9 +110,6 @@ def measure(
             for margin in MARGINS
         ]
         best = _best_setting(sweep)
-        following = [
-            {"every": every} | _following(pictures, frames, truth, every, session) for every in DETECTION_INTERVALS
-        ]
     return {
         "film": {"name": video.name, "frames": len(frames), "fps": source.fps, "changes": len(changes_of(truth))},
         "stills": {"count": len(stills), "frames": still_frames, "noise": NOISE, "exposure": EXPOSURE, "shake": SHAKE},
@@ -128,7 +120,6 @@ def measure(
         "negligible": NEGLIGIBLE,
         "sweep": sweep,
         "chosen": {key: best[key] for key in ("half_life", "margin")},
-        "following": following,
     }
 
 
@@ -180,43 +171,6 @@ def _best_setting(sweep: Sequence[dict[str, Any]]) -> dict[str, Any]:
     fewest = min(row["flicker"] for row in allowed)
     steady = [row for row in allowed if row["flicker"] <= fewest + NEGLIGIBLE]
     return min(steady, key=lambda row: (row["margin"], row["half_life"]))
-
-
-def _following(
-    pictures: Sequence[tuple[Image, float]],
-    frames: Sequence[PredictedFrame],
-    truth: Truth,
-    every: int,
-    session: Session,
-) -> dict[str, Any]:
-    """Time and agreement of optical flow between detections, compared with detection in every frame and the truth."""
-    print(f"analysing the video with a detection in every {every} frames", flush=True)
-    find, found, overlaps, milliseconds = FaceFinder(FaceDetector(), every), [], [], []
-    for (image, seconds), reference in zip(pictures, frames, strict=True):
-        start = time.thread_time()  # of this thread alone, without the machine's other load
-        faces = find(image, seconds)
-        milliseconds.append(1000 * (time.thread_time() - start))
-        faces = sorted(faces, key=lambda face: face.x)
-        found.append(PredictedFrame(seconds, faces, session(crop_faces(image, faces, session.artifact.input))))
-        if len(faces) == len(reference.detections):
-            overlaps += map(_overlap, faces, reference.detections)
-    labels, tracks = replay(found, session.artifact, half_life=0, margin=0)
-    return {
-        "milliseconds": float(np.mean(milliseconds)),
-        "overlap": float(np.mean(overlaps)),
-        "least_overlap": float(np.min(overlaps)),
-        "tracks": tracks,
-        "label_changes": label_changes(labels),
-        **agreement(labels, truth),
-    }
-
-
-def _overlap(a: Detection, b: Detection) -> float:
-    """Intersection over union of two boxes."""
-    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
-    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
-    shared = max(width, 0.0) * max(height, 0.0)
-    return shared / (a.width * a.height + b.width * b.height - shared)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

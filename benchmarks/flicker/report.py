@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.flicker` measured: a page with two tables."""
+"""What `python -m benchmarks.flicker` measured: a page with a table."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ HEAD = (
     *("half-life", "margin", "label changes a second", "known changes followed"),
     *("later by, mean", "right", "wrong", "uncertain"),
 )
-FOLLOWING = ("detection every", "time of detection", "IoU, mean", "IoU, least", "tracks", "label changes", "right")
 
 
 def markdown(results: Results) -> str:
-    """The setting, the sweep and optical flow between detections, as a page."""
+    """The setting and the sweep, as a page."""
     video, stills, best = results["film"], results["stills"], results["chosen"]
     parts = [
         "# Flicker and delay",
@@ -35,13 +34,6 @@ def markdown(results: Results) -> str:
         "Smoothing lowers the share that is right by its delay: in this video everything changes within 1 to 2 seconds."
         " It lowers the share that is uncertain and raises the share that is wrong because labels are kept up to a "
         "margin below the threshold.",
-        "## Detection in every n-th frame",
-        "Between detections, optical flow at their landmarks follows the faces. *Time* is the processor time of "
-        "detecting and following, on one thread, over that of detection in every frame. *IoU* is between the boxes of "
-        "both. There is no smoothing.",
-        _following(results),
-        "The default is detection in every frame. In this video no head moves quickly, is covered, or appears "
-        "later, which would be noticed up to n - 1 frames late.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -57,18 +49,3 @@ def _sweep(results: Results) -> str:
         )
         rows.append(tuple(f"**{cell}**" for cell in cells) if setting == results["chosen"] else cells)
     return markdown_table(HEAD, rows)
-
-
-def _following(results: Results) -> str:
-    rows = results["following"]
-    return markdown_table(
-        FOLLOWING,
-        [
-            (
-                *(f"{row['every']}", f"{row['milliseconds'] / rows[0]['milliseconds']:.0%}"),
-                *(f"{row['overlap']:.3f}", f"{row['least_overlap']:.3f}"),
-                *(str(row["tracks"]), str(row["label_changes"]), f"{row['right']:.1%}"),
-            )
-            for row in rows
-        ],
-    )

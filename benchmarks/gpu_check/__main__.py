@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from iern.runtime.system.command import INTERRUPTED, command
+
 from benchmarks import RESULTS
 from benchmarks.common.results import json_path
 from benchmarks.gpu_check.machine import gpu_name, missing_reason, slug
@@ -15,7 +17,6 @@ from benchmarks.gpu_check.plan import PARTS, QUICK, SLOW, Scale, listing, plan
 from benchmarks.gpu_check.results_file import ResultsFile
 from iern.runtime.errors import IernError
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import INTERRUPTED, command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 
 EXAMPLES = """\

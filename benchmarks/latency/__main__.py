@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from iern.runtime.system.command import command
+
 import torch
 
 from benchmarks import RESULTS
@@ -29,7 +31,6 @@ from benchmarks.latency.implementations import (
 from benchmarks.latency.macs import macs_of_graph, macs_of_network
 from benchmarks.latency.report import report_paths, write_report
 from iern.runtime.system.arguments import Parser, positive
-from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.train.network.checkpoint import versions

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from iern.runtime.system.command import command
+
 import numpy as np
 
 from benchmarks import RESULTS
@@ -21,7 +23,6 @@ from iern.runtime.bundled import MODEL
 from iern.runtime.errors import IernError
 from iern.runtime.session import Session
 from iern.runtime.system.arguments import Parser, positive
-from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from iern.runtime.system.command import command
+
 import cv2
 import numpy as np
 import torch
@@ -29,7 +31,6 @@ from benchmarks.peers.report import markdown
 from iern.runtime.bundled import MODEL
 from iern.runtime.errors import ArtifactError
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.train.data.manifest import input_files
 from iern.train.network.checkpoint import versions

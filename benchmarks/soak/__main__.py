@@ -16,11 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from iern.runtime.system.command import command
+
 from benchmarks import RESULTS, ROOT, environment
 from benchmarks.common.results import write_with_page
 from benchmarks.soak.report import broken_limits, figures, markdown
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
 

@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from iern.runtime.system.command import INTERRUPTED, command
+
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
@@ -32,7 +34,6 @@ from benchmarks.common.results import write_json
 from benchmarks.common.resumable import continued
 from benchmarks.toy.report import write_report
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import INTERRUPTED, command
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.train.algorithm.config import AlgorithmConfig

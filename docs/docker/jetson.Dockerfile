@@ -20,6 +20,7 @@ RUN python3 -m venv --system-site-packages /opt/iern/venv \
 
 WORKDIR /opt/iern/source
 COPY LICENSE README.md pyproject.toml setup.py ./
+COPY benchmarks/audit benchmarks/audit
 COPY cpp_ext cpp_ext
 COPY export export
 COPY runtime runtime

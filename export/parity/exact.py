@@ -8,7 +8,7 @@ with the logits, so the error is also compared with the spread between strata.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iern.export.parity.model_outputs import FACES_PER_BATCH, ModelOutputs, deviations, outputs_of_file, three_digits
+from iern.export.parity.model_outputs import (
+    FACES_PER_BATCH,
+    ModelOutputs,
+    deviations,
+    joined,
+    outputs_of_file,
+    three_digits,
+)
 from iern.train.network.config import ModelConfig
 from iern.train.network.iern import Baseline, average_strata
 
@@ -107,16 +114,32 @@ def check_exact_parity(
     )
 
 
-@torch.inference_mode()
 def outputs_of_network(
     model: Baseline, faces: NDArray[np.uint8], temperature: float, dtype: torch.dtype
 ) -> ModelOutputs:
     """(n, S, S, 3) faces through the network as trained, one stratum after another. The model is not changed."""
+    network = network_as_trained(model, temperature, dtype)
+    starts = range(0, len(faces), FACES_PER_BATCH)
+    return joined(network(faces[start : start + FACES_PER_BATCH]) for start in starts)
+
+
+def network_as_trained(
+    model: Baseline, temperature: float, dtype: torch.dtype
+) -> Callable[[NDArray[np.uint8]], ModelOutputs]:
+    """A function of a batch of (b, S, S, 3) faces: the network as trained, one stratum after another, in `dtype`.
+
+    It works on a copy of the model, and several threads may call it.
+    """
     model = copy.deepcopy(model).to(dtype).eval()
-    images = torch.from_numpy(normalised(faces, model.config)).to(dtype)
-    stratum_logits = torch.cat([model.stratum_logits(batch) for batch in images.split(FACES_PER_BATCH)]).double()
-    probabilities = average_strata(stratum_logits / temperature, model.config.answer)
-    return ModelOutputs(probabilities.numpy(), stratum_logits.mean(dim=1).numpy(), stratum_logits.numpy())
+
+    @torch.inference_mode()
+    def outputs(faces: NDArray[np.uint8]) -> ModelOutputs:
+        images = torch.from_numpy(normalised(faces, model.config)).to(dtype)
+        stratum_logits = model.stratum_logits(images).double()
+        probabilities = average_strata(stratum_logits / temperature, model.config.answer)
+        return ModelOutputs(probabilities.numpy(), stratum_logits.mean(dim=1).numpy(), stratum_logits.numpy())
+
+    return outputs
 
 
 def normalised(faces: NDArray[np.uint8], config: ModelConfig) -> NDArray[np.float64]:

@@ -5,8 +5,7 @@ The other gate, `iern.export.parity.exact`, shows that the deconfounded network 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -17,16 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from iern.export.graph.deconfound import Deconfounded, deconfound
+from iern.export.parity.batches import FACES_PER_BATCH, Track, in_batches
 from iern.export.parity.half_precision import HalfParity, compare_half
 from iern.export.parity.model_outputs import ModelOutputs, joined, outputs_of_session
 from iern.runtime.backends.onnx import OnnxSession
-from iern.runtime.system.cpu_budget import cpu_budget
 from iern.train.network.iern import Baseline
 
-Track = Callable[[list[NDArray[np.uint8]]], Iterable[NDArray[np.uint8]]]
-"""Batches of faces -> the same batches. Shows progress as they are taken."""
-
-FACES_PER_BATCH = 16
 TRUNK = ("backbone", "generator", "head")
 
 
@@ -43,7 +38,6 @@ def check_half_parity(
     inputs and outputs of each operation to float16 and computes in float32, as a GPU's tensor cores accumulate.
     """
     network = deconfound(model, temperature, torch.float64)
-    batches = [faces[start : start + FACES_PER_BATCH] for start in range(0, len(faces), FACES_PER_BATCH)]
     with (
         OnnxSession(onnx_file, provider="cpu", max_batch=FACES_PER_BATCH) as session,
         largest_outputs(network) as peaks,
@@ -52,9 +46,7 @@ def check_half_parity(
         def outputs_of_both(batch: NDArray[np.uint8]) -> tuple[ModelOutputs, ModelOutputs]:
             return _outputs(network, batch), outputs_of_session(session, batch)
 
-        with _one_thread_per_batch() as pool:
-            results = pool.map(outputs_of_both, batches)
-            pairs = [next(results) for _ in track(batches)]
+        pairs = in_batches(outputs_of_both, faces, track)
     reference, half = map(joined, zip(*pairs, strict=True))
     return compare_half(reference, half, peaks)
 
@@ -85,21 +77,6 @@ def largest_outputs(network: Deconfounded) -> Iterator[dict[str, float]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def _one_thread_per_batch() -> Iterator[ThreadPoolExecutor]:
-    """Threads that each compute whole batches.
-
-    By default, PyTorch divides each operation between threads. It then waits for the last thread hundreds of times per
-    batch, which takes ten times as long on a busy machine.
-    """
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(cpu_budget(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)
 
 
 @torch.inference_mode()

@@ -60,10 +60,16 @@ def summary(artifact: Artifact) -> str:
     kind = [
         f"{artifact.method}, preset {artifact.preset}" if artifact.preset else artifact.method,
         f"{len(artifact.expressions)} expressions ({', '.join(artifact.expressions)})",
-        f"{len(artifact.strata)} strata ({', '.join(artifact.strata)})" if len(artifact.strata) > 1 else "no strata",
+        _strata(artifact),
         f"input {artifact.input.size}x{artifact.input.size}",
     ]
     return ", ".join(kind)
+
+
+def _strata(artifact: Artifact) -> str:
+    if artifact.collapsed_from:
+        return f"1 stratum, collapsed from {artifact.collapsed_from}"
+    return f"{len(artifact.strata)} strata ({', '.join(artifact.strata)})" if artifact.has_strata else "no strata"
 
 
 def _files_with_weights(graph: onnx.GraphProto) -> set[str]:

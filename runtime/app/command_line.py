@@ -29,6 +29,7 @@ from iern.runtime.system.arguments import (
 
 if TYPE_CHECKING:
     from iern.runtime.artifact import Prior
+    from iern.runtime.faces.search import Search
 
 RECORDINGS = (".mp4", ".webm")
 STILLS = (".png", ".jpg", ".jpeg")
@@ -71,7 +72,7 @@ JSON records: one line per frame with "schema", "start" (wall clock), "frame", "
 [x, y, width, height] in pixels, clipped to the frame, "score" (of the detector), "expression",
 "probability", "probabilities" by expression, "uncertain" and "disagreement". Disagreement is 0 to 1: how
 far the predictions under the single contexts (strata) are from their mean. If it is high, the context
-decides.
+decides. A model with one stratum has none.
 
 A face is "uncertain" if its probability is below the threshold in the model's file. It is then labelled
 "uncertain"; the JSON records keep its most likely expression. A model without a threshold names every
@@ -93,6 +94,7 @@ class Options:
     model: Path = MODEL
     prior: Prior | None = None
     provider: str = "auto"
+    precision: str = "auto"
     strict: bool = False
     rebuild: bool = False
     headless: bool = False
@@ -105,7 +107,7 @@ class Options:
     blur_faces: bool = False
     max_frames: int | None = None
     half_life: float = HALF_LIFE
-    detect_every: int = 1
+    search: Search = "tracked"
     detect_size: int | None = None
     demo: bool = False
     size: tuple[int, int] | None = None
@@ -273,6 +275,14 @@ def _model(parser: argparse.ArgumentParser) -> None:
         "must run the whole model, otherwise the next one is used and the reason is printed; tensorrt builds its "
         "engines at the first start, which takes minutes, and keeps them",
     )
+    add(
+        "--precision",
+        choices=("auto", "fp32", "int8"),
+        default="auto",
+        help="on the CPU: int8 is the 8-bit file beside the model (my.int8.onnx for my.onnx, made from it by "
+        "export/to_int8.py), fp32 the model as it is, and auto the faster one, which the first start times for "
+        "about a second; python -m iern.runtime.doctor prints which one it is and why (default: auto)",
+    )
     add("--strict", action="store_true", help="end with an error if the provider cannot run the whole model")
     add(
         "--rebuild",
@@ -292,11 +302,12 @@ def _faces_over_time(parser: argparse.ArgumentParser) -> None:
         f"(default: {HALF_LIFE:g})",
     )
     add(
-        "--detect-every",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="detect faces in every Nth frame and follow them in between, which is faster (default: 1)",
+        "--search",
+        choices=("tracked", "every-frame"),
+        default="tracked",
+        help="where faces are looked for: tracked searches around the known faces, and the whole frame five times a "
+        "second, so a new face is seen up to 0.2 s late; every-frame searches the whole of every frame, which takes "
+        "several times as long; images are always searched whole (default: tracked)",
     )
     add(
         "--detect-size",

@@ -13,6 +13,7 @@ from iern.runtime.errors import IernError, SessionError, one_line
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.faces.face import Face
 from iern.runtime.faces.pipeline import FacePipeline
+from iern.runtime.faces.search import Search
 from iern.runtime.faces.smoothing import HALF_LIFE
 from iern.runtime.session import Session
 from iern.runtime.sources.base import Frame
@@ -38,11 +39,11 @@ class FrameAnalyzer:
     """`analyzer(frame)` -> FrameAnalysis. Use one analyzer per source and thread."""
 
     def __init__(
-        self, detector: FaceDetector, session: Session, *, detect_every: int = 1, half_life: float = HALF_LIFE
+        self, detector: FaceDetector, session: Session, *, search: Search = "tracked", half_life: float = HALF_LIFE
     ) -> None:
-        """`detect_every` and `half_life`: see `FacePipeline`."""
+        """`search` and `half_life`: see `FacePipeline`."""
         self._detector, self._session = detector, session
-        self._pipeline = FacePipeline(detector, session, detect_every=detect_every, half_life=half_life)
+        self._pipeline = FacePipeline(detector, session, search=search, half_life=half_life)
         self._segment = 0
         self._started = math.inf
         self.provider = session.provider

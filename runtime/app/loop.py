@@ -66,7 +66,7 @@ def run(options: Options) -> None:
         analyzer = FrameAnalyzer(
             FaceDetector(longest_side=options.detect_size),
             session,
-            detect_every=options.detect_every,
+            search=options.search,
             half_life=options.half_life,
         )
         on_each_iteration = [_watchdog(analyzer), *outputs.on_each_iteration]
@@ -138,7 +138,13 @@ def _status(stats: LoopStats, analysis: FrameAnalysis, provider: str, live: bool
 
 def _open_model(options: Options) -> Session:
     def open_file() -> Session:
-        return open_session(options.model, provider=options.provider, strict=options.strict, prior=options.prior)
+        return open_session(
+            options.model,
+            provider=options.provider,
+            strict=options.strict,
+            prior=options.prior,
+            precision=options.precision,
+        )
 
     suffix = options.model.suffix.lower()
     if options.provider == "tensorrt" and suffix == ".onnx":
@@ -194,7 +200,8 @@ def _print_start(options: Options, source: Source, session: Session) -> None:
         print(f"note: runs on {session.provider}: {session.note}")
     if source.details:
         print(f"{source.name}: {source.details}")
-    print(f"{source.name} -> {options.model.name} on {session.provider}", flush=True)
+    bits = " in 8 bits" if session.artifact.float_sha256 else ""
+    print(f"{source.name} -> {options.model.name}{bits} on {session.provider}", flush=True)
 
 
 def _print_end(options: Options, source: Source, session: Session, stats: LoopStats, outputs: Outputs) -> None:

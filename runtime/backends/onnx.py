@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from iern.runtime.artifact import INPUT_NAME, OUTPUT_NAMES, Artifact, Prior
 from iern.runtime.backends.batches import BatchRunner, fixed_batches
+from iern.runtime.backends.precision import open_in_precision
 from iern.runtime.backends.prior import PriorSession
 from iern.runtime.backends.providers import Model, import_onnxruntime, load_on_cpu, ort_message, provider_order
 from iern.runtime.backends.trt.session import TensorRtSession
@@ -95,16 +96,19 @@ def open_session(
     max_batch: int = MAX_BATCH,
     threads: int | None = None,
     prior: Prior | None = None,
+    precision: str = "fp32",
 ) -> Session:
     """Open an exported model (.onnx) in onnxruntime, or an engine (.engine) in TensorRT.
 
     The arguments are those of `OnnxSession`. An engine needs `provider` auto, and there is no other provider for it.
     `prior` is how frequent the expressions are where the model is used: see `Artifact.with_prior`. None: as the model
     assumes.
+    `precision` is fp32, which opens the file as it is, int8, which opens the 8-bit file beside it, or auto, which takes
+    the faster one of the two: see `open_in_precision`. An engine has a precision of its own and takes no other.
     Raises ArtifactError if no backend reads the file, PriorError if the model cannot be set to that prior, and what the
     backend's session raises.
     """
-    session = _open(model, provider, strict, max_batch, threads)
+    session = _open(model, provider, strict, max_batch, threads or cpu_budget(), precision)
     if prior is None:
         return session
     try:
@@ -114,11 +118,17 @@ def open_session(
         raise
 
 
-def _open(model: Model, provider: str, strict: bool, max_batch: int, threads: int | None) -> Session:
+def _open(model: Model, provider: str, strict: bool, max_batch: int, threads: int, precision: str) -> Session:
     """Open a model on the backend for its file type."""
     if isinstance(model, bytes) or Path(model).suffix.lower() == ".onnx":
-        return OnnxSession(model, provider, strict, max_batch, threads)
+
+        def open_file(file: Model, key: str) -> Session:
+            return OnnxSession(file, key, strict, max_batch, threads)
+
+        return open_in_precision(model, precision, provider, threads, open_file)
     if Path(model).suffix.lower() == ".engine":
+        if precision == "int8":
+            raise SessionError(f"{model}: is a TensorRT engine, which has a precision of its own; leave out int8")
         if provider != "auto":
             raise SessionError(
                 f"{model}: is a TensorRT engine, which no other provider runs; leave out the provider {provider}"

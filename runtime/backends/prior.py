@@ -21,6 +21,7 @@ class PriorSession(Session):
         """Take over `session`, an open model called `name`. Raises PriorError as `Artifact.with_prior` does."""
         artifact = session.artifact.with_prior(prior, name)
         super().__init__(artifact, session.provider, session.max_batch, session.note)
+        self.precision_note = session.precision_note
         self._session = session
         self._shift = logit_shift(session.artifact, artifact.prior)
 

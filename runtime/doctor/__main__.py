@@ -12,11 +12,12 @@ from pathlib import Path
 if sys.version_info < (3, 10):  # noqa: UP036 (pip refuses such a Python, but a copied folder does not)
     sys.exit(f"problem: Python {sys.version.split()[0]} is too old; install 3.10 or newer, and iern into it")
 try:
+    from iern.runtime.system.command import command
+
     from iern.runtime.bundled import MODEL
     from iern.runtime.doctor.findings import Finding
     from iern.runtime.doctor.report import examine
     from iern.runtime.system.arguments import Parser
-    from iern.runtime.system.command import command
 except ModuleNotFoundError as error:
     if not str(error.name).startswith("iern"):
         raise

@@ -21,6 +21,7 @@ from iern.runtime.sources.v4l2 import cameras
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.machine import has_nvidia, jetson, nvcc
 from iern.runtime.system.opencv import OPENCV_REMEDY
+from iern.runtime.system.processor import processor
 
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "ort-nightly")
@@ -137,6 +138,7 @@ def model(path: Path, opencv: ProbeResult, onnxruntime: ProbeResult, driver: Pro
         return Finding("model", "problem", text, remedy, data)
     where, remedy = _where_it_runs(found, driver)
     text = f"{path.name}: {found['infer_ms']} ms per face, {found['detect_ms']} ms to detect faces; on {where}"
+    text += f"; {found['precision']}" if found["precision"] else ""
     return Finding("model", "note" if remedy else "ok", text, remedy, data)
 
 
@@ -256,9 +258,12 @@ def display(opencv: ProbeResult) -> Finding:
 
 
 def cpu() -> Finding:
-    budget, cores = cpu_budget(), os.cpu_count() or 1
-    text = f"this process may use {budget} of {cores} cores (by affinity and cgroup)"
-    return Finding("cpu", "ok", text, data={"budget": budget, "cores": cores})
+    budget, cores, here = cpu_budget(), os.cpu_count() or 1, processor()
+    known = ", ".join(here.dot_products or ()) or ("unknown" if here.dot_products is None else "none")
+    text = (
+        f"this process may use {budget} of {cores} cores (by affinity and cgroup); {here}, 8-bit dot products: {known}"
+    )
+    return Finding("cpu", "ok", text, data={"budget": budget, "cores": cores, **dataclasses.asdict(here)})
 
 
 def jetson_board(root: Path = Path("/")) -> Finding | None:

@@ -122,7 +122,7 @@ def model(path: str) -> ProbeResult:
 
     limit_opencv()
     detector, frame = FaceDetector(), np.zeros((480, 640, 3), np.uint8)
-    with open_session(path) as session:
+    with open_session(path, precision="auto") as session:
         face = np.random.default_rng(0).integers(0, 256, (1, *session.artifact.input.shape), np.uint8)
         total = float(session(face).probabilities.sum())
         if abs(total - 1) > 1e-3:
@@ -130,6 +130,7 @@ def model(path: str) -> ProbeResult:
         return {
             "provider": session.provider,
             "note": session.note,
+            "precision": session.precision_note,
             "expressions": list(session.artifact.expressions),
             "infer_ms": _median_ms(lambda: session(face)),
             "detect_ms": _median_ms(lambda: detector(frame)),

@@ -1,1 +1,1 @@
-"""From a frame to its faces over time: detector, optical flow, tracker, smoothing, and the pipeline of these."""
+"""From a frame to its faces over time: detector, search, tracker, smoothing, and the pipeline of these."""

@@ -1,25 +1,25 @@
-"""Faces in a frame: YuNet through OpenCV, on a copy of bounded size.
+"""Faces in a frame: YuNet on a copy of bounded size, or on small windows of the frame.
 
 YuNet finds faces of about 16 to 450 pixels. It misses larger ones or returns wrong boxes for them. The detector
 therefore gives YuNet a copy whose longer side is at most FRAME_SIDE. A face that fills this copy is still too large. If
 the first pass finds no face, or one near the limit, a second pass runs on a much smaller copy. In photographs, and if
 the user asks for it, a pass on a larger copy adds the faces that are too small in the first one.
+
+A window around a face that was there before shows it at the size at which YuNet is reliable, see `windows`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from iern.runtime.bundled import YUNET
-from iern.runtime.errors import ArtifactError
+from iern.runtime.faces.windows import Window, cut_window, in_frame
+from iern.runtime.faces.yunet import open_yunet
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.images import Image, as_bgr
 
@@ -43,32 +43,43 @@ MAX_RELIABLE_FACE = 450
 """YuNet measures faces longer than this, in pixels of the copy, 10 to 20 % too small. The second pass corrects them."""
 
 MIN_SIDE = 64
-"""Shortest side, in pixels, that YuNet gets. For images up to 32, OpenCV 4.13 reads uninitialised memory."""
+"""Shortest side, in pixels, that YuNet gets. For images up to 32, YuNet in OpenCV 4.13 reads uninitialised memory."""
 
 
 class FaceDetector:
-    """`detector(frame)` -> its faces, best first. Threads may share a detector: YuNet runs for one at a time.
+    """`detector(frame)` -> its faces, best first. Threads may share a detector.
 
     A pickled or copied detector loads its model again.
     """
 
     def __init__(
-        self, model: Path | str = YUNET, score: float = 0.7, overlap: float = 0.3, longest_side: int | None = None
+        self,
+        model: Path | str = YUNET,
+        score: float = 0.7,
+        overlap: float = 0.3,
+        longest_side: int | None = None,
+        threads: int | None = None,
     ) -> None:
         """`score` is the lowest score of a face. Of two boxes whose IoU is above `overlap`, the weaker one is dropped.
 
         `longest_side`, in pixels, bounds the copies in which faces are searched. More than FRAME_SIDE finds smaller
         faces and takes longer. By default that is FRAME_SIDE for frames, and more for photographs.
+        `threads` is the number of CPU threads, by default all that this process may use.
+        YuNet runs in onnxruntime. If that is missing, or cannot run the model, it runs in OpenCV, which takes twice as
+        long and has its own number of threads. A model from OpenCV's zoo has a fixed size, and also runs in OpenCV.
         Raises ArtifactError if the model is missing, damaged or not a YuNet.
         """
         self.longest_side = longest_side
-        self._arguments = (Path(model).absolute(), score, overlap, longest_side)
-        self._yunet = _load(Path(model), score, overlap)
-        self._size = (0, 0)
-        self._lock = threading.Lock()
+        self._arguments = (Path(model).absolute(), score, overlap, longest_side, threads)
+        self._yunet = open_yunet(Path(model), score, overlap, threads)
 
-    def __reduce__(self) -> tuple[type[FaceDetector], tuple[Path, float, float, int | None]]:
+    def __reduce__(self) -> tuple[type[FaceDetector], tuple[Path, float, float, int | None, int | None]]:
         return type(self), self._arguments
+
+    @property
+    def engine(self) -> str:
+        """The library that runs YuNet: onnxruntime, or OpenCV."""
+        return self._yunet.engine
 
     def __call__(self, frame: np.ndarray) -> list[Detection]:
         """(H, W, 3) uint8 BGR frame, or grey, BGRA or 16 bits -> faces by falling score, or an empty list.
@@ -84,6 +95,25 @@ class FaceDetector:
         """
         image = as_bgr(image)
         return self._search(image, self.longest_side or _photograph_side(image))
+
+    def in_windows(self, frame: Image, windows: Sequence[Window]) -> list[list[Detection]]:
+        """(H, W, 3) BGR frame -> the faces in each window, by falling score, in pixels of the frame.
+
+        All windows go through YuNet in one call.
+        """
+        if not windows:
+            return []
+        found = self._yunet([cut_window(frame, window) for window in windows])
+        return [
+            [in_frame(row, window) for row in rows.astype(np.float64)]
+            for rows, window in zip(found, windows, strict=True)
+        ]
+
+    def searched_pixels(self, frame: Image) -> int:
+        """Return how many pixels YuNet gets at least when the (H, W, 3) frame is searched: a measure of the cost."""
+        longest, pixels = max(frame.shape[:2]), frame.shape[0] * frame.shape[1]
+        sides = {min(longest, self.longest_side or FRAME_SIDE), min(longest, FRAME_SIDE)}
+        return sum(round(pixels * (side / longest) ** 2) for side in sides)
 
     def _search(self, image: Image, longest_side: int) -> list[Detection]:
         """Detect faces on copies of at most `longest_side` pixels -> faces in pixels of `image`, by falling score."""
@@ -110,41 +140,8 @@ class FaceDetector:
         copy = _resized(image, side)
         scale = np.array([image.shape[1] / copy.shape[1], image.shape[0] / copy.shape[0]])
         copy = _padded(copy)
-        with self._lock:
-            if copy.shape[1::-1] != self._size:
-                self._size = copy.shape[1::-1]
-                self._yunet.setInputSize(self._size)
-            _, rows = self._yunet.detect(copy)
-        if rows is None:
-            return []
-        return [_detection(row, scale) for row in rows.astype(np.float64)]
-
-
-def _load(model: Path, score: float, overlap: float) -> cv2.FaceDetectorYN:
-    remedy = "reinstall iern, or give a YuNet model from OpenCV's model zoo"
-    try:
-        data = np.frombuffer(model.read_bytes(), np.uint8)
-    except OSError as error:
-        raise ArtifactError(
-            f"{model}: the face detector cannot be read ({error.strerror or error}); {remedy}"
-        ) from error
-    try:
-        with _silent_opencv():  # 5.0 warns about targets at each load; a damaged file is reported below
-            yunet = cv2.FaceDetectorYN.create("onnx", data, np.empty(0, np.uint8), (64, 64), score, overlap)
-            yunet.detect(np.zeros((64, 64, 3), np.uint8))  # another network loads, and fails only here
-    except cv2.error as error:
-        found = " ".join(error.err.split())
-        raise ArtifactError(f"{model}: cannot be loaded as a face detector ({found}); {remedy}") from error
-    return yunet
-
-
-@contextlib.contextmanager
-def _silent_opencv() -> Iterator[None]:
-    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(before)
+        (rows,) = self._yunet([copy])
+        return [Detection.from_row(row, scale) for row in rows.astype(np.float64)]
 
 
 def _photograph_side(image: Image) -> int:
@@ -167,13 +164,6 @@ def _padded(image: Image) -> Image:
     """Add black below and to the right until no side is shorter than MIN_SIDE."""
     below, right = (max(0, MIN_SIDE - side) for side in image.shape[:2])
     return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT) if below or right else image
-
-
-def _detection(row: NDArray[np.float64], scale: NDArray[np.float64]) -> Detection:
-    """(15,) row of YuNet (box, five landmarks, score) -> Detection in frame pixels. `scale` is (2,), x then y."""
-    x, y = row[:2] * scale
-    width, height = row[2:4] * scale
-    return Detection(float(x), float(y), float(width), float(height), row[4:14].reshape(5, 2) * scale, float(row[14]))
 
 
 def _without_duplicates(faces: list[Detection]) -> list[Detection]:

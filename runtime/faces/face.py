@@ -27,8 +27,11 @@ class Face:
     detection: Detection
     probabilities: dict[str, float]
     """Expression -> probability, in the model's order. They sum to 1."""
-    disagreement: float
-    """How far the confounder strata disagree, from 0 (not at all) to 1: see `stratum_disagreement`."""
+    disagreement: float | None
+    """How far the confounder strata disagree, from 0 (not at all) to 1: see `stratum_disagreement`.
+
+    None if the model has one stratum, as a file with collapsed strata does.
+    """
     uncertain: bool = False
     """Whether `probability` is below the model's threshold. On a track, this changes with hysteresis."""
     track: int | None = None
@@ -38,7 +41,10 @@ class Face:
     raw_probabilities: dict[str, float] = field(default_factory=dict)
     """Expression -> probability from this frame alone. Empty if that is `probabilities`."""
     stratum_probabilities: NDArray[np.floating] | None = field(default=None, compare=False, repr=False)
-    """(N, E) probabilities under each stratum of the model. `probabilities` need not be their mean, see Eq. 9."""
+    """(N, E) probabilities under each stratum of the model. `probabilities` need not be their mean, see Eq. 9.
+
+    None if the model has one stratum.
+    """
 
     @property
     def expression(self) -> str:
@@ -53,13 +59,16 @@ class Face:
 
 def faces_from(detections: Sequence[Detection], predictions: Predictions, artifact: Artifact) -> list[Face]:
     """Combine detections with the model's predictions, one row for each, into faces."""
-    disagreements = stratum_disagreement(predictions.stratum_logits, artifact.temperature)
-    by_stratum = softmax(predictions.stratum_logits / artifact.temperature)
+    disagreements: Sequence[float | None] = [None] * len(detections)
+    by_stratum: Sequence[NDArray[np.floating] | None] = [None] * len(detections)
+    if artifact.has_strata:
+        disagreements = stratum_disagreement(predictions.stratum_logits, artifact.temperature).tolist()
+        by_stratum = list(softmax(predictions.stratum_logits / artifact.temperature))
     return [
         Face(
             detection,
             by_expression(row, artifact),
-            float(disagreement),
+            disagreement,
             uncertain=bool(row.max() < artifact.threshold),
             stratum_probabilities=strata,
         )

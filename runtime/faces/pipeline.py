@@ -1,4 +1,4 @@
-"""From frames to faces over time: detect or follow faces, run the model on all of them, smooth the predictions."""
+"""From frames to faces over time: find the faces, run the model on all of them, smooth the predictions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iern.runtime.errors import SessionError
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.faces.face import Face, by_expression, faces_from
-from iern.runtime.faces.optical_flow import FaceFinder
+from iern.runtime.faces.search import FaceFinder, Search
 from iern.runtime.faces.smoothing import HALF_LIFE, HYSTERESIS_MARGIN, PredictionSmoother
 from iern.runtime.faces.tracker import FaceTracker
 from iern.runtime.imaging.detection import Detection
@@ -21,13 +22,30 @@ from iern.runtime.session import Predictions, Session
 from iern.runtime.system.latency import stopwatch
 
 
+@dataclass(frozen=True, eq=False)
+class FoundFaces:
+    """The faces that were found in one frame, before the model ran on them."""
+
+    detections: Sequence[Detection]
+    ids: Sequence[int]
+    """The track of each face. Empty if faces are not followed."""
+    seconds: float
+    """The frame's time on its source's clock."""
+    crops: NDArray[np.uint8]
+    """(B, S, S, 3) uint8 BGR, the network's input."""
+    detect: float
+    """Milliseconds to find the faces, and to assign their ids."""
+    preprocess: float
+    """Milliseconds to cut the faces out."""
+
+
 @dataclass(frozen=True)
 class PipelineResult:
     """The faces of one frame, and the milliseconds that each stage took."""
 
     faces: list[Face]
     detect: float
-    """To detect or follow the faces, and to assign their ids."""
+    """To find the faces, and to assign their ids."""
     preprocess: float
     """To cut the faces out."""
     infer: float
@@ -45,16 +63,16 @@ class FacePipeline:
         detector: FaceDetector,
         session: Session,
         *,
-        detect_every: int = 1,
+        search: Search = "tracked",
         half_life: float = HALF_LIFE,
         margin: float = HYSTERESIS_MARGIN,
     ) -> None:
-        """Detect faces in every `detect_every`-th frame, and follow them by optical flow in the frames between.
+        """`search` is where faces are looked for, see `FaceFinder`.
 
         `half_life` (seconds, 0: no smoothing) and `margin` (probability, 0: no hysteresis): see `PredictionSmoother`.
         """
         self.session = session
-        self._find = FaceFinder(detector, detect_every)
+        self._find = FaceFinder(detector, search)
         self._tracker = FaceTracker()
         self._smoother = PredictionSmoother(session.artifact, half_life, margin)
 
@@ -69,14 +87,27 @@ class FacePipeline:
         In a `photograph`, small faces are searched for, too: see `FaceDetector.in_photograph`.
         Raises ImageError if the array is not an image, and SessionError if the model fails.
         """
+        found = self.find(image, seconds, photograph)
+        lap = stopwatch()
+        faces = self.finish(found, self.session(found.crops))
+        return PipelineResult(faces, found.detect, found.preprocess, infer=lap())
+
+    def find(self, image: np.ndarray, seconds: float, photograph: bool = False) -> FoundFaces:
+        """The first half of a call: find the faces. `finish` is the second half.
+
+        Between the halves the caller runs the model, for example on the faces of several sources at once. Raises
+        ImageError if the array is not an image.
+        """
         lap = stopwatch()
         detections = self._find(image, seconds, photograph)
         ids = self._tracker.update(detections, seconds)
         detect = lap()
         crops = crop_faces(image, detections, self.session.artifact.input)
-        preprocess = lap()
-        faces = self._smoothed_faces(detections, ids, self.session(crops), seconds)
-        return PipelineResult(faces, detect, preprocess, infer=lap())
+        return FoundFaces(detections, ids, seconds, crops, detect, preprocess=lap())
+
+    def finish(self, found: FoundFaces, predictions: Predictions) -> list[Face]:
+        """The second half of a call: the model's predictions for `found.crops` -> the frame's faces, smoothed."""
+        return self._smoothed_faces(found.detections, found.ids, predictions, found.seconds)
 
     def reset(self) -> None:
         """Start a new scene: no later face continues the track of an earlier one."""

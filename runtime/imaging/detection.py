@@ -24,7 +24,29 @@ class Detection:
     score: float
     """The detector's confidence, 0 to 1."""
 
+    @classmethod
+    def from_row(
+        cls, row: NDArray[np.float64], scale: NDArray[np.float64], corner: NDArray[np.float64] | float = 0.0
+    ) -> Detection:
+        """(15,) row of YuNet (box, five landmarks, score) in a part of the frame -> Detection in the frame's pixels.
+
+        `scale` is (2,), the frame's pixels for one of the part, and `corner` (2,) the part's upper left corner in the
+        frame, both x then y.
+        """
+        x, y = row[:2] * scale + corner
+        width, height = row[2:4] * scale
+        landmarks = row[4:14].reshape(5, 2) * scale + corner
+        return cls(float(x), float(y), float(width), float(height), landmarks, float(row[14]))
+
 
 def largest(faces: Iterable[Detection]) -> Detection | None:
     """Return the face with the largest box; None of none."""
     return max(faces, key=lambda face: face.width * face.height, default=None)
+
+
+def intersection_over_union(a: Detection, b: Detection) -> float:
+    """Return the area in both boxes over the area in either."""
+    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
+    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
+    shared = max(width, 0.0) * max(height, 0.0)
+    return shared / max(a.width * a.height + b.width * b.height - shared, 1e-9)

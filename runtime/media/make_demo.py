@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from iern.runtime.system.command import command
+
 import cv2
 import numpy as np
 
 from iern.runtime.errors import DataError, OutputError
 from iern.runtime.imaging.images import Image, read_image
 from iern.runtime.system.arguments import Parser
-from iern.runtime.system.command import command
 from iern.runtime.system.file_conflicts import refuse_conflicts
 from iern.runtime.system.files import MORE_SPACE, atomic_path
 from iern.runtime.system.opencv import silence_opencv

@@ -16,12 +16,13 @@ from iern.runtime.faces.face import Face
 from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.system.append_only_file import AppendOnlyFile
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the JSON record. Within a version new keys may appear, but no key changes its meaning.
 
 Version 1: every prediction is of its frame alone. Version 2: it may be smoothed over the face's track, and hysteresis
 may keep an `expression` although another is slightly more probable. Version 3: `box` is the part of the face's box
-that is in the frame. Before, it was the whole box.
+that is in the frame. Before, it was the whole box. Version 4: without strata that can disagree, a face has no
+`disagreement`. Before, it was 0.
 """
 
 JsonRecord = dict[str, Any]
@@ -116,7 +117,7 @@ def _rows(record: JsonRecord) -> Iterator[JsonRecord]:
     for index, face in enumerate(record["faces"]):
         box = dict(zip(BOX_COLUMNS, face["box"], strict=True))
         probabilities = {f"p_{name}": value for name, value in face["probabilities"].items()}
-        of_face = {name: face[name] for name in FACE_COLUMNS} | {"uncertain": int(face["uncertain"])}
+        of_face = {name: face.get(name) for name in FACE_COLUMNS} | {"uncertain": int(face["uncertain"])}
         yield {**frame, "face": index, **box, **of_face, **probabilities}
 
 
@@ -134,7 +135,7 @@ def _json_face(face: Face, frame_width: int, frame_height: int) -> JsonRecord:
         "uncertain": face.uncertain,
         "probabilities": _rounded(face.probabilities),
         "raw_probabilities": _rounded(face.raw_probabilities or face.probabilities),
-        "disagreement": round(face.disagreement, 6),
+        **({} if face.disagreement is None else {"disagreement": round(face.disagreement, 6)}),
     }
 
 

@@ -2,12 +2,14 @@
 
 Without a token the server answers only this machine, and only a request that names it by one of its own names. So a
 foreign name that points here (DNS rebinding) is refused. With a token every request but /healthz must carry it: as a
-bearer header, or as the cookie that `?token=` sets. In both cases another site's page can neither read nor change
-anything: there are no CORS headers, and a request that the browser marks as another site's is refused.
+bearer header, as the password of a user of any name, or as the cookie that `?token=` sets. In both cases another site's
+page can neither read nor change anything: there are no CORS headers, and a request that the browser marks as another
+site's is refused.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import importlib
@@ -19,6 +21,7 @@ from iern.runtime.serve.address import is_loopback
 
 if TYPE_CHECKING:
     from aiohttp import web
+    from aiohttp.typedefs import Middleware
 else:
     web = importlib.import_module("aiohttp.web")
 
@@ -35,10 +38,13 @@ SECURITY_HEADERS = {
 OPEN_PATH = "/healthz"
 """For probes, which have no token. The response shows only whether frames come."""
 
+PICTURE_PATHS = ("/stream.mjpg", "/picture.jpg")
+"""For programs that know only user and password. Browsers are not asked for these: they would show a dialog."""
+
 Handler = Callable[["web.Request"], Awaitable["web.StreamResponse"]]
 
 
-def access_middleware(token: str) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def access_middleware(token: str) -> Middleware:
     """The middleware that refuses requests. An empty token means that there is no token."""
     secret = hashlib.sha256(f"iern page {token}".encode()).hexdigest()  # valid in a cookie, unlike some tokens
     cookie = f"iern-{secret[:8]}"  # browsers ignore ports: several loops on one machine share their cookies
@@ -52,10 +58,11 @@ def access_middleware(token: str) -> Callable[[web.Request, Handler], Awaitable[
         if token and request.path != OPEN_PATH:
             if request.path == "/" and _equal(request.query.get("token", ""), token):
                 return _redirect_with_cookie(cookie, secret)
-            if not (_equal(_bearer(request), token) or _equal(request.cookies.get(cookie, ""), secret)):
+            if not (_equal(_given_token(request), token) or _equal(request.cookies.get(cookie, ""), secret)):
                 raise web.HTTPUnauthorized(
-                    text="the token is missing or wrong; open the address that the loop printed, with its ?token=\n",
-                    headers={"WWW-Authenticate": "Bearer"},
+                    text="the token is missing or wrong; open the address that was printed, with its ?token=, or send "
+                    "the header Authorization: Bearer with it\n",
+                    headers={"WWW-Authenticate": 'Basic realm="iern"' if request.path in PICTURE_PATHS else "Bearer"},
                 )
         return await handler(request)
 
@@ -89,9 +96,17 @@ def _redirect_with_cookie(name: str, secret: str) -> web.Response:
     return response
 
 
-def _bearer(request: web.Request) -> str:
+def _given_token(request: web.Request) -> str:
+    """The token of the header: after `Bearer`, or the password after `Basic`. Empty if there is none."""
     kind, _, value = request.headers.get("Authorization", "").partition(" ")
-    return value.strip() if kind.lower() == "bearer" else ""
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    except ValueError:  # neither Base64 nor UTF-8
+        return ""
 
 
 def _equal(found: str, token: str) -> bool:

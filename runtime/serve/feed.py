@@ -22,7 +22,7 @@ import cv2
 from iern.runtime.errors import one_line
 from iern.runtime.imaging.images import Image
 from iern.runtime.outputs.frame_result import FrameResult
-from iern.runtime.outputs.records import json_record
+from iern.runtime.outputs.records import JsonRecord, json_record
 
 SHORTEST_INTERVAL = 1 / 25
 """Least seconds between two pictures. A loop that runs through a file must not spend its cores on JPEG."""
@@ -47,12 +47,13 @@ RenderPicture = Callable[[FrameResult], Image]
 
 
 class LiveFeed:
-    """A sink for the loop's thread, and an asynchronous stream of messages for each viewer."""
+    """A sink for the loop's thread, and an asynchronous stream for each viewer (messages) or listener (records)."""
 
     def __init__(self, render: RenderPicture, clock: Callable[[], float] = time.monotonic) -> None:
         """Must be called in the server's event loop. `clock` returns seconds."""
         self.frames = 0
         self.viewers = 0
+        self.listeners = 0
         self._render = render
         self._clock = clock
         self._intervals: deque[float] = deque(maxlen=KEPT_INTERVALS)
@@ -62,6 +63,7 @@ class LiveFeed:
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
         self._published = asyncio.Event()
+        self._came = asyncio.Event()
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="page encoder")
         self._publisher = self._loop.create_task(self._publish())
 
@@ -73,8 +75,8 @@ class LiveFeed:
             self._intervals.append(now - self._last_time)
         self.frames += 1
         self._last_time = now
-        if self.viewers:
-            self._loop.call_soon_threadsafe(self._wanted.set)
+        if self.viewers or self.listeners:
+            self._loop.call_soon_threadsafe(self._wake)
 
     def seconds_since_last(self) -> float:
         """Seconds since the last result. NaN before the first."""
@@ -89,6 +91,29 @@ class LiveFeed:
         intervals = list(self._intervals)  # the loop's thread may append meanwhile
         allowed = max(STALLED_SECONDS, STALLED_INTERVALS * statistics.median(intervals)) if intervals else FIRST_SECONDS
         return not self.seconds_since_last() < allowed  # NaN before the first result
+
+    @property
+    def record(self) -> JsonRecord | None:
+        """The last frame's record with "frames" and "dropped". None before the first frame."""
+        result = self._result
+        return None if result is None else json_record(result) | self._counts(result)
+
+    async def records(self) -> AsyncGenerator[JsonRecord | None, None]:
+        """Yield the newest record each time, and None if no frame came for REPEAT_AFTER seconds.
+
+        No picture is made for it. Close the generator (`contextlib.aclosing`), so that the listener is not counted.
+        """
+        self.listeners += 1
+        sent: FrameResult | None = None
+        try:
+            while True:
+                if self._result is sent:
+                    await _wait_for_event(self._came, REPEAT_AFTER)
+                yield None if self._result is sent else self.record
+                sent = self._result
+                await asyncio.sleep(SHORTEST_INTERVAL)
+        finally:
+            self.listeners -= 1
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Yield the newest message each time. A slow viewer misses messages, and nothing waits for it.
@@ -116,6 +141,16 @@ class LiveFeed:
         await asyncio.wait([self._publisher])
         self._encoder.shutdown()
 
+    def _wake(self) -> None:
+        """Start the encoder if there are viewers, and wake the listeners."""
+        if self.viewers:
+            self._wanted.set()
+        self._came.set()
+        self._came = asyncio.Event()
+
+    def _counts(self, result: FrameResult) -> dict[str, int]:
+        return {"frames": self.frames, "dropped": result.dropped}
+
     async def _publish(self) -> None:
         while True:
             await self._wanted.wait()
@@ -132,11 +167,17 @@ class LiveFeed:
 
     def _encode(self, result: FrameResult) -> bytes:
         """The work of the encoder's thread. If a picture cannot be made, the page shows why, and the feed continues."""
-        counts = {"frames": self.frames, "dropped": result.dropped, "clock": round(time.monotonic(), 3)}
+        counts = self._counts(result) | {"clock": round(time.monotonic(), 3)}
         try:
             return _message(json_record(result) | counts, _jpeg(self._render(result)))
         except Exception as error:  # any error: the next frame may succeed
             return _message({"problem": f"this frame cannot be shown: {one_line(error)}"} | counts, b"")
+
+
+def jpeg_of(message: bytes) -> bytes:
+    """The picture of a message. Empty if it could not be made."""
+    text, jpeg = struct.unpack_from("!II", message)
+    return message[8 + text : 8 + text + jpeg]
 
 
 def _message(values: dict[str, Any], jpeg: bytes) -> bytes:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from iern.runtime.faces.face import UNCERTAIN
 from iern.runtime.outputs.frame_result import FrameResult
-from iern.runtime.serve.feed import LiveFeed
 
 if TYPE_CHECKING:
     import prometheus_client as prometheus
@@ -22,11 +21,20 @@ DISAGREEMENT_BOUNDS = tuple(tenth / 10 for tenth in range(1, 10))
 """Bounds of the buckets of the disagreement histogram."""
 
 
+class Watched(Protocol):
+    """What the gauges show: a `LiveFeed` of the loop, or the service."""
+
+    viewers: int
+
+    def seconds_since_last(self) -> float:
+        """Seconds since the last result. NaN before the first."""
+
+
 class PrometheusMetrics:
     """A sink that counts results. `text` is the page that Prometheus reads."""
 
-    def __init__(self, feed: LiveFeed) -> None:
-        self._registry = registry = prometheus.CollectorRegistry()
+    def __init__(self, feed: Watched) -> None:
+        self.registry = registry = prometheus.CollectorRegistry()
         self._frames = prometheus.Counter("iern_frames", "Frames analysed.", registry=registry)
         self._dropped = prometheus.Counter("iern_dropped_frames", "Frames that came too fast.", registry=registry)
         self._faces = prometheus.Counter(
@@ -62,8 +70,9 @@ class PrometheusMetrics:
             self._latency.labels(stage).observe(milliseconds / 1000)
         for face in result.faces:
             self._faces.labels(UNCERTAIN if face.uncertain else face.expression).inc()
-            self._disagreement.observe(face.disagreement)
+            if face.disagreement is not None:
+                self._disagreement.observe(face.disagreement)
 
     def text(self) -> bytes:
         """The metrics in Prometheus' text format."""
-        return prometheus.generate_latest(self._registry)
+        return prometheus.generate_latest(self.registry)

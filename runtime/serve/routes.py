@@ -1,4 +1,4 @@
-"""The addresses of the server: the page's files, the stream, the controls, and two addresses for machines.
+"""The addresses of the server: the page's files, the stream, the controls, and those for programs.
 
 Every address is relative to the page, so that a proxy may put it under any path. No address contains a file name: the
 page's files and the log are the only files that the server sends, and no request can name another.
@@ -7,20 +7,21 @@ page's files and the log are the only files that the server sends, and no reques
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import math
 import os
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from iern.runtime.drawing.overlay import PALETTE
 from iern.runtime.errors import IernError
+from iern.runtime.serve import long_responses
 from iern.runtime.serve.controls import PageControls
 from iern.runtime.serve.feed import LiveFeed
+from iern.runtime.serve.long_responses import disconnected_if_stuck, refuse_if_crowded, send_parts
+from iern.runtime.serve.program_routes import ProgramRoutes
 from iern.runtime.serve.prometheus_metrics import TEXT_FORMAT, PrometheusMetrics
 
 if TYPE_CHECKING:
@@ -32,12 +33,6 @@ PAGE = Path(__file__).parent / "page"
 FILES = {"/": "page.html", "/page.js": "page.js", "/chart.js": "chart.js", "/page.css": "page.css"}
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
-MOST_VIEWERS = 64
-"""Pages that may be open. More are refused, because each holds a socket and up to one picture."""
-SEND_TIMEOUT = 10.0
-"""Seconds after which a viewer that does not read is disconnected."""
-SEND_BUFFER = 1 << 17
-"""Bytes that the system buffers for a viewer. By default it would buffer seconds of old pictures for a slow one."""
 LOG_TAIL = 1 << 16
 """Bytes at the end of a log that are searched for the end of its last whole line."""
 
@@ -59,6 +54,7 @@ class Routes:
         app.router.add_get("/state", self.state)
         app.router.add_get("/metrics", self.metrics)
         app.router.add_get("/healthz", self.health)
+        ProgramRoutes(self._feed).add_to(app)
         if self._controls is not None:
             app.router.add_get("/log", self.log, allow_head=False)
             app.router.add_post("/recording", self.set_recording)
@@ -70,18 +66,8 @@ class Routes:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Send messages of the feed, until the viewer leaves or stops reading."""
-        if self._feed.viewers >= MOST_VIEWERS:
-            raise web.HTTPServiceUnavailable(text=f"{MOST_VIEWERS} pages are open already\n")
-        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-        if request.transport is not None:
-            connection = request.transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        with _disconnected_if_stuck(request):
-            await response.prepare(request)
-            async with contextlib.aclosing(self._feed.messages()) as messages:
-                async for message in messages:
-                    await asyncio.wait_for(response.write(message), SEND_TIMEOUT)
-        return response
+        refuse_if_crowded(self._feed)
+        return await send_parts(request, self._feed.messages(), "application/octet-stream")
 
     async def state(self, _: web.Request) -> web.Response:
         """JSON for the page: "stalled", the expressions' "palette", and "controls" (null if there are none)."""
@@ -114,12 +100,12 @@ class Routes:
             file = None
         if path is None or file is None:
             raise web.HTTPNotFound(text="there is no log\n")
-        with file, _disconnected_if_stuck(request):
+        with file, disconnected_if_stuck(request):
             response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="log{path.suffix}"'})
             response.content_type, response.content_length = "application/octet-stream", size
             await response.prepare(request)
             while size > 0 and (block := await loop.run_in_executor(None, file.read, min(size, 1 << 18))):
-                await asyncio.wait_for(response.write(block), SEND_TIMEOUT)
+                await asyncio.wait_for(response.write(block), long_responses.SEND_TIMEOUT)
                 size -= len(block)
         return response
 
@@ -142,22 +128,6 @@ class Routes:
         except (IernError, OSError) as error:
             raise web.HTTPConflict(text=f"{error}\n") from error
         return web.Response(status=204)
-
-
-@contextlib.contextmanager
-def _disconnected_if_stuck(request: web.Request) -> Iterator[None]:
-    """Cut the connection of a long response at once if its reader left or does not read, or if the server ends.
-
-    An orderly end would wait until the reader has taken all that is buffered for it.
-    """
-    transport = request.transport
-    try:
-        yield
-    except (ConnectionError, asyncio.TimeoutError, asyncio.CancelledError) as error:
-        if transport is not None:
-            transport.abort()
-        if isinstance(error, asyncio.CancelledError):
-            raise
 
 
 def _controls_state(controls: PageControls) -> dict[str, Any]:

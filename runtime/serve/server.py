@@ -129,10 +129,10 @@ def _wait(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _Result]) -
     return asyncio.run_coroutine_threadsafe(work, loop).result()
 
 
-def require_libraries() -> None:
-    """Raise IernError with the remedy if aiohttp or prometheus-client is missing."""
+def require_libraries(user: str = "--serve") -> None:
+    """Raise IernError with the remedy if aiohttp or prometheus-client is missing. `user` is what needs them."""
     for module in ("aiohttp", "prometheus_client"):
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise IernError(f"--serve: {module} cannot be imported ({error}); pip install 'iern[serve]'") from error
+            raise IernError(f"{user}: {module} cannot be imported ({error}); pip install 'iern[serve]'") from error

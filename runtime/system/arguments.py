@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from iern.runtime.system.remedies import in_words_of_reader, program_name
+
 T = TypeVar("T")
 
 SHORTEST_TOKEN = 8
@@ -18,15 +20,20 @@ SHORTEST_TOKEN = 8
 class Parser(argparse.ArgumentParser):
     """A parser for commands: an option given twice is an error, and no error repeats what may be a secret.
 
-    A URL may hold a password or a token, and the output of a service is stored.
+    A URL may hold a password or a token, and the output of a service is stored. The help uses the words with which the
+    reader runs the commands: `iern train`, or `python train/fit.py`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, **{**options, "prog": program_name(options.get("prog"))})
         self.given: set[str] = set()
         """Options seen while arguments are parsed."""
         for name in (None, "store"):
             self.register("action", name, _StoreOnce)
+
+    def format_help(self) -> str:
+        """As argparse does, with commands that the reader can type."""
+        return in_words_of_reader(super().format_help())
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
         """As argparse does, which all ways of parsing go through."""

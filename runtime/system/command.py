@@ -1,4 +1,8 @@
-"""The end of every command: its exit status, and one line for an error."""
+"""The end of every command: its exit status, and one line for an error.
+
+Scripts import this before the packages that may be absent (pyproject.toml has isort put it there), because from then on
+an absent package is one line too.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
 from iern.runtime.errors import IernError, report
+from iern.runtime.system.absent_packages import explain_in_script
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 plus the number of SIGINT."""
+
+explain_in_script()
 
 
 class Main(Protocol):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,8 +84,17 @@ def is_text(name: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """The user's folder for files that can be made again: `iern` in $XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iern"
+    """The user's folder for files that can be made again: `iern` in $XDG_CACHE_HOME, or where the system keeps them.
+
+    That is ~/.cache, on macOS ~/Library/Caches, and on Windows %LOCALAPPDATA%. Raises RuntimeError without a home.
+    """
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return Path(chosen) / "iern"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "iern"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "iern"
+    return Path.home() / ".cache" / "iern"
 
 
 def write_text(target: Path | str, text: str) -> None:

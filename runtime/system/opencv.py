@@ -7,6 +7,7 @@ import os
 
 from iern.runtime.errors import IernError
 from iern.runtime.system.cpu_budget import cpu_budget
+from iern.runtime.system.remedies import install
 
 OPENCV_REMEDY = (
     "either install the build that needs no display libraries (pip uninstall opencv-python; pip install "
@@ -18,6 +19,9 @@ def require_opencv() -> None:
     """Raise IernError with the remedy if OpenCV, or a system library that it needs, is missing."""
     try:
         importlib.import_module("cv2")
+    except ModuleNotFoundError as error:
+        remedy = f"{install('cpu')}, or cpu-headless instead of cpu on a server without a desktop"
+        raise IernError(f"OpenCV is not installed ({error}); {remedy}") from error
     except ImportError as error:
         raise IernError(f"OpenCV cannot be imported ({error}); {OPENCV_REMEDY}") from error
 

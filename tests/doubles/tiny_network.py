@@ -61,6 +61,14 @@ def tiny_network(config: ModelConfig | None = None, seed: int = 0) -> Baseline:
     return model.eval()
 
 
+@torch.no_grad()
+def close_centres(model: Baseline, share: float) -> Baseline:
+    """The same network, whose centres keep this share of their differences from their mean."""
+    centres = model.confounders
+    centres.copy_(centres.mean(dim=0) + share * (centres - centres.mean(dim=0)))
+    return model
+
+
 def random_faces(count: int, size: int = 64, seed: int = 0) -> NDArray[np.uint8]:
     """(count, size, size, 3) uint8."""
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import cv2
@@ -17,11 +18,12 @@ from iern.export import to_int8
 from iern.export.parity.model_outputs import outputs_of_file
 from iern.export.to_int8 import main
 from iern.runtime.backends.onnx import open_session
+from iern.runtime.errors import ArtifactError
 from iern.runtime.imaging.images import read_image
 from iern.runtime.imaging.preprocess import resize_face
+from iern.runtime.system.processor import processor
 
 COUNT = 96
-SPEED_UP = to_int8.speed_up
 
 
 def painted(number):
@@ -140,17 +142,28 @@ def test_a_file_that_does_not_exist_is_named(data, tmp_path, capsys):
     assert "no.onnx" in refused(capsys, tmp_path / "no.onnx", "--data", data)
 
 
-def test_the_speed_up_compares_medians_of_calls_in_turn(monkeypatch):
-    now, calls = 0.0, []
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_its_outputs_are_close_with_one_look_and_with_two(tmp_path, mirrored):
+    """With two looks, the trunk computes the face and its mirror image in one batch."""
+    path, target = tmp_path / "looks.onnx", tmp_path / "looks.int8.onnx"
+    path.write_bytes(exported_tiny(tiny_network(tiny_config(mirrored=mirrored))))
+    images = np.stack([painted(i).transpose(1, 0, 2) for i in range(COUNT)])  # left and right differ
+    target.write_bytes(to_int8.quantised(path, images))
+    for faces in (images, np.ascontiguousarray(images[:, :, ::-1])):
+        first, second = outputs_of_file(path, faces), outputs_of_file(target, faces)
+        assert np.corrcoef(first.logits.ravel(), second.logits.ravel())[0, 1] > 0.99
 
-    def taking(name, seconds):
-        def session(face):
-            nonlocal now
-            calls.append(name)
-            now += seconds * (100 if len(calls) == 5 else 1)  # one slow call
 
-        return session
-
-    monkeypatch.setattr(to_int8.time, "perf_counter", lambda: now)
-    assert SPEED_UP(taking("given", 3.0), taking("small", 2.0), None) == pytest.approx(1.5)
-    assert calls[:4] == ["given", "small", "given", "small"]
+def test_the_file_knows_which_file_it_was_made_from(model, data, tmp_path):
+    copy, target = tmp_path / "office.onnx", tmp_path / "office.int8.onnx"
+    copy.write_bytes(model.read_bytes())
+    assert main([str(copy), "--data", str(data)]) == 0
+    with open_session(target, provider="cpu") as small:
+        assert small.artifact.float_sha256 == hashlib.sha256(model.read_bytes()).hexdigest()
+    if processor().saturates:
+        pytest.skip("this CPU refuses 8 bits")
+    with open_session(copy, provider="cpu", precision="int8") as small:
+        assert small.artifact.float_sha256
+    copy.write_bytes(exported_tiny(tiny_network(tiny_config())))
+    with pytest.raises(ArtifactError, match="was not made from"):
+        open_session(copy, provider="cpu", precision="int8")

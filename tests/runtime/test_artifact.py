@@ -13,7 +13,7 @@ from iern.runtime.imaging.preprocess import InputSpec
 
 FULL = Artifact(
     expressions=("neutral", "Überraschung", "怒り"),
-    strata=("studio", "street"),
+    strata=("mean",),
     input=InputSpec(112, margin=1.25, alignment="none"),
     method="disentanglement",
     preset="edge",
@@ -21,9 +21,11 @@ FULL = Artifact(
     temperature=1.3125,
     threshold=0.4375,
     prior=(0.5, 0.375, 0.125),
+    collapsed_from=4,
     data='FER2013, "LFW"\nand films',
     licence="MIT",
     metrics={"test": {"accuracy": 0.8125, "n": 3350}},
+    float_sha256="cd" * 32,
     checkpoint_sha256="ab" * 32,
     parity={"onnxruntime": 1e-7},
     versions={"torch": "2.14.1"},
@@ -61,6 +63,12 @@ def test_a_file_without_a_threshold_is_read_and_is_never_uncertain():
 
 def test_the_rates_of_a_file_without_a_prior_are_unknown():
     assert Artifact.from_metadata(changed(prior=None), "model.onnx") == dataclasses.replace(FULL, prior=())
+
+
+def test_the_strata_of_a_file_without_the_field_are_those_of_the_network():
+    metadata = changed(collapsed_from=None, strata=["studio", "street"])
+    expected = dataclasses.replace(FULL, collapsed_from=0, strata=("studio", "street"))
+    assert Artifact.from_metadata(metadata, "model.onnx") == expected
 
 
 def test_the_last_field_of_a_file_is_a_required_one():
@@ -102,6 +110,9 @@ def changed_input(**values: object) -> dict[str, str]:
         (changed(prior=[0.5, 0.5, float("nan")]), "prior"),
         (changed(prior=["a", "b", "c"]), "damaged"),
         (changed(prior=0.5), "damaged"),
+        (changed(strata=["studio", "street"]), "2 strata collapsed from 4"),
+        (changed(collapsed_from=1), "1 strata collapsed from 1"),
+        (changed(collapsed_from="many"), "damaged"),
         (changed(threshold=None, versions=None), "lacks versions"),
         (changed_input(size="112"), "input size 112"),
         (changed_input(size=0), "input size 0"),

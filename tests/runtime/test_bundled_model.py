@@ -10,6 +10,8 @@ from iern.runtime.bundled import DEMO_CLIP, MODEL
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.imaging.images import read_image
 from iern.runtime.imaging.preprocess import crop_faces
+from iern.runtime.system.files import sha256
+from iern.runtime.system.processor import processor
 from iern.runtime.webcam import main
 from repository import ROOT
 
@@ -77,6 +79,26 @@ def test_its_metadata_describe_it(session):
     assert artifact.metrics["valid"]["n"] > 1000
     assert artifact.parity["forms"]["onnxruntime"]["argmax_changes"] == 0
     assert MODEL.stat().st_size < 12e6
+
+
+def test_the_8_bit_file_was_made_from_this_file_and_predicts_nearly_the_same(session):
+    small_file = MODEL.with_suffix(".int8.onnx")
+    assert small_file.stat().st_size < 6e6
+    with open_session(small_file, provider="cpu") as small:
+        assert small.artifact.float_sha256 == sha256(MODEL)
+        assert small.artifact.checkpoint_sha256 == session.artifact.checkpoint_sha256
+        assert small.artifact.parity["faces"] >= 1000
+        assert small.artifact.parity["change"] >= -0.005
+        assert small.artifact.parity["agreement"] >= 0.97
+        if processor().saturates:
+            pytest.skip("8 bits are not used on this CPU")
+        differences = []
+        for name in ("astronaut", "obama_portrait", "biden_portrait", "obama_and_biden"):
+            image = read_image(PHOTOGRAPHS / f"{name}.jpg")
+            for found, expected in zip(predictions_for(small, image), predictions_for(session, image), strict=True):
+                differences += [abs(found[each] - expected[each]) for each in expected]
+                assert max(found.values()) < 0.7 or max(found, key=found.get) == max(expected, key=expected.get)
+        assert np.mean(differences) < 0.03
 
 
 def test_the_half_precision_file_is_the_same_model_and_predicts_the_same(session):

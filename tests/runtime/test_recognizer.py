@@ -64,7 +64,7 @@ def test_a_video_gives_frames_with_faces_that_keep_their_track(tmp_path, recogni
     for _ in range(5):
         writer.write(picture)
     writer.release()
-    found = list(recognizer.video(path, detect_every=2))
+    found = list(recognizer.video(path, search="every-frame"))
     assert [frame.index for frame, _ in found] == [0, 1, 2, 3, 4]
     assert [[face.track for face in faces] for _, faces in found] == [[1]] * 5
 

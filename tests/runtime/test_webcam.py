@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -19,9 +20,11 @@ import pytest
 
 from doubles.made_up_results import times
 from doubles.servers.mjpeg_server import mjpeg_server
-from doubles.tiny_artifact import EXPRESSIONS
+from doubles.tiny_artifact import EXPRESSIONS, tiny_artifact, tiny_model
 from iern.runtime.backends.onnx import OnnxSession
 from iern.runtime.sources import files as sources
+from iern.runtime.system.files import sha256
+from iern.runtime.system.processor import processor
 from iern.runtime.webcam import main
 from repository import PHOTOS
 
@@ -228,9 +231,26 @@ def test_another_provider_than_requested_is_reported_and_is_an_error_with_strict
     assert "note: runs on cpu: this onnxruntime was built without CUDA" in capsys.readouterr().out
 
 
+def test_the_precision_is_as_requested_and_printed(tmp_path, capsys, model, clip):
+    path = tmp_path / "tiny.onnx"
+    shutil.copy(model, path)
+    arguments = ["--headless", "--source", clip, "--model", str(path), "--provider", "cpu", "--precision"]
+    assert "make it: python export/to_int8.py" in error_of(capsys, *arguments, "int8")
+    described = dataclasses.replace(tiny_artifact(), float_sha256=sha256(path))
+    (tmp_path / "tiny.int8.onnx").write_bytes(tiny_model(described))
+    assert main([*arguments, "fp32"]) == 0
+    assert "-> tiny.onnx on cpu" in capsys.readouterr().out
+    if processor().saturates:
+        assert "may saturate" in error_of(capsys, *arguments, "int8")
+    else:
+        assert main([*arguments, "int8"]) == 0
+        assert "-> tiny.onnx in 8 bits on cpu" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["--precision", "fp16"], "invalid choice"),
         (["--record", "out.mkv"], "must end in one of .mp4 .webm"),
         (["--record", "out.avi"], "must end in one of .mp4 .webm"),
         (["--still", "out.gif"], "must end in one of .png .jpg .jpeg"),

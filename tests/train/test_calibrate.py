@@ -293,11 +293,36 @@ def test_faces_of_training_or_testing_are_refused(split, case, tmp_path, capsys)
     assert path.read_bytes() == before
 
 
-def test_a_risk_that_cannot_be_reached_leaves_the_checkpoint_as_it_was(case, tmp_path, capsys):
+def test_a_risk_that_cannot_be_reached_writes_the_temperature_and_makes_every_face_uncertain(case, tmp_path, capsys):
+    path, aim = case.save(tmp_path / "ckpt.pt"), case.save(tmp_path / "reached.pt")
+    reached = calibrated(aim, case)
+    capsys.readouterr()
+    assert main([str(path), "--data", str(case.root), "--risk", "0.0001"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "no threshold leaves at least 100 faces with at most 0.0% of them wrong" in printed
+    assert "every face uncertain; set a higher --risk" in printed and "wrong - of those" in printed
+    found = load_checkpoint(path)
+    assert (found.temperature, found.threshold) == (reached.temperature, 1.0)
+    figures = found.metrics["calibration"]
+    assert (figures["coverage"], figures["risk"], figures["intervals"]["risk"]) == (0, None, None)
+    convert(path, tmp_path / "ckpt.onnx", GateFaces(ROOT / "tests" / "data" / "photos" / "biden_portrait.jpg"))
+    pictures = [resize_face(cv2.imread(str(case.root / f"{i}.png")), case.model.config.input) for i in range(9)]
+    with open_session(tmp_path / "ckpt.onnx", provider="cpu") as session:
+        faces = faces_from([None] * 9, session(np.stack(pictures)), session.artifact)
+    assert all(face.uncertain for face in faces)
+
+
+def test_a_risk_of_1_names_every_face_also_of_few(case, tmp_path):
+    root = tmp_path / "few"
+    rows = []
+    for i in range(30):
+        (root / f"{i}.png").parent.mkdir(exist_ok=True)
+        (root / f"{i}.png").write_bytes((case.root / f"{i}.png").read_bytes())
+        label = EXPRESSIONS[int(case.labels[i])]
+        rows.append({"path": f"{i}.png", "expression": label, "confounder": STRATA[i % 2], "split": "valid"})
     path = case.save(tmp_path / "ckpt.pt")
-    before = path.read_bytes()
-    assert "--risk" in refused(capsys, path, "--data", case.root, "--risk", "0.0001")
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    assert main([str(path), "--data", str(write_manifest(root, rows)), "--risk", "1"]) == 0
+    assert load_checkpoint(path).threshold == 0
 
 
 @pytest.mark.parametrize("text", ["1.5", "-0.1", "nan", "low"])

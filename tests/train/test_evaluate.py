@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -40,6 +41,8 @@ KEYS = {
     "units",
     *SINGLE,
     "recall",
+    "precision",
+    "f1",
     "counts",
     "intervals",
     "threshold",
@@ -47,6 +50,7 @@ KEYS = {
     "mean_over_sets",
     "confirmed",
     "missed",
+    "against",
     "confusion",
     "expressions",
 }
@@ -324,6 +328,68 @@ def test_the_figure_is_drawn_in_the_named_format(suffix, models, faces, tmp_path
     if suffix == "png":
         assert min(cv2.imread(str(picture)).shape[:2]) > 300
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["figures.json", picture.name])
+
+
+def test_the_figure_for_a_paper_is_the_same_each_time_and_has_real_text_and_both_models_without_a_title(
+    models, faces, tmp_path
+):
+    names = [tmp_path / f"{name}.svg" for name in ("one", "other")]
+    for picture in names:
+        figures(models[".onnx"], faces, tmp_path, "--figure", str(picture), "--against", str(models[".pt"]))
+    text = names[0].read_text(encoding="utf-8")
+    assert names[1].read_text(encoding="utf-8") == text
+    for shown in (*EXPRESSIONS, "mean recall", "accuracy, web", "ckpt.onnx", "ckpt.pt"):
+        assert f">{shown}</text>" in text
+    printed = tmp_path / "paper.pdf"
+    figures(models[".onnx"], faces, tmp_path, "--figure", str(printed))
+    content = printed.read_bytes()
+    assert b"/Type3" not in content and b"/CreationDate" not in content
+    width = float(re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", content)[1])
+    assert width == pytest.approx(7 * 72), "the width of a page of two columns"
+
+
+def another(network, tmp_path, order=EXPRESSIONS, names=EXPRESSIONS):
+    """A checkpoint of the same network with a worse classifier; its outputs in another order, under other names."""
+    columns = [EXPRESSIONS.index(name) for name in order]
+    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    weights["classifier.linear.bias"][0] += 1
+    for name in ("classifier.linear.weight", "classifier.linear.bias"):
+        weights[name] = weights[name][columns]
+    path = tmp_path / "other.pt"
+    config = dataclasses.replace(network.config, expressions=tuple(names[i] for i in columns))
+    save_checkpoint(Checkpoint(config, weights, temperature=TEMPERATURE), path)
+    return path
+
+
+def test_two_models_are_compared_on_the_same_faces_whatever_the_order_of_their_outputs(
+    models, faces, network, truth, tmp_path, capsys
+):
+    labels, _, probabilities, _ = truth
+    other = another(network, tmp_path, order=("sad", "happy", "neutral"))
+    alone = figures(models[".onnx"], faces, tmp_path)
+    theirs = figures(other, faces, tmp_path)
+    capsys.readouterr()
+    found = figures(models[".onnx"], faces, tmp_path, "--against", str(other))
+    assert {**found, "against": None} == alone
+    paired = found["against"]
+    assert paired["model"] == str(other)
+    for name in ("accuracy", "mean_recall", "macro_f1", "recall", "f1", "counts"):
+        assert flat(paired["figures"][name]) == pytest.approx(flat(theirs[name]))
+    logits = np.log(probabilities) + np.array([1 / TEMPERATURE, 0, 0])
+    right = np.array([probabilities.argmax(1) == labels, logits.argmax(1) == labels])
+    first, second = (right[0] & ~right[1]).sum(), (~right[0] & right[1]).sum()
+    assert (paired["first_alone_right"], paired["second_alone_right"]) == (first, second)
+    assert first + second > 0, "two models that never differ would show nothing"
+    assert paired["mcnemar_p"] == pytest.approx(binomtest(int(first), int(first + second)).pvalue)
+    assert paired["difference"]["accuracy"] == pytest.approx(right[0].mean() - right[1].mean())
+    printed = capsys.readouterr().out
+    assert f"right alone: this {first}, other {second} of {TESTING} faces" in " ".join(printed.split())
+
+
+def test_models_of_other_expressions_are_not_compared(models, faces, network, tmp_path, capsys):
+    other = another(network, tmp_path, names=("happy", "bored", "sad"))
+    error = refused(capsys, models[".onnx"], "--against", other, "--data", faces)
+    assert "bored" in error and "neutral" in error and str(other) in error
 
 
 def test_a_figure_of_an_unknown_format_is_refused_before_anything_is_measured(models, faces, tmp_path, capsys):

@@ -43,7 +43,9 @@ def faces(tmp_path_factory):
 
 
 def arguments(faces, out, *more, workers=0):
-    return [*TINY, "--data", str(faces), "--out", str(out), "--workers", str(workers), *more]
+    """The options, of which `more` replaces those of the same name: the command refuses one that is given twice."""
+    pairs = [*TINY, "--data", str(faces), "--out", str(out), "--workers", str(workers), *more]
+    return [word for pair in dict(zip(pairs[::2], pairs[1::2], strict=True)).items() for word in pair]
 
 
 def fit(faces, out, *more, workers=0) -> int:
@@ -285,6 +287,21 @@ def test_a_run_is_not_resumed_with_another_recipe(faces, whole, capsys):
     assert fit(faces, whole, "--mixup", "0.3", "--ema", "0.9", "--resume", "true") == 1
     assert "is of another recipe (mixup: 0.4 then, 0.3 now)" in capsys.readouterr().err
     assert (whole / "last.pt").read_bytes() == before
+
+
+def test_a_run_that_cannot_or_need_not_go_on_does_not_look_for_faces_first(faces, tmp_path, capsys):
+    cut = [*MIXED, "--whole_share", "0.5", "--epochs", "1"]
+    searching = "finding the faces of training images"
+    assert fit(faces, tmp_path, *cut) == 0
+    assert searching in capsys.readouterr().out
+    assert fit(faces, tmp_path, *cut, "--resume", "true", "--seed", "5") == 1
+    printed = capsys.readouterr()
+    assert "is of another recipe (seed: 0 then, 5 now)" in printed.err and searching not in printed.out
+    before = (tmp_path / "last.pt").read_bytes()
+    assert fit(faces, tmp_path, *cut, "--resume", "true") == 0
+    printed = capsys.readouterr().out
+    assert "has finished its 1 epochs" in printed and searching not in printed and "next: " in printed
+    assert (tmp_path / "last.pt").read_bytes() == before
 
 
 def test_there_must_be_something_to_resume(faces, tmp_path, capsys):

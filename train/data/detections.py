@@ -19,8 +19,8 @@ def find_faces(paths: Sequence[Path], on_image: Callable[[], object] = lambda: N
     Raises ImageError if an image cannot be read.
     """
     workers = cpu_budget()
-    # A detector works for one thread at a time. Loading one mutes OpenCV for a moment, so they are loaded in turn.
-    spare, own = [FaceDetector() for _ in range(workers)], threading.local()
+    # Each worker has a detector that uses its thread alone.
+    spare, own = [FaceDetector(threads=1) for _ in range(workers)], threading.local()
 
     def find(path: Path) -> Detection | None:
         if not hasattr(own, "detector"):

@@ -19,6 +19,8 @@ TARGET_RISK = 0.10
 """Largest share of wrong predictions among the faces that are not uncertain."""
 FEWEST = 100
 """Smallest number of faces for a risk."""
+ALL_UNCERTAIN = 1.0
+"""The threshold if none keeps the target: a name would promise a risk that was not reached, or not measured."""
 
 
 class Curve(NamedTuple):
@@ -85,15 +87,23 @@ def choose_threshold(curve: Curve, target: float = TARGET_RISK) -> float:
     """The threshold that keeps the most faces at a risk of at most `target`; 0 if it keeps all of them.
 
     It is half-way between the last face that is kept and the next, so that rounding in an exported file moves no face
-    across it. Raises DataError if no threshold keeps the target over at least FEWEST faces.
+    across it. If none keeps the target over at least FEWEST faces, it is ALL_UNCERTAIN: see `why_all_uncertain`.
     """
+    if target >= 1:
+        return 0.0  # whatever the faces are
     allowed = np.flatnonzero((curve.risk <= target) & (curve.faces >= FEWEST))
     if not len(allowed):
-        enough = curve.risk[curve.faces >= FEWEST]
-        found = f"the smallest share is {enough.min():.1%}" if len(enough) else f"there are {curve.faces[-1]} faces"
-        raise DataError(
-            f"no threshold leaves at least {FEWEST} faces with at most {target:.1%} of them wrong: "
-            f"{found}; set a higher --risk, or use more faces"
-        )
+        return ALL_UNCERTAIN
     last = allowed[-1]
     return float(curve.lowest[last : last + 2].mean()) if last + 1 < len(curve.lowest) else 0.0
+
+
+def why_all_uncertain(curve: Curve, target: float) -> str:
+    """Why no threshold keeps the target, what follows, and what to do."""
+    enough = curve.risk[curve.faces >= FEWEST]
+    found = f"the smallest share is {enough.min():.1%}" if len(enough) else f"there are {curve.faces[-1]} faces"
+    return (
+        f"no threshold leaves at least {FEWEST} faces with at most {target:.1%} of them wrong: {found}. The threshold "
+        f"is therefore {ALL_UNCERTAIN:g}, and the runtime calls every face uncertain; set a higher --risk, use more "
+        "faces, or name every face with --risk 1"
+    )

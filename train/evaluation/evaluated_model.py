@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,25 @@ class EvaluatedModel:
     input: InputSpec
     predict: Callable[[NDArray[np.uint8]], Predictions]
     """(n, S, S, 3) uint8 BGR faces, at most FACES_PER_BATCH -> predictions."""
+
+    def in_order(self, expressions: tuple[str, ...], name: str) -> EvaluatedModel:
+        """The same model with its outputs in the order of `expressions`; `name` is its own, for a message.
+
+        Raises DataError if it knows other expressions.
+        """
+        if set(expressions) != set(self.expressions):
+            raise DataError(
+                f"{name}: knows {', '.join(self.expressions)}, and the other model {', '.join(expressions)}; compare "
+                "models of the same expressions"
+            )
+        columns = [self.expressions.index(each) for each in expressions]
+
+        def predict(faces: NDArray[np.uint8]) -> Predictions:
+            found = self.predict(faces)
+            values = (found.probabilities, found.logits, found.stratum_logits)
+            return Predictions(*(each[..., columns] for each in values))
+
+        return dataclasses.replace(self, expressions=expressions, predict=predict)
 
 
 def open_model(path: Path, prior: Prior | None = None) -> EvaluatedModel:

@@ -16,8 +16,10 @@ from iern.train.evaluation.bootstrap import intervals, intervals_of, replicates
 from iern.train.evaluation.metrics import Weights, by_name, confusion, error_auroc, none_if_nan, rates
 
 FEW = 30
-"""A recall over fewer faces has no interval and is printed as a count, such as 5/22."""
+"""The figures of an expression of fewer faces have no interval, and its recall is printed as a count, such as 5/22."""
 
+BY_EXPRESSION = ("recall", "precision", "f1")
+"""The figures that each expression has by itself."""
 AVERAGED = ("accuracy", "mean_recall", "macro_f1", "coverage", "risk")
 """The figures whose mean over the sets is reported."""
 
@@ -62,6 +64,10 @@ class Figures(NamedTuple):
     auroc_improbability: float
     """The same for 1 - the largest probability."""
     recall: NDArray[np.float64]
+    """(E,) NaN for an expression without a face."""
+    precision: NDArray[np.float64]
+    """(E,) NaN for an expression that is never predicted."""
+    f1: NDArray[np.float64]
     """(E,) NaN for an expression without a face."""
 
 
@@ -123,32 +129,38 @@ def figures(predictions: LabelledPredictions, threshold: float, weights: Weights
         auroc_disagreement=error_auroc(wrong, predictions.disagreement, weights),
         auroc_improbability=error_auroc(wrong, 1 - largest, weights),
         recall=found.recall,
+        precision=found.precision,
+        f1=found.f1,
     )
 
 
 def _with_intervals(predictions: LabelledPredictions, expressions: Sequence[str], threshold: float) -> dict[str, Any]:
     measured = figures(predictions, threshold)
+    names = [name for name in Figures._fields if name not in BY_EXPRESSION]
 
     def of_draw(weights: Weights) -> list[float]:
         values = figures(predictions, threshold, weights)
-        return [*values[:-1], *values.recall]
+        single = [getattr(values, name) for name in names]
+        return [*single, *np.concatenate([getattr(values, name) for name in BY_EXPRESSION])]
 
     bounds = intervals(of_draw, predictions.units.tolist())
-    single = dict(zip(Figures._fields[:-1], bounds[: -len(expressions)], strict=True))
     totals = np.bincount(predictions.labels, minlength=len(expressions))
     is_right = predictions.probabilities.argmax(axis=1) == predictions.labels
     right = np.bincount(predictions.labels[is_right], minlength=len(expressions))
     return {
         "n": len(predictions.labels),
         "units": len(set(predictions.units.tolist())),
-        **{name: none_if_nan(getattr(measured, name)) for name in single},
-        "recall": by_name(measured.recall, expressions),
+        **{name: none_if_nan(getattr(measured, name)) for name in names},
+        **{name: by_name(getattr(measured, name), expressions) for name in BY_EXPRESSION},
         "counts": {name: [int(right[i]), int(totals[i])] for i, name in enumerate(expressions)},
         "intervals": {
-            **single,
-            "recall": {
-                name: bound if total >= FEW else None
-                for name, bound, total in zip(expressions, bounds[-len(expressions) :], totals, strict=True)
+            **dict(zip(names, bounds[: len(names)], strict=True)),
+            **{
+                name: {
+                    expression: bounds[len(names) + row * len(expressions) + i] if totals[i] >= FEW else None
+                    for i, expression in enumerate(expressions)
+                }
+                for row, name in enumerate(BY_EXPRESSION)
             },
         },
     }

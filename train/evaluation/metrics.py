@@ -35,6 +35,10 @@ class Rates(NamedTuple):
     ece: float
     recall: NDArray[np.float64]
     """(E,) NaN for an expression without a face."""
+    precision: NDArray[np.float64]
+    """(E,) NaN for an expression that is never predicted."""
+    f1: NDArray[np.float64]
+    """(E,) NaN for an expression without a face."""
 
 
 def rates(probabilities: NDArray, labels: NDArray, weights: Weights | None = None) -> Rates:
@@ -46,13 +50,16 @@ def rates(probabilities: NDArray, labels: NDArray, weights: Weights | None = Non
     predicted_of = np.bincount(predicted, weights, classes)
     with np.errstate(invalid="ignore"):
         recall = right_of / true_of
-        f1 = 2 * right_of / (true_of + predicted_of)
+        precision = right_of / predicted_of
+        f1 = np.where(true_of > 0, 2 * right_of / (true_of + predicted_of), np.nan)
     return Rates(
         accuracy=float(right.sum() / weights.sum()),
         mean_recall=float(np.nanmean(recall)),
-        macro_f1=float(f1[true_of > 0].mean()),
+        macro_f1=float(np.nanmean(f1)),
         ece=calibration_error(probabilities, labels, weights),
         recall=recall,
+        precision=precision,
+        f1=f1,
     )
 
 

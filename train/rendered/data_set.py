@@ -178,7 +178,7 @@ _workers: list[_Worker] = []
 
 def _start_worker(model: HeadModel, stop: Event) -> None:
     limit_opencv(1)
-    _workers.append(_Worker(model, FaceDetector(), stop))
+    _workers.append(_Worker(model, FaceDetector(threads=1), stop))
 
 
 def _render_person(seed: int, samples: Sequence[RenderedSample]) -> list[bytes]:

@@ -67,6 +67,9 @@ def _variants(text: str) -> tuple[Prototype, ...]:
 PROTOTYPES: dict[str, tuple[Prototype, ...]] = {
     "anger": _variants(
         """
+        4 lips rolled in, chin raised: browDown 0.6-1.4, eyeSquint 0.3-1, noseSneer 0-0.3, mouthRollLower 0.5-1,
+            mouthRollUpper 0.5-1, mouthPress 0.5-1.2, mouthShrugLower 0.4-1, mouthShrugUpper 0-0.3, mouthPucker 0-0.3,
+            mouthDimple 0-0.3, mouthFrown 0-0.5;
         4 lips pressed, chin raised: browDown 0.7-1.5, eyeSquint 0.2-0.9, eyeWide 0-0.3, noseSneer 0-0.3,
             mouthPress 0.6-1.2, mouthShrugLower 0.5-1, mouthShrugUpper 0.1-0.5, mouthRollLower 0.15-0.6,
             mouthRollUpper 0.15-0.6, mouthPucker 0-0.35, mouthFrown 0-0.5;
@@ -102,6 +105,8 @@ PROTOTYPES: dict[str, tuple[Prototype, ...]] = {
     ),
     "fear": _variants(
         """
+        3 lips stretched, teeth shown: browInnerUp 0.7-1.4, browOuterUp 0-0.4, browDown 0.4-1, eyeWide 0-0.7,
+            mouthStretch 0.8-1.25, mouthDimple 0.1-0.6, mouthUpperUp 0.3-0.8, mouthLowerDown 0.5-1.1, jawOpen 0.05-0.25;
         2 lips stretched, lids hardly raised: browInnerUp 0.7-1.4, browOuterUp 0-0.5, browDown 0.3-0.9, eyeWide 0.1-0.7,
             mouthStretch 0.8-1.3, mouthUpperUp 0.1-0.5, jawOpen 0.05-0.25, mouthLowerDown 0.4-1;
         3 the whole prototype: browInnerUp 0.9-1.5, browOuterUp 0.2-0.8, browDown 0.2-0.7, eyeWide 0.7-1.4,

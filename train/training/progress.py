@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from iern.runtime.system.files import write_errors
 
 LINE_EVERY = 60.0
 """Seconds between progress lines if the output is a file or a pipe."""
+BOARD_EVERY = 10.0
+"""Seconds between points of TensorBoard inside an epoch, so that an epoch of hours has thousands of them at most."""
 
 Advance = Callable[[int, Mapping[str, float]], None]
 """Takes the finished iterations of the epoch and the mean losses so far."""
@@ -54,7 +57,7 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[losses]}"),
         )
-        last = time.monotonic()
+        last, board = time.monotonic(), _WithinEpoch(done, epoch * iterations)
         with RichProgress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
             task = bar.add_task("", total=iterations, completed=done, losses="")
 
@@ -62,6 +65,9 @@ class Progress:
                 nonlocal last
                 text = _figures(losses)
                 bar.update(task, completed=iteration, losses=text)
+                if self.board is not None:
+                    with write_errors(self._folder):
+                        board.write(self.board, iteration, losses)
                 if not self.console.is_terminal and time.monotonic() - last >= LINE_EVERY:
                     last = time.monotonic()
                     self.print(f"epoch {epoch + 1}/{epochs}  {iteration}/{iterations}  {text}")
@@ -89,6 +95,28 @@ class Progress:
         if self.board is not None:
             with write_errors(self._folder):
                 self.board.close()
+
+
+class _WithinEpoch:
+    """The points of one epoch: each is the mean of the losses since the point before it."""
+
+    def __init__(self, done: int, before: int) -> None:
+        """`done` iterations of the epoch, and `before` of earlier epochs, are finished."""
+        self._iteration, self._before = done, before
+        self._sums: dict[str, float] | None = None if done else {}
+        self._last = -math.inf
+
+    def write(self, board: SummaryWriter, iteration: int, losses: Mapping[str, float]) -> None:
+        """Add a point if the last one is BOARD_EVERY seconds old. `losses` are means over the epoch so far."""
+        if time.monotonic() - self._last < BOARD_EVERY or iteration == self._iteration:
+            return
+        sums = {name: mean * iteration for name, mean in losses.items()}
+        if self._sums is not None:  # after a resume inside an epoch the first call only learns the sums
+            for name, total in sums.items():
+                mean = (total - self._sums.get(name, 0.0)) / (iteration - self._iteration)
+                board.add_scalar(f"iteration/{name}", mean, self._before + iteration)
+            board.flush()
+        self._sums, self._iteration, self._last = sums, iteration, time.monotonic()
 
 
 def _figures(values: Mapping[str, float]) -> str:

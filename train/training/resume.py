@@ -61,10 +61,12 @@ def resumable_state(
     if state is None:
         raise CheckpointError(f"{path}: has no training state, so it cannot be resumed; expected a last.pt")
     before = _with_new_length(state["recipe"], recipe)
-    if faces is not None and "faces" in state:  # absent in a last.pt of an earlier version: the folder must be the same
-        _check_faces(path, FaceList(**state["faces"]), faces)
+    listed = None if faces is None else state.get("faces")
+    if listed is not None:  # absent in a last.pt of an earlier version: the folder must be the same
         before["data"], before["more_data"] = recipe["data"], recipe["more_data"]
     changes = recipe_changes(before, recipe)
+    if listed is not None and faces is not None and not changes:  # another seed draws other validation faces
+        _check_faces(path, FaceList(**listed), faces)
     if changes or checkpoint.config != config:
         what = ", ".join(changes) or "other labels"
         raise TrainingError(f"{path}: is of another recipe ({what}); resume with its own recipe, or set another --out")

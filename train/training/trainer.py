@@ -203,11 +203,8 @@ class Trainer:
         checkpoint.training = training
         self._write(checkpoint, "last.pt")
 
-    def restore(self) -> int:
-        """Continue from last.pt, and return the epochs that the run had.
-
-        Raises CheckpointError or TrainingError if it is absent or of another run.
-        """
+    def restore(self) -> None:
+        """Continue from last.pt. Raises CheckpointError or TrainingError if it is absent or of another run."""
         path, position = self.recipe.out / "last.pt", self.position
         checkpoint = load_checkpoint(path)
         recipe, processes = self.recipe.identity(), self.fabric.world_size
@@ -224,7 +221,6 @@ class Trainer:
             self._scaler().load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
-        return int(state["recipe"]["epochs"])
 
     def _scaler(self) -> Any:
         """The gradient scaler of 16-mixed, else None. Fabric has no public name for it."""

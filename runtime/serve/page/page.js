@@ -75,7 +75,8 @@ function remember(message) {
     const history = faceOf(String(face.track ?? index));
     names = Object.keys(face.probabilities);
     for (const name of names) push(history.expressions[name] ??= [], now, face.probabilities[name]);
-    push(history.disagreement, now, face.disagreement);
+    byId("dependence").hidden = !("disagreement" in face);  // a model with one stratum has none
+    if ("disagreement" in face) push(history.disagreement, now, face.disagreement);
     history.seen = now;
     history.label = face.uncertain ? "uncertain" : `${face.expression} ${Math.round(100 * face.probability)}%`;
   });

@@ -12,12 +12,12 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image as Pillow
 
-from benchmarks.audit import report as audit_report
-from benchmarks.audit.__main__ import main
-from benchmarks.audit.changes import CHANGES
-from benchmarks.audit.report import markdown
 from doubles.face_folder import write_manifest
 from doubles.tiny_artifact import tiny_artifact, tiny_model
+from iern.audit import report as audit_report
+from iern.audit.__main__ import main
+from iern.audit.changes import CHANGES
+from iern.audit.report import markdown
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.imaging.images import read_image
 from iern.runtime.imaging.preprocess import resize_face

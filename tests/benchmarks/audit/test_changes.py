@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from benchmarks.audit.changes import CHANGES
+from iern.audit.changes import CHANGES
 from iern.train.cartoons.faces import draw
 from iern.train.cartoons.muscles import EXPRESSIONS
 

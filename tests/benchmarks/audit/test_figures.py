@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.audit.answers import VariationAnswers
-from benchmarks.audit.changes import CHANGES
-from benchmarks.audit.figures import figures
+from iern.audit.answers import VariationAnswers
+from iern.audit.changes import CHANGES
+from iern.audit.figures import figures
 
 ONE_CHANGE = [CHANGES[0]]
 VARIATIONS = 1 + len(CHANGES[0].amounts)

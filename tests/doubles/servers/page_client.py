@@ -215,10 +215,13 @@ def behind_proxy(url: str, prefix: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running(app: web.Application) -> Iterator[str]:
-    """The application on a free port of this machine, in a thread of its own; yields its address."""
+def running(app: web.Application, **options: Any) -> Iterator[str]:
+    """The application on a free port of this machine, in a thread of its own; yields its address.
+
+    `options` are those of aiohttp's runner.
+    """
     loop = asyncio.new_event_loop()
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, **options)
 
     async def start() -> str:
         await runner.setup()

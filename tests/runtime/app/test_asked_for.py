@@ -30,7 +30,7 @@ def watch_clip(model: str, *more: str, frames: int = 12) -> None:
     assert main([*arguments, *more]) == 0
 
 
-def test_detect_every_n_detects_faces_in_every_nth_frame(monkeypatch, model):
+def test_search_decides_how_often_the_whole_frame_is_searched(monkeypatch, model):
     detect, calls = FaceDetector.__call__, []
 
     def counted(self, frame):
@@ -38,12 +38,13 @@ def test_detect_every_n_detects_faces_in_every_nth_frame(monkeypatch, model):
         return found
 
     monkeypatch.setattr(FaceDetector, "__call__", counted)
-    watch_clip(model)
-    before = len(calls)
+    watch_clip(model, "--search", "every-frame")
+    in_every_frame = len(calls)
+    assert in_every_frame >= 1 + 12
     assert calls[1:].count(0) == 0, "the clip begins with a face, and the first call is the warm-up"
-    watch_clip(model, "--detect-every", "4")
-    assert before >= 1 + 12
-    assert len(calls) - before <= 1 + 4, "one more than requested: frames are analyzed ahead of those that are counted"
+    watch_clip(model)
+    # Frames are analyzed ahead of those that are counted. The clip has 15 a second.
+    assert len(calls) - in_every_frame <= 2 + in_every_frame / 3
 
 
 def test_detect_size_decides_how_small_the_faces_are_and_images_decide_for_themselves(tmp_path, model):

@@ -6,6 +6,7 @@ ones, and a driver compiled for these tests.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -18,13 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from doubles.tiny_artifact import tiny_model
+from doubles.tiny_artifact import tiny_artifact, tiny_model
 from iern.runtime.bundled import MODEL
 from iern.runtime.doctor import findings, report
 from iern.runtime.doctor.findings import Finding
 from iern.runtime.doctor.probes import run_probe
 from iern.runtime.sources.v4l2 import cameras
 from iern.runtime.system.cpu_budget import cpu_budget
+from iern.runtime.system.processor import processor
 from repository import ROOT
 
 SCRIPT = ROOT / "runtime" / "doctor" / "__main__.py"
@@ -323,6 +325,25 @@ def test_a_cpu_build_has_no_other_provider_and_with_a_gpu_the_remedy_is_the_gpu_
     assert_finding(findings.model(tiny, WORKS, engine, NO_GPU), "ok", "on the CPU, the only provider", "^$")
     found = findings.model(tiny, WORKS, engine, GPU)
     assert_finding(found, "note", "cannot use the GPU", r"pip uninstall onnxruntime, .*iern\[gpu\]")
+
+
+def test_the_reason_for_float32_or_8_bits_is_reported(tmp_path, tiny):
+    needs_cpu_build()
+    found = findings.model(tiny, WORKS, WORKS, NO_GPU)
+    assert_finding(found, "ok", r"; not 8 bits: there is no tiny\.int8\.onnx beside it$", "^$")
+    described = dataclasses.replace(tiny_artifact(), float_sha256="0" * 64)
+    (tmp_path / "tiny.int8.onnx").write_bytes(tiny_model(described))
+    if processor().dot_products:
+        found = findings.model(tiny, WORKS, WORKS, NO_GPU)
+        assert_finding(
+            found, "ok", r"; not 8 bits: tiny\.int8\.onnx was not made from this file; make it: python", "^$"
+        )
+
+
+def test_the_processor_is_reported_with_its_8_bit_dot_products():
+    here = processor()
+    assert_finding(findings.cpu(), "ok", rf"; {re.escape(str(here))}, 8-bit dot products: ", "^$")
+    assert all(name in findings.cpu().text for name in here.dot_products or ())
 
 
 def gpu_build(put: Put, log: str = "") -> dict:

@@ -81,7 +81,7 @@ def test_the_record_is_plain_json_with_boxes_probabilities_and_times():
         json.dumps(json_record(FrameResult(frame, faces, Latency(1.5, 0.25, 2.0, 5.0), "")), allow_nan=False)
     )
     assert found == {
-        "schema": 3,
+        "schema": 4,
         "frame": 7,
         "time": 1.25,
         "name": "clip.mp4",
@@ -110,6 +110,17 @@ def test_the_record_of_a_tracked_face_has_its_track_its_stable_expression_and_th
     (found,) = json_record(FrameResult(frame, [face], Latency(1, 1, 1, 1), ""))["faces"]
     assert (found["track"], found["expression"], found["probability"]) == (3, "sad", 0.45)
     assert found["raw_probabilities"] == {"sad": 0.2, "happy": 0.8}
+
+
+def test_with_one_stratum_there_is_no_disagreement_and_nothing_to_compare():
+    """Not 0, which would say that the recording conditions make no difference."""
+    probabilities = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+    predictions = Predictions(probabilities, np.log(probabilities), np.log(probabilities)[:, None])
+    artifact = Artifact(("sad", "happy"), ("mean",), InputSpec(32), collapsed_from=3)
+    faces = faces_from([detection(1), detection(2)], predictions, artifact)
+    assert [face.disagreement for face in faces] == [None, None]
+    assert [face.stratum_probabilities for face in faces] == [None, None]
+    assert [face.expression for face in faces] == ["happy", "sad"]
 
 
 def test_each_face_has_its_probabilities_under_the_strata():

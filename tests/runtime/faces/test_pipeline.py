@@ -1,4 +1,4 @@
-"""The pipeline with the real detector and a real model file: ids, smoothing, and following between detections."""
+"""The pipeline with the real detector and a real model file: ids, and smoothing."""
 
 from __future__ import annotations
 
@@ -35,10 +35,6 @@ def session():
 def picture() -> np.ndarray:
     """320 x 320 pixels with one face."""
     return cv2.resize(cv2.imread(str(PHOTOS / "astronaut.jpg")), (320, 320), interpolation=cv2.INTER_AREA)
-
-
-def shifted(picture: np.ndarray, pixels: int) -> np.ndarray:
-    return np.roll(picture, pixels, axis=1)
 
 
 def test_without_smoothing_the_faces_are_those_of_detector_and_model(session, picture):
@@ -80,36 +76,12 @@ def test_after_a_jump_of_the_clock_a_face_gets_a_new_track(session, picture):
 
 
 def test_a_frame_without_a_face_has_none(session):
-    assert FacePipeline(FaceDetector(), session, detect_every=3)(np.zeros((64, 64, 3), np.uint8), 0.0).faces == []
-
-
-def test_between_detections_faces_are_followed(session, picture):
-    detector = CountingDetector()
-    pipeline = FacePipeline(detector, session, detect_every=3)
-    (first,) = pipeline(picture, 0.0).faces
-    for frame in range(1, 9):
-        (face,) = pipeline(shifted(picture, 2 * frame), frame / 25).faces
-        assert face.track == 1
-        assert face.detection.x - first.detection.x == pytest.approx(2 * frame, abs=4)
-    assert detector.calls == 3
-
-
-def test_a_face_that_was_lost_is_detected_at_once(session, picture):
-    detector = CountingDetector()
-    pipeline = FacePipeline(detector, session, detect_every=10)
-    pipeline(picture, 0.0)
-    assert pipeline(np.zeros_like(picture), 0.04).faces == []
-    assert pipeline(picture, 0.08).faces[0].track == 1, "nothing is followed, so it is detected in the next frame"
-    assert detector.calls == 3
-    pipeline(picture, 0.12)
-    assert detector.calls == 3
-    pipeline(picture, 3600.0)
-    assert detector.calls == 4, "after a jump of the clock nothing is followed"
+    assert FacePipeline(FaceDetector(), session)(np.zeros((64, 64, 3), np.uint8), 0.0).faces == []
 
 
 def test_after_a_reset_no_face_continues_an_earlier_track(session, picture):
     detector = CountingDetector()
-    pipeline = FacePipeline(detector, session, detect_every=10)
+    pipeline = FacePipeline(detector, session)
     assert [pipeline(picture, seconds).faces[0].track for seconds in (0.0, 0.04)] == [1, 1]
     pipeline.reset()
     (face,) = pipeline(picture, 0.08).faces

@@ -168,9 +168,9 @@ def test_faces_that_are_gone_are_forgotten():
 
 
 def test_the_command_has_options_for_the_half_life_and_for_detection_in_every_nth_frame():
-    assert (parse([]).half_life, parse([]).detect_every) == (HALF_LIFE, 1)
-    options = parse(["--half-life", "0", "--detect-every", "3"])
-    assert (options.half_life, options.detect_every) == (0, 3)
+    assert (parse([]).half_life, parse([]).search) == (HALF_LIFE, "tracked")
+    options = parse(["--half-life", "0", "--search", "every-frame"])
+    assert (options.half_life, options.search) == (0, "every-frame")
 
 
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon"])

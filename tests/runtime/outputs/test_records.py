@@ -100,6 +100,17 @@ def test_a_box_beyond_the_frame_is_clipped_in_all_records_and_the_whole_box_is_i
     assert face.detection.x == found[0]
 
 
+def test_without_strata_the_json_has_no_disagreement_and_the_cell_is_empty(tmp_path):
+    result = two_faces()
+    faces = [dataclasses.replace(result.faces[0], disagreement=None), result.faces[1]]
+    with json_lines(tmp_path / "out.jsonl") as one, csv_lines(tmp_path / "out.csv", EXPRESSIONS) as other:
+        for write in (one, other):
+            write(dataclasses.replace(result, faces=faces))
+    first, second = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["faces"]
+    assert "disagreement" not in first and second["disagreement"] == 0.125
+    assert [row["disagreement"] for row in rows(tmp_path / "out.csv")] == ["", "0.125"]
+
+
 def test_a_frame_without_faces_has_a_row_with_empty_cells(tmp_path):
     with csv_lines(tmp_path / "out.csv", ("happy", "sad")) as write:
         write(grey_result(4))

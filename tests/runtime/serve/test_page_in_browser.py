@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import threading
@@ -148,6 +149,19 @@ def test_the_picture_moves_the_charts_fill_and_the_console_is_silent(browser, ca
             assert until(lambda: "2 faces" in element(browser, "figures").text)
             time.sleep(4)
             assert browser.save_screenshot(os.environ["SCREENSHOT"])
+        assert console_messages(browser) == []
+
+
+def test_the_chart_of_the_disagreement_is_shown_only_for_faces_that_have_one(browser, capsys):
+    result = numbered_result(0)
+    (face,) = result.faces
+    with page(capsys) as (sink, url):
+        browser.get(url)
+        assert not element(browser, "dependence").is_displayed()
+        for disagreement in (0.25, None, 0.0):
+            sink(dataclasses.replace(result, faces=[dataclasses.replace(face, disagreement=disagreement)]))
+            shown = disagreement is not None
+            assert until(lambda shown=shown: element(browser, "dependence").is_displayed() == shown)
         assert console_messages(browser) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import re
 import socket
@@ -221,6 +222,16 @@ def test_prometheus_reads_frames_drops_expressions_and_latencies(capsys):
     assert found["iern_faces_total", "neutral"] == 8
     assert found["iern_stratum_disagreement_count", ""] == 8
     assert found["iern_viewers", ""] == 0
+
+
+def test_prometheus_observes_no_disagreement_of_a_model_with_one_stratum(capsys):
+    result = numbered_result(0, faces=2)
+    faces = [dataclasses.replace(face, disagreement=None) for face in result.faces]
+    with page(capsys) as (sink, url):
+        sink(dataclasses.replace(result, faces=faces))
+        found = samples(fetch(f"{url}metrics").text)
+    assert found["iern_faces_total", "neutral"] == 2
+    assert found["iern_stratum_disagreement_count", ""] == 0
 
 
 def test_the_buttons_reach_the_loop_and_its_errors_reach_the_page(capsys):

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
 
 from doubles.servers.page_client import fetch, numbered_result, open_stream, page, thirty_viewers, until, viewers
-from iern.runtime.serve import routes
+from iern.runtime.serve import long_responses
 
 PERIOD = 1 / 30
 """Seconds between the results of the loop below."""
@@ -49,7 +49,7 @@ def looping(sink, size=(480, 640)):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
 def test_thirty_viewers_mostly_stuck_or_gone_do_not_delay_the_loop_and_leave_no_thread_or_file(capsys, monkeypatch):
-    monkeypatch.setattr(routes, "SEND_TIMEOUT", 3.0)
+    monkeypatch.setattr(long_responses, "SEND_TIMEOUT", 3.0)
     threads, files = threading.active_count(), handles()
     with page(capsys) as (sink, url), looping(sink) as took, thirty_viewers(url) as (stuck, read):
         del took[:]
@@ -87,7 +87,7 @@ def test_a_slow_viewer_misses_frames_and_is_not_shown_old_ones(capsys):
 
 
 def test_more_pages_than_the_server_holds_are_refused_with_the_reason(capsys, monkeypatch):
-    monkeypatch.setattr(routes, "MOST_VIEWERS", 2)
+    monkeypatch.setattr(long_responses, "MOST_VIEWERS", 2)
     with page(capsys) as (sink, url), open_stream(url) as first, open_stream(url) as second:
         sink(numbered_result(0))
         assert first.recv(1) and second.recv(1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from iern.runtime.system.command import command
+
 import pytest
 
 from iern.runtime.errors import SourceError
-from iern.runtime.system.command import command
 
 
 def failing_with(error: BaseException):

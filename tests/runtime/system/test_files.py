@@ -13,7 +13,7 @@ import textwrap
 import pytest
 
 from iern.runtime.errors import OutputError
-from iern.runtime.system.files import atomic_path, sha256, write_errors, write_text
+from iern.runtime.system.files import atomic_path, cache_folder, sha256, write_errors, write_text
 
 
 def test_a_block_without_an_exception_replaces_the_older_file_and_leaves_no_other(tmp_path):
@@ -135,3 +135,24 @@ def test_the_checksum_is_sha256_of_all_bytes(tmp_path):
     data = os.urandom((1 << 20) + 17)  # more than one block
     (tmp_path / "data").write_bytes(data)
     assert sha256(tmp_path / "data") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("system", "folder"),
+    [
+        ("linux", ".cache/iern"),
+        ("freebsd14", ".cache/iern"),
+        ("darwin", "Library/Caches/iern"),
+        ("win32", "AppData/Local/iern"),
+    ],
+)
+def test_the_cache_is_where_the_system_keeps_such_files_unless_another_place_is_chosen(
+    tmp_path, monkeypatch, system, folder
+):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    assert cache_folder() == tmp_path / folder
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "chosen"))
+    assert cache_folder() == tmp_path / "chosen" / "iern"

@@ -12,12 +12,14 @@ from sklearn.metrics import log_loss, roc_curve
 from iern.runtime.errors import DataError
 from iern.runtime.intervention import softmax
 from iern.train.evaluation.calibration import (
+    ALL_UNCERTAIN,
     FEWEST,
     TEMPERATURES,
     choose_threshold,
     fit_temperature,
     negative_log_likelihood,
     risk_coverage,
+    why_all_uncertain,
 )
 
 AVERAGES = ("logits", "probabilities")
@@ -162,13 +164,15 @@ def test_a_model_that_is_right_often_enough_is_never_uncertain():
     assert choose_threshold(risk_coverage(*graded()), 0.5) == 0
 
 
-def test_a_target_that_no_threshold_reaches_is_refused_with_the_smallest_risk_in_the_message():
-    probabilities, labels = graded()
-    with pytest.raises(DataError, match=r"at most 0\.0%.*the smallest share is \d.*higher --risk"):
-        choose_threshold(risk_coverage(probabilities, labels), 0.0)
+def test_a_target_that_no_threshold_reaches_makes_every_face_uncertain_and_the_smallest_risk_is_told():
+    curve = risk_coverage(*graded())
+    assert choose_threshold(curve, 0.0) == ALL_UNCERTAIN == 1
+    message = why_all_uncertain(curve, 0.0)
+    assert re.search(r"at most 0\.0%.*the smallest share is \d.*every face uncertain.*higher --risk", message)
 
 
 def test_the_risk_of_few_faces_is_not_used():
-    right = likely([0.9 - 0.001 * i for i in range(FEWEST - 1)], [True] * (FEWEST - 1))
-    with pytest.raises(DataError, match=rf"there are {FEWEST - 1} faces"):
-        choose_threshold(risk_coverage(*right), 0.1)
+    curve = risk_coverage(*likely([0.9 - 0.001 * i for i in range(FEWEST - 1)], [True] * (FEWEST - 1)))
+    assert choose_threshold(curve, 0.1) == ALL_UNCERTAIN
+    assert f"there are {FEWEST - 1} faces" in why_all_uncertain(curve, 0.1)
+    assert choose_threshold(curve, 1.0) == 0, "a risk of 1 asks for no measurement"

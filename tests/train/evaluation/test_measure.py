@@ -7,7 +7,14 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    precision_recall_fscore_support,
+    recall_score,
+    roc_auc_score,
+)
 
 from iern.train.evaluation.measure import FEW, LabelledPredictions, figures, measure
 
@@ -84,6 +91,30 @@ def test_an_expression_of_few_faces_is_counted_and_has_no_interval(predictions, 
             assert right / total == pytest.approx(recalls[i]) == pytest.approx(part["recall"][name])
             assert (part["intervals"]["recall"][name] is None) == (total < FEW)
     assert measured["counts"]["happiness"][1] < FEW < measured["counts"]["fear"][1]
+
+
+def test_each_expression_has_scikit_learns_precision_and_f1_inside_intervals(predictions, measured):
+    predicted = predictions.probabilities.argmax(1)
+    precision, _, f1, support = precision_recall_fscore_support(predictions.labels, predicted)
+    for i, name in enumerate(NAMES):
+        assert measured["precision"][name] == pytest.approx(precision[i])
+        assert measured["f1"][name] == pytest.approx(f1[i])
+        for key in ("precision", "f1"):
+            bounds = measured["intervals"][key][name]
+            assert (bounds is None) == (support[i] < FEW)
+            assert bounds is None or bounds[0] < measured[key][name] < bounds[1]
+    assert measured["macro_f1"] == pytest.approx(np.mean(f1))
+
+
+def test_an_expression_that_is_never_predicted_has_no_precision_and_one_without_a_face_no_f1(predictions):
+    never = predictions.probabilities.copy()
+    never[:, 1] = 0
+    found = measure(dataclasses.replace(predictions, probabilities=never), NAMES)
+    assert (found["precision"]["fear"], found["f1"]["fear"]) == (None, 0)
+    assert found["intervals"]["precision"]["fear"] is None
+    absent = measure(dataclasses.replace(predictions, labels=predictions.labels // 2), NAMES)
+    assert (absent["recall"]["happiness"], absent["f1"]["happiness"]) == (None, None)
+    assert absent["precision"]["happiness"] == 0
 
 
 def test_a_set_counts_as_much_as_another_in_the_mean_over_sets(predictions):

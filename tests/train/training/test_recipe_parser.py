@@ -1,12 +1,15 @@
 """A recipe is UTF-8 under any locale, and a fault in it or in an option is one line that names the right field."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from iern.train.fit import main
+from iern.train.training.recipe_parser import FIELDS, recipe_path
 from repository import ROOT
 
 
@@ -61,10 +64,21 @@ def test_a_fault_in_a_recipe_is_one_line_with_its_place(tmp_path, capsys, conten
         (["--confg", "a.yaml"], "did you mean --config?"),
         (["--epochs", "many"], 'key "epochs"'),
         (["--config", "absent.yaml"], "absent.yaml"),
+        (["--epochs", "3", "--seed", "1", "--epochs=5"], "--epochs is given twice; it takes one value, keep one"),
+        (["--model.width", "3", "--model.width", "3"], "--model.width is given twice"),
     ],
 )
 def test_a_wrong_option_is_one_line(capsys, options, fault):
     assert fault in error_of(capsys, *options)
+
+
+def test_the_help_explains_every_field(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    blocks = [" ".join(block.split()) for block in re.split(r"\n  --(?=\S)", capsys.readouterr().out)]
+    for field in FIELDS:
+        (block,) = [block for block in blocks if re.match(rf"{re.escape(field)}[ ,]", block)]
+        assert re.search(r"\. \((?:required, )?type:", block), f"no sentence before the type: {block}"
 
 
 def test_an_option_overrides_the_recipe_and_a_later_recipe_an_earlier_one(tmp_path, capsys):
@@ -98,3 +112,17 @@ def test_a_recipe_with_accents_and_a_byte_order_mark_is_read_under_an_ascii_loca
         check=False,
     )
     assert done.stdout.strip() == ascii("réservée"), done.stderr
+
+
+@pytest.mark.parametrize("words", [("--config", "edgy"), ("--config=edgy",)])
+def test_a_recipe_of_the_package_is_given_by_its_name_and_an_unknown_name_is_one_line(capsys, words):
+    line = error_of(capsys, *words)
+    assert re.search(r"no recipe 'edgy'; expected one of cartoon, edge, .*, or the path of a file", line)
+
+
+def test_a_recipe_by_name_is_that_of_its_file_and_a_file_of_that_name_comes_first(monkeypatch, tmp_path):
+    assert recipe_path("edge") == ROOT / "train" / "recipes" / "edge.yaml"
+    assert recipe_path("other/edge") == Path("other/edge")
+    (tmp_path / "edge").write_text("epochs: 1\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert recipe_path("edge") == Path("edge")

@@ -1,0 +1,1 @@
+../../runtime/package/__init__.py

@@ -1,0 +1,1 @@
+../../runtime/package/__main__.py

@@ -1,0 +1,1 @@
+../../runtime/package/help_page.py

@@ -1,0 +1,183 @@
+"""The live page's addresses for other programs: the last record, events, Motion JPEG and one picture."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+
+import aiohttp
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
+
+from doubles.servers.page_client import fetch, numbered_result, page, until, viewers
+from iern.runtime.outputs.records import json_record
+from iern.runtime.serve import feed, long_responses
+
+TOKEN = "a-long-word-of-mine"
+
+
+@contextlib.contextmanager
+def looping(sink, grey=(60, 180)):
+    """Results of alternating grey levels, until the block ends."""
+    over = threading.Event()
+
+    def run():
+        index = 0
+        while not over.wait(0.05):
+            sink(numbered_result(grey[index % 2]))
+            index += 1
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_the_last_record_is_that_of_the_last_frame_with_the_state_of_the_source(capsys):
+    with page(capsys) as (sink, url):
+        assert fetch(f"{url}faces.json").status == 503
+        for index in (3, 4):
+            sink(numbered_result(index, faces=2, dropped=7))
+        reply = fetch(f"{url}faces.json")
+        assert reply.headers["Content-Type"].startswith("application/json")
+        found = json.loads(reply.text)
+    expected = json.loads(json.dumps(json_record(numbered_result(4, faces=2))))
+    assert {key: found[key] for key in expected} == expected
+    assert (found["frames"], found["dropped"], found["stalled"]) == (2, 7, False)
+    assert 0 <= found["silence_seconds"] < 60
+
+
+def events(url, sink, results, enough):
+    """Records of the event stream, read by the rules of the HTML standard: lines, and a blank line after each event."""
+
+    async def read():
+        got = []
+        async with aiohttp.ClientSession() as session, session.get(f"{url}events") as reply:
+            assert reply.headers["Content-Type"].startswith("text/event-stream")
+            data = []
+            while len(got) < enough:
+                sink(results[len(got) % len(results)])
+                line = (await asyncio.wait_for(reply.content.readline(), 30)).decode().rstrip("\n")
+                if line.startswith("data: "):
+                    data.append(line.removeprefix("data: "))
+                elif not line and data:
+                    got.append(json.loads("\n".join(data)))
+                    data = []
+        return got
+
+    return asyncio.run(read())
+
+
+def test_events_carry_records_and_no_picture_is_drawn_for_them(capsys):
+    drawn = []
+
+    def picture(shown):
+        drawn.append(shown)
+        return shown.annotated
+
+    with page(capsys, render=picture) as (sink, url):
+        records = events(url, sink, [numbered_result(index) for index in range(50)], 10)
+    assert drawn == []
+    assert len(records) == 10
+    expected = json.loads(json.dumps(json_record(numbered_result(records[-1]["frame"]))))
+    assert {key: records[-1][key] for key in expected} == expected
+
+
+def test_a_silent_source_sends_a_comment_so_that_a_listener_that_left_is_found(capsys, monkeypatch):
+    monkeypatch.setattr(feed, "REPEAT_AFTER", 0.1)
+
+    async def read(url):
+        async with aiohttp.ClientSession() as session, session.get(f"{url}events") as reply:
+            return [await asyncio.wait_for(reply.content.readline(), 30) for _ in range(6)]
+
+    with page(capsys) as (_, url):
+        assert asyncio.run(read(url)) == [b"retry: 2000\n", b"\n", *[b": no new frame\n", b"\n"] * 2]
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_ffmpeg_plays_the_motion_jpeg_with_the_token_as_password(capsys, token):
+    with page(capsys, token=token) as (sink, url), looping(sink):
+        address = url.replace("http://", f"http://anyone:{token}@" if token else "http://") + "stream.mjpg"
+        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG)
+        try:
+            pictures = [capture.read()[1] for _ in range(8)]
+        finally:
+            capture.release()
+        levels = {round(float(np.median(picture)), -1) for picture in pictures}
+        assert pictures[0].shape == (120, 160, 3)
+    assert levels == {60, 180}
+
+
+def test_nothing_is_sent_with_a_wrong_password(capsys):
+    with page(capsys, token=TOKEN) as (sink, url), looping(sink):
+        for path in ("stream.mjpg", "picture.jpg", "events", "faces.json"):
+            reply = fetch(f"{url}{path}", auth=aiohttp.BasicAuth("anyone", "wrong"))
+            assert reply.status == 401
+            assert reply.headers["WWW-Authenticate"] == ('Basic realm="iern"' if path.endswith("g") else "Bearer")
+            assert fetch(f"{url}{path}", headers={"Authorization": "Basic ====", "Host": "x"}).status == 401
+        assert fetch(f"{url}faces.json", auth=aiohttp.BasicAuth("anyone", TOKEN)).status == 200
+
+
+def test_one_picture_is_the_last_frame_and_its_viewer_is_not_counted_afterwards(capsys):
+    async def read(url):
+        async with aiohttp.ClientSession() as session, session.get(f"{url}picture.jpg") as reply:
+            assert reply.content_type == "image/jpeg"
+            return await reply.read()
+
+    with page(capsys) as (sink, url):
+        sink(numbered_result(20))
+        sink(numbered_result(200))
+        picture = cv2.imdecode(np.frombuffer(asyncio.run(read(url)), np.uint8), cv2.IMREAD_COLOR)
+        assert until(lambda: viewers(url) == 0)
+    assert np.abs(picture.astype(int) - numbered_result(200).annotated).mean() < 5
+
+
+def test_before_the_first_frame_there_is_no_picture(capsys, monkeypatch):
+    monkeypatch.setattr("iern.runtime.serve.program_routes.PICTURE_SECONDS", 0.2)
+    with page(capsys) as (_, url):
+        reply = fetch(f"{url}picture.jpg")
+    assert (reply.status, reply.text) == (503, "no frame yet\n")
+
+
+def test_listeners_count_among_the_viewers_that_may_watch(capsys, monkeypatch):
+    monkeypatch.setattr(long_responses, "MOST_VIEWERS", 1)
+
+    async def second(url):
+        async with aiohttp.ClientSession() as session, session.get(f"{url}events") as first:
+            await first.content.readline()
+            async with session.get(f"{url}stream.mjpg") as refused:
+                return refused.status
+
+    with page(capsys) as (_, url):
+        assert asyncio.run(second(url)) == 503
+
+
+def test_the_end_of_the_loop_ends_the_events_and_the_motion_jpeg_at_once(capsys):
+    async def read(url, opened):
+        async with aiohttp.ClientSession() as session, session.get(url) as reply:
+            with contextlib.suppress(aiohttp.ClientError):
+                await reply.content.readline()
+                opened.release()
+                while await reply.content.read(1 << 16):
+                    pass
+
+    opened = threading.Semaphore(0)
+    with contextlib.ExitStack() as stack:
+        with page(capsys) as (sink, url):
+            for path in ("events", "stream.mjpg"):
+                thread = threading.Thread(target=lambda path=path: asyncio.run(read(url + path, opened)))
+                thread.start()
+                stack.callback(thread.join, 60)
+            sink(numbered_result(0))
+            assert all(opened.acquire(timeout=60) for _ in range(2))
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
