@@ -16,10 +16,11 @@ from unittest import mock
 
 import cv2
 import numpy as np
-import onnxruntime
 
 from iern.runtime.imaging.images import Image
 from iern.runtime.recognizer import ExpressionRecognizer
+
+import onnxruntime  # isort: skip  # after the runtime package, which turns its telemetry off
 
 MADE_BY_OPENCV = ("resize", "warpAffine", "cvtColor", "copyMakeBorder", "remap", "warpPerspective")
 """Functions of OpenCV that return a new picture."""

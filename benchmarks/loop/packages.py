@@ -35,6 +35,9 @@ PACKAGES: dict[str, Callable[[], Analyse]] = {"fer": fer_loop, "facex": facex_lo
 
 def main() -> None:
     """Print a package's version, or answer the frames on stdin until it ends."""
+    if "--help" in sys.argv[1:]:
+        print(f"usage: {Path(sys.argv[0]).name} NAME [...]\n{main.__doc__}")
+        return
     name, *rest = sys.argv[1:]
     if rest:
         answer_frames(PACKAGES[name](), *rest)

@@ -22,6 +22,9 @@ from iern.runtime.system.opencv import limit_opencv
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """`FOLDER DETECT_SIZE PRECISION`: the pictures, and the service's options of these names."""
+    if "--help" in sys.argv[1:]:
+        print(f"usage: {Path(sys.argv[0]).name} ...\n{main.__doc__}")
+        return
     folder, detect_size, precision = sys.argv[1:] if argv is None else argv
     limit_opencv()
     pictures = [path.read_bytes() for path in sorted(Path(folder).iterdir())]

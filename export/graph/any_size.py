@@ -67,7 +67,7 @@ def _name_sizes(tensor: onnx.ValueInfoProto, names: Sequence[str]) -> None:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = Parser(prog="python -m iern.export.graph.any_size", description="Let YuNet take pictures of any size.")
+    parser = Parser(description="Let YuNet take pictures of any size.")
     parser.add_argument("model", type=Path, help="YuNet as published")
     parser.add_argument("output", type=Path, help="the file to write")
     options: argparse.Namespace = parser.parse_args(argv)

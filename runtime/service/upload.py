@@ -51,6 +51,8 @@ async def receive_picture(request: web.Request, limits: Limits) -> Request:
         data, name = await asyncio.wait_for(_receive(request, limits), RECEIVE_SECONDS)
     except asyncio.TimeoutError as error:
         raise web.HTTPRequestTimeout(text=f"the body did not come within {RECEIVE_SECONDS:g} s") from error
+    if request.transport is None:  # until Python 3.11, `wait_for` forgets a cancellation at the moment of its result
+        raise asyncio.CancelledError
     return checked_picture(data, name, limits)
 
 

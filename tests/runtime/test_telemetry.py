@@ -41,7 +41,7 @@ def files_left_by(program: str, home: Path, *prefix: str) -> list[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the place of onnxruntime's device id is known for Linux")
 def test_a_run_leaves_no_device_id_and_no_queue_of_events(tmp_path):
-    assert files_left_by(OF_THE_PROJECT, tmp_path / "ours") == []
+    assert set(files_left_by(OF_THE_PROJECT, tmp_path / "ours")) <= {"speed.json"}
     if Version(version("onnxruntime")) >= Version("1.29"):
         no_network = ("env", "http_proxy=127.0.0.1:9", "https_proxy=127.0.0.1:9")
         left = files_left_by(OF_THE_LIBRARY, tmp_path / "theirs", *no_network)

@@ -164,7 +164,7 @@ def test_a_detector_that_fails_in_one_frame_does_not_end_the_loop(capsys):
             return super().__call__(frame if self.calls != 4 else frame[:0])  # the real one's own error
 
     results: list[FrameResult] = []
-    run_loop(source, FrameAnalyzer(Weak(), Slow(0)), [results.append], LoopStats())
+    run_loop(source, FrameAnalyzer(Weak(), Slow(0), search="every-frame"), [results.append], LoopStats())
     assert [result.frame.index for result in results] == [0, 1, 3, 4, 5, 6, 7, 8, 9]
     assert "frame 2 of made failed: expected a frame of" in capsys.readouterr().out
 

@@ -124,7 +124,8 @@ def test_nothing_is_sent_with_a_wrong_password(capsys):
             assert reply.status == 401
             assert reply.headers["WWW-Authenticate"] == ('Basic realm="iern"' if path.endswith("g") else "Bearer")
             assert fetch(f"{url}{path}", headers={"Authorization": "Basic ====", "Host": "x"}).status == 401
-        assert fetch(f"{url}faces.json", auth=aiohttp.BasicAuth("anyone", TOKEN)).status == 200
+        auth = aiohttp.BasicAuth("anyone", TOKEN)
+        assert until(lambda: fetch(f"{url}faces.json", auth=auth).status == 200)
 
 
 def test_one_picture_is_the_last_frame_and_its_viewer_is_not_counted_afterwards(capsys):
