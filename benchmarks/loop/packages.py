@@ -36,7 +36,7 @@ PACKAGES: dict[str, Callable[[], Analyse]] = {"fer": fer_loop, "facex": facex_lo
 def main() -> None:
     """Print a package's version, or answer the frames on stdin until it ends."""
     if "--help" in sys.argv[1:]:
-        print(f"usage: {Path(sys.argv[0]).name} NAME [...]\n{main.__doc__}")
+        print(f"usage: python -m benchmarks.loop.packages NAME [...]\n{main.__doc__}")
         return
     name, *rest = sys.argv[1:]
     if rest:

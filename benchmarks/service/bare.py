@@ -23,7 +23,7 @@ from iern.runtime.system.opencv import limit_opencv
 def main(argv: Sequence[str] | None = None) -> None:
     """`FOLDER DETECT_SIZE PRECISION`: the pictures, and the service's options of these names."""
     if "--help" in sys.argv[1:]:
-        print(f"usage: {Path(sys.argv[0]).name} ...\n{main.__doc__}")
+        print(f"usage: python -m benchmarks.service.bare ...\n{main.__doc__}")
         return
     folder, detect_size, precision = sys.argv[1:] if argv is None else argv
     limit_opencv()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -28,6 +29,11 @@ MOST_DAMAGED = 250
 
 TIMEOUT = 5.0
 """Seconds to wait for a server, when a video is opened and for each read."""
+
+TITLES_IN_ANY_ENCODING: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
+"""A title that is not UTF-8 must not stop the reading. From version 19 on PyAV has no such option."""
 
 TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 """Degrees counterclockwise in the file's display matrix -> OpenCV's code."""
@@ -109,7 +115,7 @@ class PyAvCapture:
         file = source if isinstance(source, str) else self._resources.enter_context(source.open("rb"))
         # FFmpeg goes by the name too: of a row of JPEGs that is called .jpg it shows only the first.
         format_name = "mjpeg" if isinstance(source, Path) and kind_of_file(source) == "JPEG" else None
-        opened = av.open(file, "r", format=format_name, metadata_errors="replace", timeout=TIMEOUT)
+        opened = av.open(file, "r", format=format_name, timeout=TIMEOUT, **TITLES_IN_ANY_ENCODING)
         return self._resources.enter_context(opened)
 
     def _decoded(self) -> Iterator[VideoFrame]:
