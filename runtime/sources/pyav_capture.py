@@ -33,7 +33,7 @@ TIMEOUT = 5.0
 TITLES_IN_ANY_ENCODING: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
-"""A title that is not UTF-8 must not stop the reading. From version 19 on PyAV has no such option."""
+"""A title that is not UTF-8 must not stop the reading. From version 19 on PyAV has no such option, and reads on."""
 
 TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 """Degrees counterclockwise in the file's display matrix -> OpenCV's code."""

@@ -230,3 +230,21 @@ for name in sorted(os.listdir({bytes(tmp_path)!r})):
 def test_a_device_or_address_that_is_no_text_is_refused(spec):
     with pytest.raises(SourceError, match="bytes that are no text"):
         open_source(spec)
+
+
+def test_a_title_that_is_not_utf_8_does_not_stop_the_reading(tmp_path):
+    """The option for it changed with PyAV 19, so an older and a newer one are opened differently."""
+    path = tmp_path / "title.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "a placeholder"
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 64
+        for level in LEVELS[:5]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(level, 64, 64), "bgr24")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    assert content.count(b"a placeholder") == 1
+    path.write_bytes(content.replace(b"a placeholder", b"\xff\xfe in bytes\xe4\xf6"))
+    capture = PyAvCapture(path)
+    assert [capture.read()[0] for _ in range(6)] == [True] * 5 + [False]
+    capture.release()
