@@ -96,7 +96,7 @@ class LiveFeed:
     def record(self) -> JsonRecord | None:
         """The last frame's record with "frames" and "dropped". None before the first frame."""
         result = self._result
-        return None if result is None else json_record(result) | self._counts(result)
+        return None if result is None else self._record_of(result)
 
     async def records(self) -> AsyncGenerator[JsonRecord | None, None]:
         """Yield the newest record each time, and None if no frame came for REPEAT_AFTER seconds.
@@ -109,8 +109,10 @@ class LiveFeed:
             while True:
                 if self._result is sent:
                     await _wait_for_event(self._came, REPEAT_AFTER)
-                yield None if self._result is sent else self.record
-                sent = self._result
+                # Kept before the record is sent: newer frames may come meanwhile, and the last of them must follow.
+                newest = self._result
+                yield None if newest is None or newest is sent else self._record_of(newest)
+                sent = newest
                 await asyncio.sleep(SHORTEST_INTERVAL)
         finally:
             self.listeners -= 1
@@ -147,6 +149,9 @@ class LiveFeed:
             self._wanted.set()
         self._came.set()
         self._came = asyncio.Event()
+
+    def _record_of(self, result: FrameResult) -> JsonRecord:
+        return json_record(result) | self._counts(result)
 
     def _counts(self, result: FrameResult) -> dict[str, int]:
         return {"frames": self.frames, "dropped": result.dropped}
