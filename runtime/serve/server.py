@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import secrets
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -21,6 +20,8 @@ from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.serve.address import Address
 from iern.runtime.serve.controls import PageControls
 from iern.runtime.serve.feed import LiveFeed, RenderPicture
+from iern.runtime.serve.listening import listen, made_token, url_with
+from iern.runtime.system.remedies import install
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -58,10 +59,10 @@ def page_server(
     address.
     """
     require_libraries()
-    made = "" if token or address.local_only else secrets.token_urlsafe(16)
+    made = made_token(address, token)
     with _event_loop() as loop:
         server = _wait(loop, _start(address, token or made, controls, render, clock))
-        print(f"the page is at {server.address.url}{f'?token={made}' if made else ''}", flush=True)
+        print(f"the page is at {url_with(server.address, made)}", flush=True)
 
         def show(result: FrameResult) -> None:
             server.metrics(result)
@@ -91,16 +92,13 @@ async def _start(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
-        await web.TCPSite(runner, address.host, address.port).start()
-    except (OSError, UnicodeError) as error:  # UnicodeError: the host is not a valid name
+        listening = await listen(runner, address, "--serve")
+    except OutputError:
         await runner.cleanup()
         routes.close()
         await feed.close()
-        raise OutputError(
-            f"cannot listen on port {address.port} of {address.host} ({getattr(error, 'strerror', None) or error}); "
-            "give another address with --serve"
-        ) from error
-    return _Server(runner, feed, routes, metrics, Address(address.host, runner.addresses[0][1]))
+        raise
+    return _Server(runner, feed, routes, metrics, listening)
 
 
 async def _stop(server: _Server) -> None:
@@ -135,4 +133,4 @@ def require_libraries(user: str = "--serve") -> None:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise IernError(f"{user}: {module} cannot be imported ({error}); pip install 'iern[serve]'") from error
+            raise IernError(f"{user}: {module} cannot be imported ({error}); {install('serve')}") from error

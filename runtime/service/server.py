@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import secrets
 import signal
 from typing import TYPE_CHECKING, Any
 
-from iern.runtime.errors import OutputError
 from iern.runtime.serve.access import access_middleware, add_security_headers
 from iern.runtime.serve.address import Address
+from iern.runtime.serve.listening import listen, made_token, url_with
 from iern.runtime.service.errors_as_json import error_middleware
 from iern.runtime.service.limits import Limits
 from iern.runtime.service.recognition import Recognition
@@ -46,23 +45,16 @@ def serve(address: Address, recognition: Recognition, limits: Limits, token: str
     If others can reach the address and no `token` is given, a random one is made and printed. Raises OutputError if the
     service cannot listen on the address.
     """
-    made = "" if token or address.local_only else secrets.token_urlsafe(16)
+    made = made_token(address, token)
     asyncio.run(_serve(address, application(recognition, limits, token or made), made))
 
 
-async def _serve(address: Address, app: web.Application, made_token: str) -> None:
+async def _serve(address: Address, app: web.Application, made: str) -> None:
     runner = web.AppRunner(app, shutdown_timeout=DRAIN_SECONDS, **RUNNER_OPTIONS)
     await runner.setup()
     try:
-        try:
-            await web.TCPSite(runner, address.host, address.port).start()
-        except (OSError, UnicodeError) as error:  # UnicodeError: the host is not a valid name
-            reason = getattr(error, "strerror", None) or error
-            raise OutputError(
-                f"cannot listen on port {address.port} of {address.host} ({reason}); give another address with --port"
-            ) from error
-        url = Address(address.host, runner.addresses[0][1]).url
-        print(f"the service is at {url}{f'?token={made_token}' if made_token else ''}", flush=True)
+        listening = await listen(runner, address, "--port")
+        print(f"the service is at {url_with(listening, made)}", flush=True)
         await _stop_signal()
     finally:
         await runner.cleanup()
