@@ -80,6 +80,11 @@ class Artifact:
         """Whether there are at least two strata, which can disagree."""
         return len(self.strata) > 1
 
+    @property
+    def in_8_bits(self) -> bool:
+        """Whether the trunk computes in 8 bits."""
+        return bool(self.float_sha256)
+
     def to_metadata(self) -> dict[str, str]:
         """Return the entries for the file's metadata. `from_metadata` is the inverse."""
         fields = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}

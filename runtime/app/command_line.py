@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iern.runtime.backends.model_options import add_model_options
 from iern.runtime.bundled import MODEL
 from iern.runtime.faces.smoothing import HALF_LIFE
 from iern.runtime.outputs.broker import Broker, parse_broker
@@ -22,7 +23,6 @@ from iern.runtime.system.arguments import (
     number,
     path_with,
     positive,
-    prior,
     token,
     value_of,
 )
@@ -256,34 +256,7 @@ def _page(parser: argparse.ArgumentParser) -> None:
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("model").add_argument
-    add(
-        "--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx or .engine (default: the bundled one)"
-    )
-    add(
-        "--prior",
-        type=value_of(prior),
-        metavar="RATES",
-        help="how frequent the expressions are at this place: uniform, or rates as neutral=0.6,happiness=0.2, where "
-        "the others share the rest; the threshold stays (default: the rates that the model assumes)",
-    )
-    add(
-        "--provider",
-        choices=("auto", "cpu", "cuda", "tensorrt"),
-        default="auto",
-        help="where the model runs (default: auto, which is CUDA if onnxruntime has it, otherwise the CPU); a provider "
-        "must run the whole model, otherwise the next one is used and the reason is printed; tensorrt builds its "
-        "engines at the first start, which takes minutes, and keeps them",
-    )
-    add(
-        "--precision",
-        choices=("auto", "fp32", "int8"),
-        default="auto",
-        help="on the CPU: int8 is the 8-bit file beside the model (my.int8.onnx for my.onnx, made from it by "
-        "export/to_int8.py), fp32 the model as it is, and auto the faster one, which the first start times for "
-        "about a second; python -m iern.runtime.doctor prints which one it is and why (default: auto)",
-    )
-    add("--strict", action="store_true", help="end with an error if the provider cannot run the whole model")
+    add = add_model_options(parser)
     add(
         "--rebuild",
         action="store_true",

@@ -200,7 +200,7 @@ def _print_start(options: Options, source: Source, session: Session) -> None:
         print(f"note: runs on {session.provider}: {session.note}")
     if source.details:
         print(f"{source.name}: {source.details}")
-    bits = " in 8 bits" if session.artifact.float_sha256 else ""
+    bits = " in 8 bits" if session.artifact.in_8_bits else ""
     print(f"{source.name} -> {options.model.name}{bits} on {session.provider}", flush=True)
 
 

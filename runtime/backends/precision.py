@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from iern.runtime.backends.model_options import PRECISIONS
 from iern.runtime.backends.providers import Model, import_onnxruntime, provider_order
 from iern.runtime.backends.speed_record import key_of, read_speed_up, record_speed_up, speed_up
 from iern.runtime.errors import ArtifactError, IernError, SessionError, message_of
@@ -19,7 +20,6 @@ from iern.runtime.system.files import sha256
 from iern.runtime.system.processor import Processor, processor
 from iern.runtime.system.remedies import run_script
 
-PRECISIONS = ("auto", "fp32", "int8")
 SUFFIX = ".int8.onnx"
 LEAST_GAIN = 1.1
 """How many times as fast the 8-bit file must be. If it is hardly faster, the exact answers are worth more."""
@@ -48,7 +48,7 @@ def open_in_precision(
         session = _open_faster(model, provider, threads, open_file, here)
     else:
         session = open_file(model, provider)
-    if session.artifact.float_sha256 and session.provider == "cpu" and here.saturates:
+    if session.artifact.in_8_bits and session.provider == "cpu" and here.saturates:
         session.note = f"{session.note}; " if session.note else ""
         session.note += (
             f"{here} has no 8-bit dot products (VNNI), so sums in this 8-bit file may saturate and its answers may be "
@@ -85,7 +85,7 @@ def _open_int8(model: Model, provider: str, open_file: OpenFile, here: Processor
 def _open_if_int8(model: Model, problem: str, open_file: OpenFile) -> Session:
     """Open a model without an 8-bit file beside it, if it is in 8 bits itself. Otherwise `problem` begins the error."""
     session = open_file(model, "cpu")
-    if not session.artifact.float_sha256:
+    if not session.artifact.in_8_bits:
         session.close()
         raise ArtifactError(f"{problem}, or use the precision fp32")
     session.precision_note = "8 bits, as this file is"
@@ -97,7 +97,7 @@ def _open_faster(model: Model, provider: str, threads: int, open_file: OpenFile,
     obstacle = _obstacle(model, provider, here)
     if obstacle or isinstance(model, bytes):
         session = open_file(model, provider)
-        eight = bool(session.artifact.float_sha256)
+        eight = session.artifact.in_8_bits
         session.precision_note = "8 bits, as this file is" if eight else f"not 8 bits: {obstacle}"
         return session
     model = Path(model)

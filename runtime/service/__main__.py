@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from iern.runtime.system.command import command, leave
 
-from iern.runtime.bundled import MODEL
+from iern.runtime.backends.model_options import add_model_options
 from iern.runtime.serve.address import parse_address
 from iern.runtime.service.limits import Limits
-from iern.runtime.system.arguments import Parser, number, positive, prior, token, value_of
+from iern.runtime.system.arguments import Parser, number, positive, token, value_of
 from iern.runtime.system.opencv import require_opencv
 
 EXAMPLES = """\
@@ -56,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ) as session:
         if session.note:
             print(f"note: runs on {session.provider}: {session.note}")
-        bits = " in 8 bits" if session.artifact.float_sha256 else ""
+        bits = " in 8 bits" if session.artifact.in_8_bits else ""
         print(f"{options.model.name}{bits} on {session.provider}", flush=True)
         recognition = Recognition(FaceDetector(longest_side=options.detect_size), session)
         recognition.warm_up()
@@ -137,15 +136,8 @@ def _limits(parser: argparse.ArgumentParser) -> None:
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
-    """The options of webcam.py for the model, which mean the same here."""
-    add = parser.add_argument_group("model, as in webcam.py").add_argument
-    add(
-        "--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx or .engine (default: the bundled one)"
-    )
-    add("--prior", type=value_of(prior), metavar="RATES", help="how frequent the expressions are at this place")
-    add("--provider", choices=("auto", "cpu", "cuda", "tensorrt"), default="auto", help="where the model runs")
-    add("--precision", choices=("auto", "fp32", "int8"), default="auto", help="on the CPU: the 8-bit file or not")
-    add("--strict", action="store_true", help="end with an error if the provider cannot run the whole model")
+    """The options of webcam.py for the model, and how faces are searched for."""
+    add = add_model_options(parser)
     add(
         "--detect-size",
         type=positive,
