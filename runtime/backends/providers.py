@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from iern.runtime.errors import SessionError, one_line
 from iern.runtime.system.files import cache_folder, is_text
+from iern.runtime.system.remedies import install
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -77,7 +78,7 @@ def import_onnxruntime() -> ModuleType:
         import onnxruntime
     except ImportError as error:
         raise SessionError(
-            f"onnxruntime cannot be imported ({ort_message(error)}); pip install 'iern[cpu]', or 'iern[gpu]' for NVIDIA"
+            f"onnxruntime cannot be imported ({ort_message(error)}); {install('cpu')}, or 'iern[gpu]' for NVIDIA"
         ) from error
     onnxruntime.set_default_logger_severity(3)
     return onnxruntime

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iern.runtime.errors import ImageError, one_line
+from iern.runtime.system.remedies import install
 
 
 def decode_heic(content: bytes, name: str) -> tuple[NDArray[np.uint8], int]:
@@ -20,8 +21,8 @@ def decode_heic(content: bytes, name: str) -> tuple[NDArray[np.uint8], int]:
         library = importlib.import_module("pillow_heif")
     except ImportError as error:
         raise ImageError(
-            f"{name}: is a HEIC image, and its decoder is not installed ({one_line(error)}); pip install 'iern[heic]', "
-            "or convert the image to JPEG"
+            f"{name}: is a HEIC image, and its decoder is not installed ({one_line(error)}); {install('heic')}, or "
+            "convert the image to JPEG"
         ) from error
     try:
         images = library.open_heif(content, convert_hdr_to_8bit=True, bgr_mode=True)

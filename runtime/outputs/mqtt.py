@@ -14,6 +14,7 @@ from iern.runtime.errors import OutputError
 from iern.runtime.outputs.broker import Broker
 from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.outputs.records import json_line, timed_records
+from iern.runtime.system.remedies import install
 
 MOST_WAITING = 1000
 """Records that wait while the broker is away. New ones beyond that are dropped and counted."""
@@ -102,4 +103,4 @@ def require_mqtt() -> ModuleType:
     try:
         return importlib.import_module("paho.mqtt.client")
     except ImportError as error:
-        raise OutputError("--mqtt needs paho-mqtt, which is not installed; pip install 'iern[mqtt]'") from error
+        raise OutputError(f"--mqtt needs paho-mqtt, which is not installed; {install('mqtt')}") from error
