@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-import struct
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 from iern.runtime.errors import one_line
 from iern.runtime.imaging import tiff
-from iern.runtime.imaging.formats import HEAD, image_kind
+from iern.runtime.imaging.formats import HEAD, chunks_of_png, image_kind
 
 
 def damage_inside(content: bytes) -> str:
@@ -62,11 +61,7 @@ def _succeeds(call: Callable[[], Any]) -> bool:
 
 def _damage_of_png(content: bytes) -> str:
     """The first chunk whose checksum is wrong. libpng itself refuses only those that it cannot do without."""
-    at, name = 8, b""
-    while name != b"IEND" and at + 12 <= len(content):
-        length, name = struct.unpack_from(">I4s", content, at)
-        end = at + 8 + length
-        if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+    for name, start, end in chunks_of_png(content):
+        if zlib.crc32(content[start - 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
             return f"the checksum of its chunk {name.decode('latin-1')!a} is wrong"
-        at = end + 4
     return ""

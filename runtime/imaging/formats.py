@@ -173,13 +173,25 @@ def _following_jpegs(content: Content) -> Iterator[re.Match[bytes]]:
 
 def _frames_of_png(content: Content) -> int:
     """The number in the chunk `acTL`, which precedes the pixels of an animated PNG."""
-    at, name = 8, b""
-    while name != b"IDAT":
-        length, name = struct.unpack_from(">I4s", content, at)
+    for name, at, _ in chunks_of_png(content):
         if name == b"acTL":
-            return int(struct.unpack_from(">I", content, at + 8)[0])
-        at += 12 + length
+            return int(struct.unpack_from(">I", content, at)[0])
+        if name == b"IDAT":
+            break
     return 1
+
+
+def chunks_of_png(content: Content) -> Iterator[tuple[bytes, int, int]]:
+    """(name, start, end) of the data of each chunk of a PNG, to IEND or to where the file is cut off.
+
+    The end of the last one is where its length puts it, which may be beyond the file. Four bytes of checksum follow.
+    """
+    name, end = b"", 4
+    while name != b"IEND" and end + 16 <= len(content):
+        length, name = struct.unpack_from(">I4s", content, end + 4)
+        start = end + 12
+        end = start + length
+        yield name, start, end
 
 
 def _blocks_of_gif(content: Content) -> Iterator[int]:

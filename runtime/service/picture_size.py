@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 
 from iern.runtime.errors import ImageError
-from iern.runtime.imaging.formats import HEAD, image_kind
+from iern.runtime.imaging.formats import HEAD, chunks_of_png, image_kind
 
 MOST_SCANS = 100
 """Scans of a progressive JPEG. Programs write about 10; thousands would keep the decoder busy for minutes."""
@@ -67,12 +67,13 @@ def _size_of_png(data: bytes) -> tuple[int, int]:
     if data[12:16] != b"IHDR":
         raise ValueError("expected IHDR first")
     width, height = struct.unpack_from(">II", data, 16)
-    at, name = 8, b""
-    while name != b"IEND":
-        length, name = struct.unpack_from(">I4s", data, at)
-        at += 12 + length
-        if at > len(data):
+    last = b""
+    for name, _, end in chunks_of_png(data):
+        if end + 4 > len(data):
             raise ValueError("expected the whole chunk")
+        last = name
+    if last != b"IEND":
+        raise ValueError("expected IEND last")
     return width, height
 
 
