@@ -19,12 +19,25 @@ COLUMNS = ("path", "expression", "confounder", "split", "subject")
 
 
 def manifest(samples: Iterable[object]) -> str:
-    """-> the manifest of samples that have the COLUMNS as attributes, CSV with a header line."""
+    """-> the manifest of samples that have the COLUMNS as attributes."""
+    return csv_text(COLUMNS, ([getattr(sample, column) for column in COLUMNS] for sample in samples))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """-> CSV with a header line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([getattr(sample, column) for column in COLUMNS] for sample in samples)
+    writer.writerow(columns)
+    writer.writerows(rows)
     return text.getvalue()
+
+
+def refuse_content(out: Path) -> None:
+    """Raise DataError unless `out` is missing or an empty folder."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; give a folder")
+    if out.exists() and any(out.iterdir()):
+        raise DataError(f"{out} holds files already; give a new or empty folder, or remove this one")
 
 
 def encoded(image: Image, suffix: str, parameters: Sequence[int]) -> bytes:

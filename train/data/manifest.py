@@ -208,9 +208,8 @@ def _folder_rows(root: Path) -> Iterator[Row]:
     for path in _folder_files(root, "*/*/**/*"):
         if is_image_file(path):
             relative = path.relative_to(root)
-            test = int(text_hash(relative.as_posix())[:8], 16) < FOLDER_TEST_SHARE * 16**8
             row = {"path": relative.as_posix(), "confounder": relative.parts[0], "expression": relative.parts[1]}
-            yield str(path), {**row, "split": "test" if test else "train"}
+            yield str(path), {**row, "split": split_by_hash(relative.as_posix())}
 
 
 def _folder_files(root: Path, pattern: str) -> list[Path]:
@@ -287,6 +286,11 @@ def _confirmed(counts: dict[str, float], expression: str) -> bool | None:
 def _group(face: LabelledFace, root: Path) -> str:
     """The name of the images that must stay together; it does not depend on the place of the data."""
     return f"subject {face.subject}" if face.subject else f"image {os.path.relpath(face.path, root)}"
+
+
+def split_by_hash(name: str) -> str:
+    """-> `test` for FOLDER_TEST_SHARE of all names, chosen by their hashes, else `train`."""
+    return "test" if int(text_hash(name)[:8], 16) < FOLDER_TEST_SHARE * 16**8 else "train"
 
 
 def text_hash(text: str) -> str:

@@ -28,7 +28,7 @@ from iern.runtime.imaging.images import Image
 from iern.runtime.system.files import write_errors
 from iern.runtime.system.opencv import limit_opencv
 from iern.runtime.system.signals import on_signals
-from iern.train.data.made_set import encoded, manifest, temporary_beside
+from iern.train.data.made_set import encoded, manifest, refuse_content, temporary_beside
 from iern.train.data.manifest import MANIFEST
 from iern.train.rendered.expressions import EXPRESSIONS, contract, shape_names
 from iern.train.rendered.head import HeadModel, head_model
@@ -98,7 +98,7 @@ def write(
     face in what is rendered, or if a process is killed. Raises OutputError if the set cannot be written.
     """
     out = out.resolve()
-    _refuse_content(out)
+    refuse_content(out)
     model = head_model(read_kit(kit, shape_names()))
     with write_errors(out), on_signals(_interrupt, (signal.SIGTERM,)), temporary_beside(out) as temporary:
         new = temporary / "new"
@@ -109,13 +109,6 @@ def write(
                 (new / sample.path).write_bytes(picture)
         (new / MANIFEST).write_text(manifest(samples), encoding="utf-8", newline="")
         os.replace(new, out)
-
-
-def _refuse_content(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; give a folder")
-    if out.exists() and any(out.iterdir()):
-        raise DataError(f"{out} holds files already; give a new or empty folder, or remove this one")
 
 
 def _interrupt(_: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from iern.runtime.errors import DataError
 from iern.train.data.importers.source import DataSet, LeftOut, SourceFace, find, lines, named
-from iern.train.data.manifest import FOLDER_TEST_SHARE, text_hash
+from iern.train.data.manifest import split_by_hash
 
 TITLE = "CK+"
 IMAGES = "cohn-kanade-images"
@@ -33,7 +33,7 @@ def read(source: Path, left_out: LeftOut) -> Iterator[SourceFace]:
     seen: set[str] = set()
     for label in labels:
         subject, sequence = label.parts[-3:-1]
-        split = "test" if int(text_hash(subject)[:8], 16) < FOLDER_TEST_SHARE * 16**8 else "train"
+        split = split_by_hash(subject)
         frames = images / subject / sequence
         if subject not in seen:
             seen.add(subject)

@@ -12,7 +12,7 @@ from iern.runtime.errors import DataError
 from iern.runtime.imaging.images import Image, read_image
 from iern.train.data.importers.source import DataSet, LeftOut, SourceFace, find, lines, named
 from iern.train.data.made_set import encoded
-from iern.train.data.manifest import FOLDER_TEST_SHARE, text_hash
+from iern.train.data.manifest import split_by_hash
 
 TITLE = "ExpW"
 LABELS = ("label/label.lst", "label.lst")
@@ -33,7 +33,7 @@ def read(source: Path, left_out: LeftOut) -> Iterator[SourceFace]:
             yield from (SourceFace(path, named(where, fields[7], EXPRESSIONS)) for where, fields in rows)
             continue
         picture = read_image(path)
-        split = "test" if int(text_hash(name)[:8], 16) < FOLDER_TEST_SHARE * 16**8 else "train"
+        split = split_by_hash(name)
         for where, fields in rows:
             face = _cut(picture, *_box(where, fields))
             if face.size:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from iern.runtime.errors import DataError
 from iern.runtime.system.files import write_errors, write_text
@@ -19,7 +17,7 @@ from iern.train.data.importers.expw import EXPW
 from iern.train.data.importers.ferplus import FERPLUS
 from iern.train.data.importers.rafdb import RAFDB
 from iern.train.data.importers.source import DataSet, LeftOut, SourceFace
-from iern.train.data.made_set import COLUMNS, temporary_beside
+from iern.train.data.made_set import COLUMNS, csv_text, refuse_content, temporary_beside
 from iern.train.data.manifest import MANIFEST
 
 DATA_SETS = {each.name: each for each in (AFFECTNET, CKPLUS, EXPW, FERPLUS, RAFDB)}
@@ -74,12 +72,10 @@ def import_faces(
 
 def _refuse_content(out: Path, writes: bool) -> None:
     """Raise DataError if something in the folder would be replaced."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; give a folder")
     if (out / MANIFEST).exists():
         raise DataError(f"{out / MANIFEST} exists; give another folder, or remove it")
-    if writes and out.exists() and any(out.iterdir()):
-        raise DataError(f"{out} holds files already; give a new or empty folder for the images")
+    if writes or not out.is_dir():
+        refuse_content(out)
 
 
 def _chosen(faces: Iterable[SourceFace], left_out: LeftOut, contempt: bool) -> Iterable[SourceFace]:
@@ -109,7 +105,7 @@ def _present(
         elif face.content is not None:
             (out / face.path).parent.mkdir(parents=True, exist_ok=True)
             (out / face.path).write_bytes(face.content)
-            kept[face.path] = _without_content(face)
+            kept[face.path] = dataclasses.replace(face, content=None)  # the images would fill the memory
         elif not face.path.is_file():
             absent.append(face.path)
     if absent and not skip_missing:
@@ -129,26 +125,15 @@ def _present(
     return found
 
 
-def _without_content(face: SourceFace) -> SourceFace:
-    """The face without its image, which is written, so that the images of a data set do not fill the memory."""
-    return SourceFace(face.path, face.expression, face.split, face.subject, face.votes)
-
-
 def _write_manifest(faces: Iterable[SourceFace], out: Path, data_set: DataSet, confounder: str) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *data_set.votes])
-    for face in faces:
-        row: dict[str, Any] = {
-            "path": _relative(face.path, out),
-            "expression": face.expression,
-            "confounder": confounder or data_set.name,
-            "split": face.split,
-            "subject": face.subject,
-            **face.votes,
-        }
-        writer.writerow([row[column] for column in (*COLUMNS, *data_set.votes)])
-    write_text(out / MANIFEST, text.getvalue())
+    rows = (
+        [
+            *(_relative(face.path, out), face.expression, confounder or data_set.name, face.split, face.subject),
+            *(face.votes[column] for column in data_set.votes),
+        ]
+        for face in faces
+    )
+    write_text(out / MANIFEST, csv_text((*COLUMNS, *data_set.votes), rows))
 
 
 def _relative(path: Path, out: Path) -> str:
