@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from iern.export.parity.batches import FACES_PER_BATCH, Track, in_batches
 from iern.export.parity.exact import network_as_trained
-from iern.export.parity.model_outputs import ModelOutputs, joined, outputs_of_session, three_digits
+from iern.export.parity.model_outputs import (
+    ModelOutputs,
+    flips,
+    joined,
+    limits_table,
+    outputs_of_session,
+    three_digits,
+)
 from iern.runtime.backends.onnx import OnnxSession
 from iern.runtime.intervention import stratum_disagreement
 from iern.train.network.iern import Baseline
@@ -69,8 +76,7 @@ class CollapsedParity:
             ("probabilities", f"{self.probabilities:.1e}", f"at most {PROBABILITIES_LIMIT:.0e}"),
             ("disagreement of the strata", f"{self.disagreement:.1e}", "in the network, no longer in the file"),
         ]
-        width = max(len(row[0]) for row in rows)
-        return "\n".join(f"{name:<{width}}  {value:>10}  {limit}" for name, value, limit in rows)
+        return limits_table(rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The result in plain types for the artifact."""
@@ -102,13 +108,11 @@ def check_collapsed_parity(
 @np.errstate(invalid="ignore")  # NaN fails the gate
 def compare_collapsed(reference: ModelOutputs, collapsed: ModelOutputs, temperature: float = 1.0) -> CollapsedParity:
     """The difference of `collapsed` from `reference`. `temperature` is that of the reference's probabilities."""
-    first, other = reference.probabilities.argmax(axis=1), collapsed.probabilities.argmax(axis=1)
-    rows = np.arange(len(first))
-    lead = reference.probabilities[rows, first] - reference.probabilities[rows, other]
+    agreement, widest_flip = flips(reference.probabilities, collapsed.probabilities)
     return CollapsedParity(
-        faces=len(first),
-        agreement=float(np.mean(first == other)),
-        widest_flip=float(lead.max()),
+        faces=len(reference.probabilities),
+        agreement=agreement,
+        widest_flip=widest_flip,
         probabilities=float(np.abs(collapsed.probabilities - reference.probabilities).max()),
         disagreement=float(stratum_disagreement(reference.stratum_logits, temperature).mean()),
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from iern.export.parity.model_outputs import ModelOutputs, deviations, three_digits
+from iern.export.parity.model_outputs import ModelOutputs, deviations, flips, limits_table, three_digits
 
 AGREEMENT_LIMIT = 0.995
 """Smallest share of faces with the reference's first expression."""
@@ -81,8 +81,7 @@ class HalfParity:
             rows.append(("head-room below 65504", f"{self.head_room:.0f} x", f"at least {HEAD_ROOM_LIMIT:g} x"))
         largest = sorted(self.peaks.items(), key=lambda item: -item[1])[:3]
         rows += [(f"  {name}", f"{peak:.1f}", f"{LARGEST_HALF / peak:.0f} x below") for name, peak in largest]
-        width = max(len(row[0]) for row in rows)
-        return "\n".join(f"{name:<{width}}  {value:>10}  {limit}" for name, value, limit in rows)
+        return limits_table(rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The result in plain types for the artifact, with only the largest value of the layers."""
@@ -94,10 +93,8 @@ class HalfParity:
 def compare_half(reference: ModelOutputs, half: ModelOutputs, peaks: Mapping[str, float] | None = None) -> HalfParity:
     """The difference of `half` from `reference`. `peaks` as in HalfParity."""
     logit_range = float(np.ptp(reference.logits))
-    first, other = reference.logits.argmax(axis=1), half.logits.argmax(axis=1)
-    rows = np.arange(len(first))
+    agreement, widest_flip = flips(reference.logits, half.logits)
     spread = _spread(reference)  # with one stratum, or strata with equal centres, this is only rounding
-    lead = reference.logits[rows, first] - reference.logits[rows, other]
     difference = max(
         float(np.abs(half.logits - reference.logits).max()),
         float(np.abs(half.stratum_logits - reference.stratum_logits).max()),
@@ -105,10 +102,10 @@ def compare_half(reference: ModelOutputs, half: ModelOutputs, peaks: Mapping[str
     if not np.isfinite(half.probabilities).all():
         difference = float("nan")
     return HalfParity(
-        faces=len(first),
-        agreement=float(np.mean(first == other)),
+        faces=len(reference.logits),
+        agreement=agreement,
         logits=difference / logit_range,
-        widest_flip=float(lead.max()) / logit_range,
+        widest_flip=widest_flip / logit_range,
         spread=_spread(half) / spread if spread > 1e-12 * logit_range else 1.0,
         peaks=peaks or {},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,24 @@ def joined(batches: Iterable[ModelOutputs]) -> ModelOutputs:
 def deviations(stratum_logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, N, E) logits -> the difference of each stratum from the mean over the strata, of the same shape."""
     return stratum_logits - stratum_logits.mean(axis=1, keepdims=True)
+
+
+def flips(reference: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:
+    """(n, E) scores twice -> the share of rows with the same first expression, and the widest flip.
+
+    The widest flip is the largest lead, in the reference, of a first expression that is no longer the first; 0 if there
+    is none.
+    """
+    first, now = reference.argmax(axis=1), other.argmax(axis=1)
+    rows = np.arange(len(first))
+    lead = reference[rows, first] - reference[rows, now]
+    return float(np.mean(first == now)), float(lead.max())
+
+
+def limits_table(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Figures with their names and limits -> lines for a terminal."""
+    width = max(len(name) for name, _, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value:>10}  {limit}" for name, value, limit in rows)
 
 
 def three_digits(value: Any) -> Any:
