@@ -20,6 +20,7 @@ from rich.progress import Progress
 
 from iern.runtime.artifact import Prior
 from iern.runtime.intervention import stratum_disagreement
+from iern.runtime.session import Predictions
 from iern.runtime.system.arguments import Parser, prior, value_of
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
@@ -107,26 +108,24 @@ def evaluate(
     evaluated = open_model(model, prior)
     labelled = load_data(data, evaluated.expressions).split(split)
     other = None if against is None else open_model(against, prior).in_order(evaluated.expressions, str(against))
-    predictions, found = _predict(model, evaluated, labelled, detect, console)
+    compared = [evaluated] if other is None else [evaluated, other]
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(model.name, total=len(labelled))
+        predicted, found = predict_images(compared, labelled, detect, lambda count: bar.advance(task, count))
+    faces = [face for face, seen in zip(labelled, found, strict=True) if seen]
+    predictions, *others = [_with_labels(each, own, faces) for each, own in zip(compared, predicted, strict=True)]
     figures = {**measure(predictions, evaluated.expressions, evaluated.threshold), "missed": None, "against": None}
     if detect:
         figures["missed"] = _missed(predictions, found, labelled, data)
-    if other is not None and against is not None:
-        others, _ = _predict(against, other, labelled, detect, console)
-        own = measure(others, other.expressions, other.threshold)
-        figures["against"] = {"model": str(against), **compare(predictions, others), "figures": own}
+    if other is not None:
+        own = measure(others[0], other.expressions, other.threshold)
+        figures["against"] = {"model": str(against), **compare(predictions, others[0]), "figures": own}
     return figures
 
 
-def _predict(
-    path: Path, model: EvaluatedModel, labelled: Sequence[LabelledFace], detect: bool, console: Console
-) -> tuple[LabelledPredictions, NDArray[np.bool_]]:
-    """n images -> predictions with labels for the m faces, and (n,) whether an image has one."""
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(path.name, total=len(labelled))
-        predictions, found = predict_images(model, labelled, detect, lambda count: bar.advance(task, count))
-    faces = [face for face, seen in zip(labelled, found, strict=True) if seen]
-    with_labels = LabelledPredictions(
+def _with_labels(model: EvaluatedModel, predictions: Predictions, faces: Sequence[LabelledFace]) -> LabelledPredictions:
+    """The predictions of a model for m faces, with their labels."""
+    return LabelledPredictions(
         probabilities=predictions.probabilities,
         disagreement=stratum_disagreement(predictions.stratum_logits, model.temperature),
         labels=np.array([face.expression for face in faces]),
@@ -134,7 +133,6 @@ def _predict(
         units=np.array(resampling_units(faces)),
         confirmed=np.array([bool(face.confirmed) for face in faces]),
     )
-    return with_labels, found
 
 
 def _missed(

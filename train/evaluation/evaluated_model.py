@@ -71,36 +71,42 @@ def open_model(path: Path, prior: Prior | None = None) -> EvaluatedModel:
 
 
 def predict_images(
-    model: EvaluatedModel, labelled: Sequence[LabelledFace], detect: bool, on_batch: Callable[[int], None]
-) -> tuple[Predictions, NDArray[np.bool_]]:
-    """n image files -> predictions for the m faces, and (n,) whether an image has one, m of them true.
+    models: Sequence[EvaluatedModel], labelled: Sequence[LabelledFace], detect: bool, on_batch: Callable[[int], None]
+) -> tuple[list[Predictions], NDArray[np.bool_]]:
+    """n image files -> predictions of each model for the m faces, and (n,) whether an image has one, m of them true.
 
     With `detect`, the images are whole pictures. The face is the largest one that the detector finds, cropped as the
-    runtime does. Otherwise each image is a face. `on_batch` is called with the number of images of each batch.
-    Raises ImageError if a file cannot be read, and DataError if no image has a face.
+    runtime does for that model. Otherwise each image is a face. `on_batch` is called with the number of images of each
+    batch. Raises ImageError if a file cannot be read, and DataError if no image has a face.
     """
-    face_in = partial(_largest_face, FaceDetector(), model.input) if detect else partial(resize_face, spec=model.input)
+    detector = FaceDetector() if detect else None
     found: list[bool] = []
-    parts: list[Predictions] = []
+    parts: list[list[Predictions]] = [[] for _ in models]
     for start in range(0, len(labelled), FACES_PER_BATCH):
-        faces = [face_in(read_image(each.path)) for each in labelled[start : start + FACES_PER_BATCH]]
-        found += [face is not None for face in faces]
-        crops = [face for face in faces if face is not None]
-        if crops:
-            parts.append(model.predict(np.stack(crops)))
-        on_batch(len(faces))
-    if not parts:
+        batch = labelled[start : start + FACES_PER_BATCH]
+        crops_in = [_crops_in(read_image(each.path), detector) for each in batch]
+        found += [crop is not None for crop in crops_in]
+        if any(found[start:]):
+            for model, own in zip(models, parts, strict=True):
+                own.append(model.predict(np.stack([crop(model.input) for crop in crops_in if crop is not None])))
+        on_batch(len(batch))
+    if not any(found):
         raise DataError(
             f"found no face in {counted(len(labelled), 'picture')}, the first is {labelled[0].path}; expected pictures "
             "of upright faces; look at them, or leave out --detect if they are cropped faces"
         )
-    return concatenate(parts), np.array(found)
+    return [concatenate(own) for own in parts], np.array(found)
 
 
-def _largest_face(detector: FaceDetector, spec: InputSpec, picture: Image) -> Image | None:
-    """(H, W, 3) picture -> (S, S, 3) crop of the face with the largest box; None without a face."""
-    face = largest(detector.in_photograph(picture))
-    return None if face is None else crop_face(picture, face, spec)
+def _crops_in(image: Image, detector: FaceDetector | None) -> Callable[[InputSpec], Image] | None:
+    """(H, W, 3) image -> what cuts its face out for an input: that with the largest box; None without a face.
+
+    Without a detector the image is the face.
+    """
+    if detector is None:
+        return partial(resize_face, image)
+    face = largest(detector.in_photograph(image))
+    return None if face is None else partial(crop_face, image, face)
 
 
 def _from_checkpoint(path: Path, prior: Prior | None) -> EvaluatedModel:
