@@ -26,6 +26,8 @@ from iern.runtime import ExpressionRecognizer
 with ExpressionRecognizer() as recognizer:
     recognizer(numpy.zeros((120, 160, 3), numpy.uint8))
 """
+IN_FLOAT32 = OF_THE_PROJECT.replace("Recognizer()", "Recognizer(precision='fp32')")
+"""The same without the choice of a precision, whose measurement is kept in the cache folder."""
 
 
 def files_left_by(program: str, home: Path, *prefix: str) -> list[str]:
@@ -41,7 +43,8 @@ def files_left_by(program: str, home: Path, *prefix: str) -> list[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the place of onnxruntime's device id is known for Linux")
 def test_a_run_leaves_no_device_id_and_no_queue_of_events(tmp_path):
-    assert set(files_left_by(OF_THE_PROJECT, tmp_path / "ours")) <= {"speed.json"}
+    assert files_left_by(IN_FLOAT32, tmp_path / "ours") == []
+    assert set(files_left_by(OF_THE_PROJECT, tmp_path / "choosing")) <= {"speed.json"}
     if Version(version("onnxruntime")) >= Version("1.29"):
         no_network = ("env", "http_proxy=127.0.0.1:9", "https_proxy=127.0.0.1:9")
         left = files_left_by(OF_THE_LIBRARY, tmp_path / "theirs", *no_network)

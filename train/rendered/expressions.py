@@ -67,7 +67,7 @@ def _variants(text: str) -> tuple[Prototype, ...]:
 PROTOTYPES: dict[str, tuple[Prototype, ...]] = {
     "anger": _variants(
         """
-        4 lips rolled in, chin raised: browDown 0.6-1.4, eyeSquint 0.3-1, noseSneer 0-0.3, mouthRollLower 0.5-1,
+        4 lips rolled in, chin raised: browDown 0.7-1.4, eyeSquint 0.3-1, noseSneer 0-0.3, mouthRollLower 0.5-1,
             mouthRollUpper 0.5-1, mouthPress 0.5-1.2, mouthShrugLower 0.4-1, mouthShrugUpper 0-0.3, mouthPucker 0-0.3,
             mouthDimple 0-0.3, mouthFrown 0-0.5;
         4 lips pressed, chin raised: browDown 0.7-1.5, eyeSquint 0.2-0.9, eyeWide 0-0.3, noseSneer 0-0.3,
