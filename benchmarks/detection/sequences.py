@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.common.people import Person, Pose, paste, person_around, smooth_background
 from iern.runtime.bundled import DEMO_CLIP
 from iern.runtime.errors import DataError
 from iern.runtime.faces.detector import FaceDetector
@@ -30,28 +29,6 @@ SURROUNDINGS = 1.6
 PEOPLE_FRAMES = (20, 70, 130)
 """Frames of the bundled clip that show all of its people."""
 MOST_HEADS = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Person:
-    """A square picture around one face."""
-
-    picture: Image
-    face: float
-    """Longer side of the face, as a share of the picture's side."""
-
-
-@dataclass(frozen=True)
-class Pose:
-    """Where a face is in a frame."""
-
-    x: float
-    """Centre, in pixels."""
-    y: float
-    size: float
-    """Longer side of the face, in pixels."""
-    turn: float = 0.0
-    """Degrees."""
 
 
 Motion = Callable[[float], "Pose | None"]
@@ -114,12 +91,8 @@ def people_of(folder: Path) -> list[Person]:
 
 
 def _person(image: Image, face: Detection) -> Person:
-    """Cut the square around a face. Beyond the picture its border is repeated."""
     size = max(face.width, face.height)
-    half = round(SURROUNDINGS * size / 2)
-    x, y = round(face.x + face.width / 2), round(face.y + face.height / 2)
-    padded = cv2.copyMakeBorder(image, half, half, half, half, cv2.BORDER_REPLICATE)
-    return Person(padded[y : y + 2 * half, x : x + 2 * half], size / (2 * half))
+    return person_around(image, round(face.x + face.width / 2), round(face.y + face.height / 2), size, SURROUNDINGS)
 
 
 def _passing(start: float, row: int) -> Motion:
@@ -166,34 +139,13 @@ def _crowd(count: int) -> list[Motion]:
 
 def _drawn(people: Sequence[Person], paths: Sequence[Motion], seed: int) -> Iterator[tuple[Image, float]]:
     rng = np.random.default_rng(seed)
-    coarse = rng.integers(70, 170, (5, 7, 3), dtype=np.uint8)
-    background = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    background = smooth_background(rng, WIDTH, HEIGHT, (5, 7)).astype(np.float32)
     count = round(FPS * SECONDS)
     for number in range(count):
         canvas = background.copy()
         for index, path in enumerate(paths):
             pose = path(number / count)
             if pose is not None:
-                _paste(canvas, people[(seed + index) % len(people)], pose)
+                paste(canvas, people[(seed + index) % len(people)], pose)
         noisy = canvas + rng.normal(0, NOISE, canvas.shape)
         yield np.rint(noisy).clip(0, 255).astype(np.uint8), number / FPS
-
-
-def _paste(canvas: NDArray[np.float32], person: Person, pose: Pose) -> None:
-    """Draw the person into the (H, W, 3) canvas. The edge of the picture fades out."""
-    picture, side = person.picture, len(person.picture)
-    scale = pose.size / (person.face * side)
-    while scale < 0.5:  # a linear map of so much larger a picture would skip pixels
-        picture = cv2.resize(picture, (side // 2, side // 2), interpolation=cv2.INTER_AREA)
-        scale, side = scale * side / (side // 2), side // 2
-    matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), pose.turn, scale)
-    matrix[:, 2] += (pose.x - (side - 1) / 2, pose.y - (side - 1) / 2)
-    drawn = cv2.warpAffine(picture, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR).astype(np.float32)
-    opacity = cv2.warpAffine(_opacity(side), matrix, (WIDTH, HEIGHT))[..., None]
-    canvas += opacity * (drawn - canvas)
-
-
-def _opacity(side: int) -> NDArray[np.float32]:
-    """(side, side): 1 in a disc around the centre, and 0 at the edges."""
-    line = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
-    return np.clip((1 - np.hypot(line[:, None], line[None])) / 0.2, 0, 1).astype(np.float32)
