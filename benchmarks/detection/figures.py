@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.detection.sequences import Clip
 from iern.runtime.bundled import YUNET
-from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.faces.detector import OVERLAP, SCORE, FaceDetector
 from iern.runtime.faces.search import FaceFinder
 from iern.runtime.faces.tracker import FaceTracker
 from iern.runtime.faces.windows import Window
@@ -21,8 +21,6 @@ from iern.runtime.faces.yunet import OpenCvYunet
 from iern.runtime.imaging.detection import Detection, intersection_over_union
 from iern.runtime.imaging.images import Image
 
-SCORE, OVERLAP = 0.7, 0.3
-"""The lowest score of a face and the highest IoU of two, as in the loop."""
 FOUND = 0.5
 """Least IoU of two boxes of one face."""
 

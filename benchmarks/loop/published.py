@@ -12,6 +12,8 @@ import torch
 
 from benchmarks.loop.stdin_loop import Analyse, answer_frames
 from iern.runtime.bundled import YUNET
+from iern.runtime.faces.detector import FRAME_SIDE, OVERLAP, SCORE
+from iern.runtime.faces.yunet import OpenCvYunet, Yunet
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.images import Image
 from iern.runtime.imaging.preprocess import crop_faces
@@ -21,17 +23,10 @@ from iern.runtime.system.opencv import limit_opencv, silence_opencv
 from iern.train.network.checkpoint import load_checkpoint
 from iern.train.network.iern import Baseline
 
-LONGEST_SIDE = 640
-"""Pixels of the copy that is searched, as in the loop."""
-SCORE, OVERLAP = 0.7, 0.3
-"""The lowest score of a face, and the IoU above which the weaker of two boxes is dropped, as in the loop."""
-
 
 def published_loop(network: Baseline) -> Analyse:
     """A function that finds the faces of a frame and predicts their expressions, and keeps nothing between frames."""
-    yunet = cv2.FaceDetectorYN.create("onnx", np.fromfile(YUNET, np.uint8), np.empty(0, np.uint8), (64, 64))
-    yunet.setScoreThreshold(SCORE)
-    yunet.setNMSThreshold(OVERLAP)
+    yunet = OpenCvYunet(YUNET.read_bytes(), SCORE, OVERLAP, YUNET.name)
 
     def analyse(frame: Image) -> tuple[int, Mapping[str, float]]:
         lap = stopwatch()
@@ -47,17 +42,12 @@ def published_loop(network: Baseline) -> Analyse:
     return analyse
 
 
-def search(yunet: cv2.FaceDetectorYN, frame: Image) -> list[Detection]:
-    """Search the whole frame, on a copy of at most LONGEST_SIDE pixels -> its faces, in pixels of the frame."""
-    scale = min(1.0, LONGEST_SIDE / max(frame.shape[:2]))
+def search(yunet: Yunet, frame: Image) -> list[Detection]:
+    """Search the whole frame, on a copy of at most FRAME_SIDE pixels -> its faces, in pixels of the frame."""
+    scale = min(1.0, FRAME_SIDE / max(frame.shape[:2]))
     copy = frame if scale == 1 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    yunet.setInputSize(copy.shape[1::-1])
-    rows = yunet.detect(copy)[1]
-    found = [] if rows is None else rows.astype(np.float64) / scale
-    return [
-        Detection(*map(float, row[:4]), landmarks=row[4:14].reshape(5, 2), score=float(row[14] * scale))
-        for row in found
-    ]
+    (rows,) = yunet([copy])
+    return [Detection.from_row(row, np.full(2, 1 / scale)) for row in rows.astype(np.float64)]
 
 
 def main() -> None:

@@ -42,6 +42,12 @@ Of face crops that fill the frame, at least 99.5 % are found at this size, but 4
 MAX_RELIABLE_FACE = 450
 """YuNet measures faces longer than this, in pixels of the copy, 10 to 20 % too small. The second pass corrects them."""
 
+SCORE = 0.7
+"""Lowest score of a face."""
+
+OVERLAP = 0.3
+"""IoU above which two boxes are one face."""
+
 MIN_SIDE = 64
 """Shortest side, in pixels, that YuNet gets. For images up to 32, YuNet in OpenCV 4.13 reads uninitialised memory."""
 
@@ -55,8 +61,8 @@ class FaceDetector:
     def __init__(
         self,
         model: Path | str = YUNET,
-        score: float = 0.7,
-        overlap: float = 0.3,
+        score: float = SCORE,
+        overlap: float = OVERLAP,
         longest_side: int | None = None,
         threads: int | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.faces.detector import OVERLAP, FaceDetector
 from iern.runtime.faces.tracker import MAX_GAP
 from iern.runtime.faces.windows import SIDE, like_faces, window_around
 from iern.runtime.imaging.detection import Detection, intersection_over_union
@@ -23,9 +23,6 @@ whole of every frame."""
 LONGEST_WAIT = 0.22
 """Seconds from one search of the whole frame to the next: five a second at 15, 25 and 30 frames a second. A new face
 waits no longer."""
-
-SAME_FACE_OVERLAP = 0.3
-"""IoU above which two boxes are one face, as in the detector."""
 
 THUMBNAIL = (16, 12)
 """Width and height, in pixels, of the grey copies that are compared to notice a change of scene."""
@@ -101,14 +98,14 @@ def _with_others(known: Sequence[Detection], others: Sequence[Detection]) -> lis
     """Add the faces that came out from behind a known one, or next to it. Each is in one list or several."""
     kept = list(known)
     for face in others:
-        if not any(intersection_over_union(face, other) > SAME_FACE_OVERLAP for other in kept):
+        if not any(intersection_over_union(face, other) > OVERLAP for other in kept):
             kept.append(face)
     return kept
 
 
 def _any_twice(faces: Sequence[Detection]) -> bool:
     """Whether two windows found the same face, so that another one is lost."""
-    return any(intersection_over_union(a, b) > SAME_FACE_OVERLAP for a, b in itertools.combinations(faces, 2))
+    return any(intersection_over_union(a, b) > OVERLAP for a, b in itertools.combinations(faces, 2))
 
 
 def _thumbnail(image: Image) -> NDArray[np.float32]:
