@@ -17,10 +17,9 @@ from unittest import mock
 import cv2
 import numpy as np
 
+from iern.runtime.backends.providers import import_onnxruntime
 from iern.runtime.imaging.images import Image
 from iern.runtime.recognizer import ExpressionRecognizer
-
-import onnxruntime  # isort: skip  # after the runtime package, which turns its telemetry off
 
 MADE_BY_OPENCV = ("resize", "warpAffine", "cvtColor", "copyMakeBorder", "remap", "warpPerspective")
 """Functions of OpenCV that return a new picture."""
@@ -76,19 +75,20 @@ def counts_of(frames: Sequence[Image], fps: float) -> Counts:
 @contextlib.contextmanager
 def _counting(counts: Counts) -> Iterator[None]:
     """Count every run of onnxruntime and YuNet, and every picture that OpenCV makes, until the block ends."""
-    run = onnxruntime.InferenceSession.run
+    session = import_onnxruntime().InferenceSession
+    run = session.run
     create = cv2.FaceDetectorYN.create
 
-    def counted_run(session: Any, outputs: Any, inputs: Any, *rest: Any) -> Any:
+    def counted_run(own: Any, outputs: Any, inputs: Any, *rest: Any) -> Any:
         for value in inputs.values():
             _add_run(counts, value)
-        return run(session, outputs, inputs, *rest)
+        return run(own, outputs, inputs, *rest)
 
     def counted_create(*arguments: Any, **options: Any) -> _CountedYuNet:
         return _CountedYuNet(create(*arguments, **options), counts)
 
     with contextlib.ExitStack() as patches:
-        patches.enter_context(mock.patch.object(onnxruntime.InferenceSession, "run", counted_run))
+        patches.enter_context(mock.patch.object(session, "run", counted_run))
         patches.enter_context(mock.patch.object(cv2, "FaceDetectorYN", SimpleNamespace(create=counted_create)))
         for name in MADE_BY_OPENCV:
             patches.enter_context(mock.patch.object(cv2, name, _counted_function(getattr(cv2, name), counts)))

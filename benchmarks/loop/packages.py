@@ -7,9 +7,9 @@ Without a size and a file it prints the package's version, or fails if the packa
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.metadata
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,14 +35,15 @@ PACKAGES: dict[str, Callable[[], Analyse]] = {"fer": fer_loop, "facex": facex_lo
 
 def main() -> None:
     """Print a package's version, or answer the frames on stdin until it ends."""
-    if "--help" in sys.argv[1:]:
-        print(f"usage: python -m benchmarks.loop.packages NAME [...]\n{main.__doc__}")
-        return
-    name, *rest = sys.argv[1:]
-    if rest:
-        answer_frames(PACKAGES[name](), *rest)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loop.packages", description=main.__doc__)
+    parser.add_argument("name", choices=PACKAGES, help="of the package")
+    parser.add_argument("size", nargs="?", help="of a frame, as 640x480; without it the version is printed")
+    parser.add_argument("records", nargs="?", help="the file that gets a record of each frame")
+    options = parser.parse_args()
+    if options.records is None:
+        print(importlib.metadata.version(options.name))
     else:
-        print(importlib.metadata.version(name))
+        answer_frames(PACKAGES[options.name](), options.size, options.records)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.common.results import Results
-from benchmarks.common.tables import markdown_table
 from benchmarks.loop.figures import STAGES, Ratio, cpu, find, p50, p95, ratio
 from benchmarks.loop.stages import STAGES as WHOLE_LOOP
+from iern.train.evaluation.markdown import markdown_table
 
 MEANING = (
     "Frames come as raw pixels through a pipe, from memory, and a contestant gets its next frame when it has answered "

@@ -13,23 +13,26 @@ from pathlib import Path
 
 from iern.runtime.system.command import command
 
+from iern.runtime.backends.model_options import PRECISIONS
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.imaging.images import decode_image
 from iern.runtime.recognizer import ExpressionRecognizer
+from iern.runtime.system.arguments import Parser, positive
 from iern.runtime.system.opencv import limit_opencv
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
-    """`FOLDER DETECT_SIZE PRECISION`: the pictures, and the service's options of these names."""
-    if "--help" in sys.argv[1:]:
-        print(f"usage: python -m benchmarks.service.bare ...\n{main.__doc__}")
-        return
-    folder, detect_size, precision = sys.argv[1:] if argv is None else argv
+    """Run the command."""
+    parser = Parser(prog="python -m benchmarks.service.bare", description="The library alone, timed for its benchmark.")
+    parser.add_argument("folder", type=Path, help="the pictures")
+    parser.add_argument("detect_size", type=positive, help="the service's --detect-size")
+    parser.add_argument("precision", choices=PRECISIONS, help="the service's --precision")
+    options = parser.parse_args(argv)
     limit_opencv()
-    pictures = [path.read_bytes() for path in sorted(Path(folder).iterdir())]
-    detector = FaceDetector(longest_side=int(detect_size))
-    with ExpressionRecognizer(detector=detector, precision=precision) as recognizer:
+    pictures = [path.read_bytes() for path in sorted(options.folder.iterdir())]
+    detector = FaceDetector(longest_side=options.detect_size)
+    with ExpressionRecognizer(detector=detector, precision=options.precision) as recognizer:
         for picture in pictures:
             recognizer(decode_image(picture))
         print("ready", flush=True)
