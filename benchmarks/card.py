@@ -11,13 +11,13 @@ from iern.runtime.system.command import command
 
 from benchmarks import RESULTS, ROOT
 from benchmarks.common.results import Results
-from benchmarks.common.tables import markdown_table
 from iern.runtime.artifact import Artifact
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.bundled import MODEL
 from iern.runtime.errors import IernError
 from iern.runtime.system.arguments import Parser
 from iern.runtime.system.files import write_text
+from iern.train.evaluation.markdown import markdown_table
 
 PAGE = ROOT / "docs" / "model_card.md"
 VOTED = "Under the majority of the FER+ votes"

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.common.results import Results
-from benchmarks.common.tables import markdown_table
 from benchmarks.common.terminal import print_table
 from benchmarks.confounded.methods import METHODS
 from benchmarks.confounded.protocols import LEAVE_ONE_OUT
 from iern.runtime.system.files import atomic_path, write_text
 from iern.train.evaluation.bootstrap import MeanInterval, balanced_mean_interval, mean_interval
+from iern.train.evaluation.markdown import markdown_table
 
 matplotlib.use("Agg")  # before pyplot: draws without a display
 from matplotlib import pyplot as plt

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.common.results import Results
-from benchmarks.common.tables import markdown_table
+from iern.train.evaluation.markdown import markdown_table
 
 HEAD = (
     *(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.common.results import Results
-from benchmarks.common.tables import markdown_table
+from iern.train.evaluation.markdown import markdown_table
 
 HEAD = (
     *("half-life", "margin", "label changes a second", "known changes followed"),

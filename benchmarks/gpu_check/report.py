@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.common.results import Results
-from benchmarks.common.tables import markdown_table
+from iern.train.evaluation.markdown import markdown_table
 
 BASELINES = ("published, eager", "layers, eager", "published FP32, eager", "onnxruntime")
 """The variant that the others of a configuration are compared with: the first of these that was timed."""

@@ -16,7 +16,6 @@ import numpy as np
 from benchmarks import RESULTS
 from benchmarks.common.processor import cpu_model
 from benchmarks.common.results import Results, write_with_page
-from benchmarks.common.tables import markdown_table
 from benchmarks.common.turns import elapsed, in_turns
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.bundled import MODEL
@@ -25,6 +24,7 @@ from iern.runtime.session import Session
 from iern.runtime.system.arguments import Parser, positive
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
+from iern.train.evaluation.markdown import markdown_table
 
 FACES = (1, 2, 4, 8, 16)
 HEAD = ("faces", "one call, p50 ms", "p99 ms", "a call each, p50 ms", "faster", "a face, ms")

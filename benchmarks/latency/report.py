@@ -10,10 +10,10 @@ import matplotlib
 import numpy as np
 
 from benchmarks.common.results import Results
-from benchmarks.common.tables import markdown_table
 from benchmarks.latency.implementations import BATCHED, GRAPH, IMPLEMENTATIONS, PUBLISHED
 from benchmarks.latency.macs import PARTS
 from iern.runtime.system.files import atomic_path, write_text
+from iern.train.evaluation.markdown import markdown_table
 
 matplotlib.use("Agg")  # before pyplot: draws without a display
 from matplotlib import pyplot as plt

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.common.results import Results
-from benchmarks.common.tables import markdown_table
 from benchmarks.peers.peer import TIGHT
+from iern.train.evaluation.markdown import markdown_table
 from iern.train.evaluation.measure import FEW
 
 RATES = {"accuracy": "Accuracy", "mean_recall": "Mean recall", "macro_f1": "Macro F1"}

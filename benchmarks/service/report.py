@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.results import Results
-from benchmarks.common.tables import markdown_table
 from benchmarks.service.load import Load
+from iern.train.evaluation.markdown import markdown_table
 
 GOAL = 0.8
 """Least pictures a second of the service, over those of the library alone in the same round."""

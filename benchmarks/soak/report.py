@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.results import Results
-from benchmarks.common.tables import markdown_table
+from iern.train.evaluation.markdown import markdown_table
 
 WARM_UP = 5 * 60.0
 """Seconds that are not counted, while libraries fill their caches."""

@@ -9,10 +9,10 @@ from typing import Any
 import matplotlib
 from rich.console import Console
 
-from benchmarks.common.tables import markdown_table
 from benchmarks.common.terminal import print_table
 from iern.runtime.system.files import atomic_path, write_text
 from iern.train.evaluation.bootstrap import mean_interval
+from iern.train.evaluation.markdown import markdown_table
 
 matplotlib.use("Agg")  # before pyplot: draws without a display
 from matplotlib import pyplot as plt
