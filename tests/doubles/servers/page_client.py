@@ -237,3 +237,16 @@ def running(app: web.Application, **options: Any) -> Iterator[str]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@contextlib.contextmanager
+def in_thread(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Call `work(over)` in a thread until the block ends."""
+    over = threading.Event()
+    thread = threading.Thread(target=work, args=(over,))
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import shutil
@@ -23,7 +22,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from doubles.servers.page_client import FakeControls, behind_proxy, numbered_result, page, running, until
+from doubles.servers.page_client import FakeControls, behind_proxy, in_thread, numbered_result, page, running, until
 from iern.runtime.app.frame_analyzer import FrameAnalyzer
 from iern.runtime.app.loop import run_loop
 from iern.runtime.backends.onnx import open_session
@@ -68,19 +67,6 @@ def browser():
     driver.set_script_timeout(30)
     yield driver
     driver.quit()
-
-
-@contextlib.contextmanager
-def in_thread(work):
-    """Call `work(over)` in a thread until the block ends."""
-    over = threading.Event()
-    thread = threading.Thread(target=work, args=(over,))
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def looping_on_the_clip(sink):

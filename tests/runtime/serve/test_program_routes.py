@@ -15,31 +15,23 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
 
-from doubles.servers.page_client import fetch, numbered_result, page, until, viewers
+from doubles.servers.page_client import fetch, in_thread, numbered_result, page, until, viewers
 from iern.runtime.outputs.records import json_record
 from iern.runtime.serve import feed, long_responses
 
 TOKEN = "a-long-word-of-mine"
 
 
-@contextlib.contextmanager
 def looping(sink, grey=(60, 180)):
     """Results of alternating grey levels, until the block ends."""
-    over = threading.Event()
 
-    def run():
+    def run(over):
         index = 0
         while not over.wait(0.05):
             sink(numbered_result(grey[index % 2]))
             index += 1
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return in_thread(run)
 
 
 def test_the_last_record_is_that_of_the_last_frame_with_the_state_of_the_source(capsys):

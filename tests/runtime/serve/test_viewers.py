@@ -14,7 +14,16 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
 
-from doubles.servers.page_client import fetch, numbered_result, open_stream, page, thirty_viewers, until, viewers
+from doubles.servers.page_client import (
+    fetch,
+    in_thread,
+    numbered_result,
+    open_stream,
+    page,
+    thirty_viewers,
+    until,
+    viewers,
+)
 from iern.runtime.serve import long_responses
 
 PERIOD = 1 / 30
@@ -29,22 +38,17 @@ def handles() -> int:
 @contextlib.contextmanager
 def looping(sink, size=(480, 640)):
     """A loop at its own pace in a thread. Yields the seconds that each call of the sink took."""
-    took, over = [], threading.Event()
+    took = []
     shown = [numbered_result(index, size=size) for index in range(0, 240, 10)]
 
-    def run() -> None:
+    def run(over: threading.Event) -> None:
         while not over.wait(PERIOD):
             began = time.perf_counter()
             sink(shown[len(took) % len(shown)])
             took.append(time.perf_counter() - began)
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with in_thread(run):
         yield took
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")

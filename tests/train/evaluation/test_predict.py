@@ -1,14 +1,11 @@
 """Evaluation predicts every face once, with any number of processes."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from lightning_fabric import Fabric
 
 from doubles.face_folder import EXPRESSIONS, STRATA, write_faces
+from doubles.scripts import run_script
 from iern.train.data.dataset import FaceDataset
 from iern.train.data.manifest import load_data
 from iern.train.evaluation.predict import predict, predict_strata
@@ -95,15 +92,7 @@ def test_three_processes_predict_seven_faces_once_each_and_one_face_without_hang
     torch.save(model.state_dict(), root / "weights.pt")
     script = tmp_path / "share.py"
     script.write_text(f"CONFIG = {CONFIG.to_dict()!r}\n{SCRIPT}", encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(script), str(root), str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_script(script, root, tmp_path)
     tables = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(3)]
     for count, shares in ((7, [3, 2, 2]), (1, [1, 0, 0])):
         expected = one_by_one(model.stratum_logits, model, faces_of(root, count))

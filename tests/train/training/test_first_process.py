@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from lightning_fabric import Fabric
 
+from doubles.scripts import run_script
 from iern.runtime.errors import DataError, TrainingError
 from iern.train.training.first_process import in_first_process
 from repository import PHOTOS
@@ -64,15 +61,7 @@ def test_two_processes_search_the_images_once_and_both_have_the_faces_or_the_err
     script, broken = tmp_path / "search.py", tmp_path / "broken.png"
     script.write_text(SCRIPT, encoding="utf-8")
     broken.write_bytes(b"no picture")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(PORTRAIT), str(broken)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_script(script, tmp_path, PORTRAIT, broken)
     looked = {path.name for path in tmp_path.glob("looked.*")}
     assert looked == {f"looked.{PORTRAIT.name}.0", "looked.broken.png.0"}
     first, second = (np.load(tmp_path / f"landmarks.{rank}.npy") for rank in (0, 1))

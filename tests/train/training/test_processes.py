@@ -1,12 +1,9 @@
 """Several processes train one network: the mean of their gradients moves all of them equally."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
+from doubles.scripts import run_script
 from iern.train.algorithm.losses import classification_loss
 from iern.train.network.config import ModelConfig
 from iern.train.network.iern import batch_norms, build
@@ -64,15 +61,7 @@ def trained(folder, config) -> list[dict]:
     script = folder / "train.py"
     head = "".join(f"{name} = {value!r}\n" for name, value in names.items())
     script.write_text(head + SHARED + SCRIPT, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_script(script, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
 
 
