@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -37,28 +39,38 @@ def mqtt_records(broker: Broker) -> Iterator[Sink]:
     client.on_connect_fail, client.on_publish = connection.on_connect_fail, connection.on_publish
     if broker.user is not None:
         client.username_pw_set(broker.user, broker.password)
-    client.max_queued_messages_set(MOST_WAITING)
     client.reconnect_delay_set(1, LONGEST_RETRY)
+    make_record = timed_records()
+    # Of the records that paho gets while it connects for the first time, it sends later ones before earlier ones.
+    waiting: deque[bytes] = deque()
+    sending = threading.Lock()
+    accepted = dropped = 0
+
+    def send() -> None:
+        with sending:
+            while waiting and connection.was_up:
+                client.publish(broker.topic, waiting.popleft(), qos=1)
+
+    connection.on_first = send
     client.connect_async(broker.host, broker.port)
     client.loop_start()
-    make_record = timed_records()
-    accepted = dropped = 0
 
     def publish(result: FrameResult) -> None:
         nonlocal accepted, dropped
-        info = client.publish(broker.topic, json_line(make_record(result)), qos=1)
-        if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
+        if accepted - connection.confirmed >= MOST_WAITING:
             if not dropped:
                 print(f"note: {broker}: {MOST_WAITING} records wait; further records are dropped", flush=True)
             dropped += 1
         else:
+            waiting.append(json_line(make_record(result)))
             accepted += 1
+        send()
 
     try:
         yield publish
     finally:
         deadline = time.monotonic() + CLOSING_TIMEOUT
-        while connection.is_up and connection.confirmed < accepted and time.monotonic() < deadline:
+        while connection.is_up is not False and connection.confirmed < accepted and time.monotonic() < deadline:
             time.sleep(0.02)
         client.disconnect()
         client.loop_stop()
@@ -73,13 +85,21 @@ class _Connection:
     def __init__(self, broker: Broker) -> None:
         self.confirmed = 0
         """Records that the broker has confirmed."""
-        self.is_up = False
+        self.is_up: bool | None = None
+        """None before the first attempt to connect has ended."""
+        self.was_up = False
+        """Whether the broker has accepted a connection."""
+        self.on_first: Callable[[], None] = lambda: None
+        """Called when it accepts the first one."""
         self._broker = broker
         self._last_note = ""
 
     def on_connect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self.is_up = not reason.is_failure
         self._print(f"refused: {reason}; check user and password" if reason.is_failure else "connected")
+        if self.is_up and not self.was_up:
+            self.was_up = True
+            self.on_first()
 
     def on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if self.is_up and reason.is_failure:
@@ -87,6 +107,7 @@ class _Connection:
         self.is_up = False
 
     def on_connect_fail(self, _client: Any, _data: Any) -> None:
+        self.is_up = False
         self._print("cannot be reached; records wait while the loop tries again")
 
     def on_publish(self, _client: Any, _data: Any, _number: int, _reason: Any, _properties: Any) -> None:
