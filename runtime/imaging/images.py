@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from iern.runtime.errors import ImageError
 from iern.runtime.imaging import tiff
 from iern.runtime.imaging.damage import damage_inside
-from iern.runtime.imaging.formats import HEAD, avif_turn, count_images, image_kind, start_of_scan
+from iern.runtime.imaging.formats import HEAD, avif_turn, chunks_of_png, count_images, image_kind, start_of_scan
 from iern.runtime.imaging.heic import decode_heic
 
 Image = NDArray[np.uint8]
@@ -124,6 +124,13 @@ def _refuse_parts(data: bytes, kind: str, name: str) -> None:
         # libjpeg fills the missing part with grey and only warns. A half-grey face must not be used for training.
         # The marker may be anywhere, since phones append a clip.
         raise ImageError(f"{name}: the JPEG is cut off (no end marker in {len(data)} bytes); copy the file again")
+    if kind == "PNG":
+        for chunk, start, end in chunks_of_png(data):
+            if end + 4 > len(data):  # OpenCV would allocate as much as the chunk states, up to 4 GB
+                raise ImageError(
+                    f"{name}: the PNG is cut off or damaged (its chunk {chunk.decode('latin-1')!a} states "
+                    f"{end - start} bytes, {max(0, len(data) - start)} are left); copy the file again"
+                )
     if kind == "TIFF" and tiff.begins_with_thumbnail(data):
         raise ImageError(
             f"{name}: the first image of this TIFF is only a thumbnail, as in the raw files of cameras; convert the "
@@ -141,7 +148,7 @@ def _decode(data: bytes, kind: str) -> Image | None:
     if kind in WITH_ALPHA:
         raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
         if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
-            image = _over_white(image, _alpha(raw, image), premultiplied=kind == "TIFF" and raw.dtype == np.uint8)
+            image = over_white(image, _alpha(raw, image), premultiplied=kind == "TIFF" and raw.dtype == np.uint8)
     return _upright_avif(image, data) if kind == "AVIF" else image
 
 
@@ -156,7 +163,7 @@ def _decode_heic(data: bytes, name: str) -> tuple[Image, int]:
     raw, count = decode_heic(data, name)
     image = as_bgr(raw)
     if raw.ndim == 3 and raw.shape[2] == 4:
-        image = _over_white(image, (raw[..., 3:] / np.iinfo(raw.dtype).max).astype(np.float32), premultiplied=False)
+        image = over_white(image, (raw[..., 3:] / np.iinfo(raw.dtype).max).astype(np.float32), premultiplied=False)
     return image, count
 
 
@@ -179,6 +186,6 @@ def _turns(image: np.ndarray) -> Iterator[np.ndarray]:
             yield np.ascontiguousarray(np.rot90(mirrored, quarters))
 
 
-def _over_white(colours: Image, alpha: NDArray[np.float32], premultiplied: bool) -> Image:
+def over_white(colours: Image, alpha: NDArray[np.float32], premultiplied: bool) -> Image:
     """Blend (H, W, 3) colours with white. `premultiplied` colours are already weighted by their alpha."""
     return np.rint(colours * (1 if premultiplied else alpha) + 255 * (1 - alpha)).clip(0, 255).astype(np.uint8)

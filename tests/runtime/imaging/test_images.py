@@ -164,6 +164,15 @@ def test_a_truncated_image_is_refused_with_its_name(tmp_path, kind, part):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("states", [0x7FFFFFFF, 0xFFFFFFF0], ids=["2 GB", "4 GB"])
+def test_a_png_with_a_chunk_that_states_gigabytes_is_refused_before_it_is_decoded(states, monkeypatch):
+    data = encoded(photo(), "PNG")
+    chunk = data.index(b"IDAT") - 4
+    monkeypatch.setattr(cv2, "imdecode", None)  # must not be called
+    with pytest.raises(ImageError, match=rf"IDAT.* states {states} bytes"):
+        decode_image(data[:chunk] + states.to_bytes(4, "big") + data[chunk + 4 :])
+
+
 def test_a_truncated_jpeg_with_a_whole_thumbnail_is_refused():
     thumbnail = encoded(photo().resize((60, 44)), "JPEG")
     block = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00" + thumbnail
