@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iern.runtime.app.keys import key_table
 from iern.runtime.backends.model_options import add_model_options
 from iern.runtime.bundled import MODEL
 from iern.runtime.faces.smoothing import HALF_LIFE
@@ -37,6 +38,7 @@ STILLS = (".png", ".jpg", ".jpeg")
 EXAMPLES = """\
 examples:
   webcam.py                                    camera 0 in a window; h shows the keys, q quits
+  webcam.py --mirror                           the same as in a mirror; records stay as the camera saw it
   webcam.py --source 1                         the second camera (Linux: also /dev/video2)
   webcam.py --source clip.mp4 --headless --record out.webm
                                                annotate a video on a machine without a display
@@ -57,6 +59,9 @@ examples:
   webcam.py --headless --serve 0.0.0.0:8080    show it to the network; the address is printed with its token
   webcam.py --model office.fp16.engine --rebuild
                                                use a TensorRT engine, and rebuild it if it does not fit
+
+Keys in the window:
+{keys}
 
 Sources: a file or folder delivers every frame. A camera or stream delivers its latest frame; frames that
 arrive while the loop is busy are dropped and counted, so the picture is never late. A source that
@@ -98,6 +103,7 @@ class Options:
     strict: bool = False
     rebuild: bool = False
     headless: bool = False
+    mirror: bool = False
     record: Path | None = None
     still: Path | None = None
     jsonl: Path | None = None
@@ -138,7 +144,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     parser = Parser(
         prog="webcam.py",
         description="Find the faces in every frame and predict their expressions, live.",
-        epilog=EXAMPLES,
+        epilog=EXAMPLES.replace("{keys}", key_table()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         fromfile_prefix_chars="@",
@@ -149,6 +155,8 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     options = Options(**arguments | {"allow_source": tuple(arguments["allow_source"])})
     if options.allow_source and not options.serve:
         parser.error("--allow-source needs --serve: viewers switch sources on the page")
+    if options.mirror and options.headless:
+        parser.error("--mirror is for the window, and --headless opens none; leave out one of them")
     if options.jsonl == options.csv == STDOUT:
         parser.error("--jsonl - and --csv -: only one of them can be the standard output")
     if options.rebuild and options.model.suffix.lower() != ".engine":
@@ -181,6 +189,12 @@ def _outputs(parser: argparse.ArgumentParser) -> None:
         "outputs", "If an output fails, the error is printed and the loop continues without it."
     ).add_argument
     add("--headless", action="store_true", help="open no window; for machines without a display")
+    add(
+        "--mirror",
+        action="store_true",
+        help="show the picture in the window as a mirror does, for a camera that faces the viewer; m switches it; "
+        "records, recordings, snapshots and the page stay as the camera saw it",
+    )
     add(
         "--record",
         type=path_with(RECORDINGS),

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 
-from iern.runtime.drawing.lettering import draw_panel
+from iern.runtime.app.keys import key_lines
+from iern.runtime.drawing.mirror import mirrored
+from iern.runtime.drawing.overlay import place_labels, status_box
+from iern.runtime.drawing.placing import box_of
+from iern.runtime.drawing.signs import draw_keys, draw_messages, draw_recording_sign
 from iern.runtime.errors import OutputError
 from iern.runtime.imaging.images import Image
 from iern.runtime.outputs.frame_result import FrameResult
@@ -31,16 +36,6 @@ NOTICE_SECONDS = 2.0
 KEY_BITS = 0xFFFF
 """The bits of a key. The bits above are Shift and the like; by the low byte alone an arrow would be Q."""
 ESCAPE = "\x1b"
-
-KEYS = (
-    "h  these keys",
-    "p  pause or continue; a camera runs on meanwhile",
-    "s  save what is shown as PNG",
-    "r  start or stop a recording",
-    "o  overlay on or off",
-    "c  predictions under each context on or off",
-    "q, Esc  quit",
-)
 
 
 def window_problem() -> str:
@@ -65,12 +60,15 @@ def window_problem() -> str:
 
 
 @contextlib.contextmanager
-def window(source: Source, one_by_one: bool, recorder: RecordingSwitch, folder: Path) -> Iterator[Window]:
+def window(
+    source: Source, one_by_one: bool, recorder: RecordingSwitch, folder: Path, mirror: bool = False
+) -> Iterator[Window]:
     """An open window, for the main thread only, as Qt requires. Snapshots are written to `folder`."""
     os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")  # Qt warns about fonts that nothing here uses
-    cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+    # Without GUI_NORMAL Qt adds a tool bar, and the picture shrinks to what is left of the window.
+    cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
     try:
-        yield Window(source, one_by_one, recorder, folder)
+        yield Window(source, one_by_one, recorder, folder, mirror)
     finally:
         cv2.destroyAllWindows()
 
@@ -78,15 +76,19 @@ def window(source: Source, one_by_one: bool, recorder: RecordingSwitch, folder: 
 class Window:
     """A sink that shows each result. The loop also calls `handle_key` in each iteration, so keys work between frames.
 
-    `one_by_one` waits for a key at each result; otherwise files play at their own speed.
+    `one_by_one` waits for a key at each result; otherwise files play at their own speed. `mirror` exchanges left and
+    right in the window, and nowhere else.
     """
 
-    def __init__(self, source: Source, one_by_one: bool, recorder: RecordingSwitch, folder: Path) -> None:
+    def __init__(
+        self, source: Source, one_by_one: bool, recorder: RecordingSwitch, folder: Path, mirror: bool = False
+    ) -> None:
         self._source, self._one_by_one, self._recorder, self._folder = source, one_by_one, recorder, folder
         self._result: FrameResult | None = None
         self._start: float | None = None
         self._size = (0, 0)
-        self._paused = self._plain = self._strata = self._help = self._next = False
+        self._paused = self._plain = self._strata = self._help = self._next = self._full_screen = False
+        self._mirror = mirror
         self._notice, self._notice_until = "press h for the keys", time.monotonic() + NOTICE_SECONDS
         self._shown: tuple[FrameResult | None, object] = None, None
 
@@ -128,12 +130,17 @@ class Window:
             self._source.stop()
 
     def _press(self, key: int) -> None:
-        """Do what KEYS lists. Any other key shows the next image."""
+        """Do what `app/keys.py` lists. Any other key shows the next image."""
         letter = chr(key).lower()
-        if letter in ("q", ESCAPE):
+        if letter == "f" or (letter == ESCAPE and self._full_screen):
+            self._switch_full_screen()
+        elif letter in ("q", ESCAPE):
             self._source.stop()
-        elif letter == "h":
+        elif letter in ("h", "?"):
             self._help = not self._help
+        elif letter == "m":
+            self._mirror = not self._mirror
+            self._notify("mirrored, only in this window" if self._mirror else "not mirrored")
         elif letter == "p":
             self._paused = not self._paused
         elif letter == "o":
@@ -147,6 +154,12 @@ class Window:
             self._notify("recording" if self._recorder.wanted else "recording stops")
         else:
             self._next = True
+
+    def _switch_full_screen(self) -> None:
+        self._full_screen = not self._full_screen
+        state = cv2.WINDOW_FULLSCREEN if self._full_screen else cv2.WINDOW_NORMAL
+        cv2.setWindowProperty(TITLE, cv2.WND_PROP_FULLSCREEN, state)
+        self._size = (0, 0)  # the window gets the size of the picture when it is drawn again
 
     def _notify(self, text: str) -> None:
         self._notice, self._notice_until = text, time.monotonic() + NOTICE_SECONDS
@@ -171,24 +184,35 @@ class Window:
         return result.drawn(strata=True) if self._strata else result.annotated
 
     def _refresh(self) -> None:
-        """Draw the picture if it or its overlay has changed."""
-        lines = self._lines()
-        overlay = self._plain, self._strata, lines
-        if self._result is None or (self._result is self._shown[0] and overlay == self._shown[1]):
+        """Draw the picture if it or what is drawn over it has changed."""
+        messages, recording = self._messages(), self._recorder.wanted
+        over = self._plain, self._strata, self._mirror, self._help, recording, messages, self._full_screen
+        if self._result is None or (self._result is self._shown[0] and over == self._shown[1]):
             return
-        self._shown = self._result, overlay
-        picture = self._picture(self._result)
-        if lines:
+        self._shown = self._result, over
+        result = _in_mirror(self._result) if self._mirror else self._result
+        picture = self._picture(result)
+        if messages or recording or self._help:
             picture = picture.copy()
-            draw_panel(picture, lines)
+            self._draw_over(picture, result, messages, recording)
         self._fit(picture)
         cv2.imshow(TITLE, picture)
 
-    def _lines(self) -> list[str]:
-        """The lines of text over the picture."""
-        lines = list(KEYS) if self._help else []
-        if time.monotonic() < self._notice_until:
-            lines.append(self._notice)
+    def _draw_over(self, picture: Image, result: FrameResult, messages: Sequence[str], recording: bool) -> None:
+        """Draw the keys, the sign of a recording and the messages onto the picture, off faces and other texts."""
+        faces = [box_of(face) for face in result.faces]
+        status = status_box(picture, result.status)
+        texts = [] if self._plain else [status, *place_labels(picture, result.faces, [status])]
+        if self._help:
+            texts.append(draw_keys(picture, key_lines()))
+        if recording:
+            texts.append(draw_recording_sign(picture, texts, faces))
+        if messages:
+            draw_messages(picture, messages, texts, faces)
+
+    def _messages(self) -> list[str]:
+        """What the window reports now, in lines."""
+        lines = [self._notice] if time.monotonic() < self._notice_until else []
         if self._paused:
             lines.append("paused")
         state = self._source.state
@@ -197,9 +221,14 @@ class Window:
         return lines
 
     def _fit(self, picture: Image) -> None:
-        """Resize the window if the size of the picture has changed."""
+        """Resize the window if the size of the picture has changed. A full screen scales the picture itself."""
         size = picture.shape[1], picture.shape[0]
-        if size != self._size:
+        if size != self._size and not self._full_screen:
             self._size = size
             scale = min(1.0, LARGEST[0] / size[0], LARGEST[1] / size[1])
             cv2.resizeWindow(TITLE, max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+
+
+def _in_mirror(result: FrameResult) -> FrameResult:
+    image, faces = mirrored(result.frame.image, result.faces)
+    return dataclasses.replace(result, frame=dataclasses.replace(result.frame, image=image), faces=faces)

@@ -73,7 +73,7 @@ def open_outputs(
         if not options.headless:
             next_image = "; any other key shows the next image" if images else ""
             print(f"keys in the window: h lists them, q quits{next_image}", flush=True)
-            screen = stack.enter_context(window(source, images, recorder, folder))
+            screen = stack.enter_context(window(source, images, recorder, folder, options.mirror))
             sinks.append(screen)
             on_each_iteration.append(screen.handle_key)
         if options.blur_faces:

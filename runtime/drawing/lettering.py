@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from iern.runtime.drawing.placing import Box
 from iern.runtime.imaging.images import Image
 
 Colour = tuple[int, int, int]
@@ -53,11 +54,11 @@ def draw_text(canvas: Image, text: str, x: int, baseline: int, line: int, colour
         region[:] = (region * (255 - weight) + np.array(ink, np.uint16) * weight) // 255
 
 
-def wrap(parts: Sequence[str], width: int, line: int) -> list[str]:
-    """Join the parts, with space between them, into as few lines of at most `width` pixels as possible."""
+def wrap(parts: Sequence[str], width: int, line: int, space: str = "   ") -> list[str]:
+    """Join the parts, with `space` between them, into as few lines of at most `width` pixels as possible."""
     lines: list[str] = []
     for part in parts:
-        longer = f"{lines[-1]}   {part}" if lines else part
+        longer = f"{lines[-1]}{space}{part}" if lines else part
         if lines and text_width(longer, line) <= width:
             lines[-1] = longer
         else:
@@ -65,14 +66,19 @@ def wrap(parts: Sequence[str], width: int, line: int) -> list[str]:
     return lines
 
 
-def draw_panel(canvas: Image, lines: Sequence[str]) -> None:
-    """Draw the lines in the middle of the image, on a darkened background."""
-    height, width = canvas.shape[:2]
+def panel_size(canvas: Image, lines: Sequence[str]) -> tuple[int, int]:
+    """Return the width and height in pixels of the panel that `draw_panel` draws for these lines."""
     line = line_height(canvas)
-    step = 3 * line // 2
-    panel_width, panel_height = max(text_width(text, line) for text in lines) + 2 * line, step * len(lines) + line
-    left, top = max(0, (width - panel_width) // 2), max(0, (height - panel_height) // 2)
-    background = canvas[top : top + panel_height, left : left + panel_width]
+    return max(text_width(text, line) for text in lines) + 2 * line, 3 * line // 2 * len(lines) + line
+
+
+def draw_panel(canvas: Image, lines: Sequence[str], left: int, top: int) -> Box:
+    """Draw the lines on a darkened background, with its upper left corner there, or at the edge -> its box."""
+    line = line_height(canvas)
+    left, top = max(0, left), max(0, top)
+    width, height = panel_size(canvas, lines)
+    background = canvas[top : top + height, left : left + width]
     background[:] = background // 4
     for number, text in enumerate(lines):
-        draw_text(canvas, text, left + line, top + line // 2 + step * number + line, line)
+        draw_text(canvas, text, left + line, top + line // 2 + 3 * line // 2 * number + line, line)
+    return left, top, left + width, top + height

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -17,11 +17,9 @@ from iern.runtime.drawing.lettering import (
     text_width,
     wrap,
 )
+from iern.runtime.drawing.placing import Box, box_of, free_place, overlap
 from iern.runtime.faces.face import UNCERTAIN, Face
 from iern.runtime.imaging.images import Image
-
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels. Right and bottom are just outside the box."""
 
 PALETTE: tuple[Colour, ...] = (
     (200, 200, 200),
@@ -45,7 +43,7 @@ def draw(frame: Image, faces: Sequence[Face], status: str, strata: bool = False)
     canvas = frame.copy()
     line = line_height(canvas)
     texts = [_draw_status(canvas, status, line)]
-    boxes = [_box(face) for face in faces]
+    boxes = [box_of(face) for face in faces]
     labels = place_labels(canvas, faces, texts)
     for face, place in zip(faces, labels, strict=True):
         _draw_face(canvas, face, line, place)
@@ -60,7 +58,7 @@ def place_labels(canvas: Image, faces: Sequence[Face], texts: Sequence[Box] = ()
 
     Above the face is the first choice.
     """
-    boxes = [_box(face) for face in faces]
+    boxes = [box_of(face) for face in faces]
     places: list[Box] = []
     for face, (left, top, right, bottom) in zip(faces, boxes, strict=True):
         line = _label_line(canvas, face)
@@ -73,7 +71,7 @@ def place_labels(canvas: Image, faces: Sequence[Face], texts: Sequence[Box] = ()
             (left + gap, top + gap),
             (left + gap, bottom - height - gap),
         ]
-        places.append(_free_place(canvas, corners, width, height, [*texts, *places], boxes))
+        places.append(free_place(canvas, corners, width, height, [*texts, *places], boxes))
     return places
 
 
@@ -82,13 +80,24 @@ def _label_line(canvas: Image, face: Face) -> int:
     return max(MIN_LINE_HEIGHT, min(line_height(canvas), round(face.detection.height / 4)))
 
 
-def _draw_status(canvas: Image, status: str, line: int) -> Box:
-    """Draw the status -> its box."""
-    lines = wrap(status.split("   "), canvas.shape[1] - line, line) if status else []
-    for number, text in enumerate(lines):
-        draw_text(canvas, text, line // 2, line + line // 2 + number * 3 * line // 2, line)
+def status_box(canvas: Image, status: str) -> Box:
+    """Return the box that `draw` fills with the status, at the upper left. Empty if there is none."""
+    line = line_height(canvas)
+    lines = _status_lines(canvas, status)
     width = max((text_width(text, line) for text in lines), default=0)
     return 0, 0, line // 2 + width, (line // 2 + len(lines) * 3 * line // 2) * bool(lines)
+
+
+def _status_lines(canvas: Image, status: str) -> list[str]:
+    line = line_height(canvas)
+    return wrap(status.split("   "), canvas.shape[1] - line, line) if status else []
+
+
+def _draw_status(canvas: Image, status: str, line: int) -> Box:
+    """Draw the status -> its box."""
+    for number, text in enumerate(_status_lines(canvas, status)):
+        draw_text(canvas, text, line // 2, line + line // 2 + number * 3 * line // 2, line)
+    return status_box(canvas, status)
 
 
 def _draw_face(canvas: Image, face: Face, line: int, place: Box) -> None:
@@ -96,7 +105,7 @@ def _draw_face(canvas: Image, face: Face, line: int, place: Box) -> None:
 
     An uncertain face is white and without an expression. Its bars still show the probabilities.
     """
-    left, top, right, bottom = _box(face)
+    left, top, right, bottom = box_of(face)
     colour, stroke = WHITE if face.uncertain else _colours(face)[face.expression], max(1, line // 8)
     cv2.rectangle(canvas, (left, top), (right, bottom), DARK, 3 * stroke)
     cv2.rectangle(canvas, (left, top), (right, bottom), colour, stroke)
@@ -116,7 +125,7 @@ def _draw_bars(
 
     The bars have names if they are tall enough. With several faces, bars that would hide a text or a face are left out.
     """
-    left, top, right, bottom = _box(face)
+    left, top, right, bottom = box_of(face)
     face_height, gap = bottom - top, line // 2
     row = line if face_height > 4 * line else max(3, face_height // len(face.probabilities))
     bars = _bars(face, strata)
@@ -133,8 +142,8 @@ def _draw_bars(
         (left, top - 4 * gap - height),  # the label is between
         (right - gap - width, bottom - gap - height),
     ]
-    place = _free_place(canvas, corners, width, height, texts, boxes)
-    if crowded and any(_overlap(place, other) for other in (*texts, *boxes)):
+    place = free_place(canvas, corners, width, height, texts, boxes)
+    if crowded and any(overlap(place, other) for other in (*texts, *boxes)):
         return []
     for number, (name, colour) in enumerate(_colours(face).items()):
         y = place[1] + step * number
@@ -161,34 +170,6 @@ def _draw_bar(canvas: Image, corner: tuple[int, int], size: tuple[int, int], sha
     cv2.rectangle(canvas, (left, top), (left + width - 1, bottom), DARK, cv2.FILLED)
     if filled := round(width * share):
         cv2.rectangle(canvas, (left, top), (left + filled - 1, bottom), colour, cv2.FILLED)
-
-
-def _free_place(
-    canvas: Image,
-    corners: Iterable[tuple[int, int]],
-    width: int,
-    height: int,
-    texts: Sequence[Box],
-    boxes: Sequence[Box],
-) -> Box:
-    """Return the place, moved into the frame, that hides least of the texts, and then least of the boxes.
-
-    `corners` are the upper left corners of the places, the preferred one first.
-    """
-    frame_height, frame_width = canvas.shape[:2]
-    inside = [(max(0, min(x, frame_width - width)), max(0, min(y, frame_height - height))) for x, y in corners]
-    places = [(x, y, x + width, y + height) for x, y in inside]
-    return min(places, key=lambda place: [sum(_overlap(place, other) for other in group) for group in (texts, boxes)])
-
-
-def _overlap(a: Box, b: Box) -> int:
-    """Return the number of pixels in both boxes."""
-    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
-
-
-def _box(face: Face) -> Box:
-    box = face.detection
-    return round(box.x), round(box.y), round(box.x + box.width), round(box.y + box.height)
 
 
 def _colours(face: Face) -> dict[str, Colour]:

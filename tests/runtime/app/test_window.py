@@ -184,14 +184,64 @@ def test_c_shows_and_hides_the_predictions_under_each_context(tmp_path, photo, w
 
 
 @pytest.mark.slow
-def test_h_shows_and_hides_the_keys_over_the_picture(tmp_path, photo, watching, screen):
+def test_the_picture_fills_the_window_pixel_by_pixel_and_m_mirrors_it_only_there(tmp_path, photo, watching, screen):
+    """With a tool bar Qt would shrink the picture."""
+    plain = cv2.imread(str(photo))
+    process = watching(photo)
+    press("o")
+    assert np.array_equal(settled(screen)[:240, :320], plain)
+    press("m")
+    assert np.array_equal(settled(screen)[:240, :320], plain[:, ::-1])
+    press("s")
+    until(lambda: list((tmp_path / "folder").glob("iern_*.png")))
+    (snapshot,) = (tmp_path / "folder").iterdir()
+    assert np.array_equal(cv2.imread(str(snapshot)), plain)
+    press("m")
+    assert np.array_equal(settled(screen)[:240, :320], plain)
+    press("q")
+    output_at_end(process, tmp_path)
+
+
+@pytest.mark.slow
+def test_mirror_begins_with_the_mirrored_picture_and_the_records_have_the_boxes_of_the_camera(
+    tmp_path, photo, watching, screen
+):
+    boxes = {}
+    for more in ([], ["--mirror"]):
+        lines = tmp_path / f"{len(more)}.jsonl"
+        process = watching(photo, "--jsonl", str(lines), *more)
+        press("o")
+        shown = settled(screen)[:240, :320]
+        press("q")
+        output_at_end(process, tmp_path)
+        boxes[len(more)] = [face["box"] for face in json.loads(lines.read_text(encoding="utf-8"))["faces"]]
+    assert np.array_equal(shown, cv2.imread(str(photo))[:, ::-1])
+    assert boxes[0] and boxes[0] == boxes[1]
+
+
+@pytest.mark.slow
+def test_escape_leaves_full_screen_before_it_quits(tmp_path, photo, watching, screen):
+    process = watching(photo)
+    press("o")
+    before = settled(screen)
+    press("f")
+    press("Escape")
+    assert np.array_equal(settled(screen), before)
+    assert process.poll() is None
+    press("Escape")
+    output_at_end(process, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["h", "question"])
+def test_h_and_the_question_mark_show_and_hide_the_keys_over_the_picture(tmp_path, photo, watching, screen, key):
     process = watching(photo)
     before = settled(screen)
-    press("h")
+    press(key)
     until(lambda: not np.array_equal(screen(), before))
     shown = settled(screen)
     assert shown.mean() < before.mean(), "the ground is darkened"
-    press("h")
+    press(key)
     until(lambda: np.array_equal(screen(), before))
     press("q")
     output_at_end(process, tmp_path)
@@ -211,12 +261,14 @@ def test_p_pauses_the_video_and_continues_it(tmp_path, video, watching, screen):
 
 
 @pytest.mark.slow
-def test_r_records_until_it_is_pressed_again(tmp_path, video, watching):
+def test_r_records_until_it_is_pressed_again_and_a_red_sign_is_shown_meanwhile(tmp_path, video, watching, screen):
     process = watching(video)
     press("r")
     until(lambda: list((tmp_path / "folder").glob("iern_*.webm")))
+    until(lambda: red_in_the_corner(screen))
     time.sleep(1)
     press("r")
+    until(lambda: not red_in_the_corner(screen))
     until(lambda: "wrote iern_" in (tmp_path / "output").read_text(encoding="utf-8"))
     assert process.poll() is None, "the loop continues"
     press("q")
@@ -225,3 +277,9 @@ def test_r_records_until_it_is_pressed_again(tmp_path, video, watching):
     assert f"wrote {recording.name}" in output
     capture = cv2.VideoCapture(str(recording))
     assert capture.read()[0]
+
+
+def red_in_the_corner(screen: Callable[[], np.ndarray]) -> bool:
+    """Whether the upper right corner of the window has red pixels. The video is grey."""
+    corner = screen()[:40, 250:320].astype(int)
+    return bool((corner[..., 2] - corner[..., 1] > 80).any())

@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from iern.runtime.drawing.lettering import WHITE, draw_panel, draw_text
+from iern.runtime.drawing.lettering import WHITE, draw_text
 from iern.runtime.drawing.overlay import PALETTE, draw, place_labels
+from iern.runtime.drawing.placing import box_of
+from iern.runtime.drawing.signs import draw_keys, draw_messages, draw_recording_sign
 from iern.runtime.faces.face import Face
 from iern.runtime.imaging.detection import Detection
 
@@ -142,7 +144,9 @@ def test_odd_sizes_can_be_drawn_with_any_number_of_faces(width, height, count, s
     faces = [in_strata(*(random.random(4) * (width, height, width, height)), strata=3) for _ in range(count)]
     drawn = draw(noise(width, height), faces, LONG_STATUS, strata)
     assert drawn.shape == (height, width, 3)
-    draw_panel(drawn, ["h  these keys", "q, Esc  leave"])
+    draw_keys(drawn, ["h  these keys", "q, Esc  leave"])
+    draw_messages(drawn, ["wrote a file with a rather long name.png"], [], [box_of(one) for one in faces])
+    draw_recording_sign(drawn, [], [box_of(one) for one in faces])
     assert drawn.shape == (height, width, 3)
 
 
