@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from iern.runtime.system.command import command
 
-from iern.export.engine.plan_builder import Backend, BuildOptions, check_options, load_backend
+from iern.export.engine.plan_builder import Backend, BuildOptions, check_options, check_starts, load_backend
 from iern.runtime.backends.trt.engine_file import HEADS, files_of_engine
 from iern.runtime.bundled import DEMO_CLIP
 from iern.runtime.errors import EngineError, IernError
+from iern.runtime.session import MAX_BATCH, batch_sizes
 from iern.runtime.system.arguments import Parser, positive, prior, value_of
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import NamedPaths, refuse_conflicts
@@ -152,9 +153,14 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="for rtx: the GPUs to compile for, such as sm_89; this machine needs none of them (default: any, compiled "
         "where the engine is loaded)",
     )
-    add("--max-batch", type=positive, metavar="N", help="largest number of faces per call (default: 16)")
+    add("--max-batch", type=positive, metavar="N", help=f"largest number of faces per call (default: {MAX_BATCH})")
     add("--workspace", type=positive, metavar="MIB", help="memory that TensorRT may use (default: 1024)")
-    add("--timing-cache", type=Path, metavar="FILE", help="keeps kernel times from build to build, for tensorrt only")
+    add(
+        "--timing-cache",
+        type=Path,
+        metavar="FILE",
+        help="keeps kernel times from build to build, for tensorrt only; those of another GPU or version are replaced",
+    )
     add("--log", type=Path, metavar="FILE", help="write TensorRT's verbose log")
 
 
@@ -262,6 +268,7 @@ def _backend(options: argparse.Namespace) -> Backend | str:
         backend = load_backend(wanted)
         check_options(_build_options(options), backend)
         check_machine(backend.name)
+        check_starts(backend)
     except EngineError as error:
         if options.engine_required:
             raise
@@ -282,10 +289,9 @@ def _build(options: argparse.Namespace, backend: Backend | str, source: Path, ta
 
 
 def _build_options(options: argparse.Namespace) -> BuildOptions:
-    largest = options.max_batch or 16
     return BuildOptions(
         head=options.head,
-        batches=(1, min(4, largest), largest),
+        batches=tuple(batch_sizes(options.max_batch or MAX_BATCH)),
         workspace=(options.workspace or 1024) << 20,
         targets=tuple(options.compute_capability),
         timing_cache=options.timing_cache,

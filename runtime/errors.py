@@ -10,6 +10,7 @@ IernError
 ├── SourceError       a camera, stream or file that cannot be opened or is lost
 ├── SessionError      an inference backend that cannot run as requested
 ├── PriorError        rates of the expressions that a model cannot be set to
+├── ArgumentError     boxes, faces or a detector that the library cannot use
 ├── OutputError       a window, recording or picture that cannot be shown or written
 └── TrainingError     a training run that cannot start or continue
 """
@@ -57,6 +58,10 @@ class SessionError(IernError):
 
 class PriorError(IernError):
     """The rates of the expressions do not fit the model, or its own are unknown."""
+
+
+class ArgumentError(IernError, ValueError):
+    """Boxes, faces or a detector that were passed to the library do not have the expected form."""
 
 
 class TrainingError(IernError):

@@ -14,7 +14,7 @@ from benchmarks.common.turns import elapsed
 from benchmarks.peers.peer import Face, Peer, in_seven
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.imaging.images import Image
-from iern.runtime.imaging.preprocess import InputSpec, crop_faces, resize_face
+from iern.runtime.imaging.preprocess import InputSpec, crop_faces, landmarks_of, resize_face
 from iern.runtime.session import Session
 from iern.runtime.system.files import sha256
 
@@ -140,7 +140,7 @@ def _aligned(face: Face) -> Image:
     if face.detection is None:
         return resize_face(face.picture, InputSpec(ZOO_SIDE))
     # A similarity of the plane is picture = scale * crop + shift in complex numbers.
-    picture, crop = (points @ (1, 1j) for points in (face.detection.landmarks, ZOO_LANDMARKS))
+    picture, crop = (points @ (1, 1j) for points in (landmarks_of(face.detection), ZOO_LANDMARKS))
     (scale, shift), *_ = np.linalg.lstsq(np.column_stack([crop, np.ones(5)]), picture, rcond=None)
     picture_from_crop = np.array([[scale.real, -scale.imag, shift.real], [scale.imag, scale.real, shift.imag]])
     return cv2.warpAffine(

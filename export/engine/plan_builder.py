@@ -6,22 +6,24 @@ plan too. TensorRT for RTX builds for named GPUs and needs none. TensorRT builds
 
 from __future__ import annotations
 
+import logging
 import re
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from iern.export.engine.progress_monitor import make_monitor
+from iern.export.engine.progress_monitor import interruptible, make_monitor
 from iern.runtime.artifact import INPUT_NAME
 from iern.runtime.backends.trt.engine_file import BACKENDS
 from iern.runtime.backends.trt.plan import REMEDIES, find_tensorrt, make_logger
 from iern.runtime.errors import EngineError, one_line
+from iern.runtime.session import MAX_BATCH, batch_sizes
 from iern.runtime.system.files import atomic_path
-from iern.runtime.system.signals import on_signals
+
+logger = logging.getLogger(__name__)
 
 OnStep = Callable[[str, int, int], None]
 """Phase, steps done, steps in all."""
@@ -41,14 +43,15 @@ class BuildOptions:
 
     head: str | None = None
     """One of HEADS. None: the one that was measured to be faster with this GPU and TensorRT."""
-    batches: tuple[int, int, int] = (1, 4, 16)
-    """Smallest, usual and largest number of faces per call. The plan is fastest at the usual one."""
+    batches: tuple[int, ...] = tuple(batch_sizes(MAX_BATCH))
+    """Numbers of faces per call, ascending. The plan has an optimization profile, with its own kernels, for each."""
     workspace: int = 1 << 30
     """Bytes that TensorRT may use while it runs."""
     targets: tuple[str, ...] = ()
     """Compute capabilities such as `sm_89`, for RTX only. Empty: any GPU, compiled when the plan is first loaded."""
     timing_cache: Path | None = None
-    """A file of measured kernel times, for TensorRT only. Read, then written again; it makes later builds faster."""
+    """A file of measured kernel times, for TensorRT only. Read, then written again; it makes later builds faster. Times
+    of another GPU or TensorRT are not used, and replaced."""
     log: Path | None = None
     """A file for TensorRT's verbose log."""
 
@@ -76,17 +79,18 @@ def build_plan(
 ) -> bytes:
     """An exported graph -> the plan. The caller has chosen the head: `options.head` is not used.
 
-    Raises EngineError with TensorRT's error if the plan cannot be built. After Ctrl-C, raises KeyboardInterrupt when
-    TensorRT has ended its step.
+    Raises EngineError with TensorRT's error if it cannot start or the plan cannot be built. After Ctrl-C, raises
+    KeyboardInterrupt when TensorRT has ended its step.
     """
     check_options(options, backend)
     trt = backend.package
-    with _log_file(options.log) as file, _interruptible() as stopped:
-        logger = make_logger(trt, file)
-        builder = trt.Builder(logger)
+    with _log_file(options.log) as file, interruptible() as stopped:
+        log = make_logger(trt, file)
+        builder = _make_builder(trt, log)
         network = builder.create_network(_strongly_typed(trt))
-        parser = trt.OnnxParser(network, logger)
-        _parse(parser, network, graph, logger)
+        parser = trt.OnnxParser(network, log)
+        _parse(parser, network, graph, log)
+        _set_formats(trt, network)
         config = builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -97,20 +101,26 @@ def build_plan(
             config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         monitor = make_monitor(trt, on_step or (lambda phase, done, of: None), stopped)
         config.progress_monitor = monitor
-        config.add_optimization_profile(_profile(builder, network, options.batches))
+        for batch in options.batches:
+            config.add_optimization_profile(_profile(builder, network, batch))
         _set_targets(trt, config, options.targets)
-        cache = _read_timing_cache(config, options.timing_cache)
+        cache = None if options.timing_cache is None else _use_timing_cache(config, options.timing_cache, log)
         built = builder.build_serialized_network(network, config)
         if stopped():
             raise KeyboardInterrupt
         if built is None:
-            raise EngineError(_failure("TensorRT cannot build this graph", logger, options.log))
+            raise EngineError(_failure("TensorRT cannot build this graph", log, options.log))
         plan = bytes(built)
         if cache is not None:
             _write_timing_cache(config, options.timing_cache)
         # Deleted in this order: TensorRT crashes if a configuration outlives its builder.
         del built, cache, config, monitor, parser, network, builder
     return plan
+
+
+def check_starts(backend: Backend) -> None:
+    """Raise EngineError with TensorRT's reason if it does not start on this machine."""
+    _make_builder(backend.package, make_logger(backend.package))
 
 
 def capability(text: str) -> str:
@@ -123,9 +133,8 @@ def capability(text: str) -> str:
 
 def check_options(options: BuildOptions, backend: Backend) -> None:
     """Raise EngineError if the backend does not support the options."""
-    smallest, usual, largest = options.batches
-    if not 1 <= smallest <= usual <= largest:
-        raise EngineError(f"batches {options.batches}: expected 1 <= smallest <= usual <= largest")
+    if not options.batches or options.batches[0] < 1 or list(options.batches) != sorted(set(options.batches)):
+        raise EngineError(f"batches {options.batches}: expected numbers of faces from 1 on, ascending, each once")
     if options.timing_cache is not None and backend.name == "rtx":
         raise EngineError(
             "TensorRT for RTX measures nothing while it builds, so it has no timing cache; leave out --timing-cache"
@@ -142,27 +151,44 @@ def check_options(options: BuildOptions, backend: Backend) -> None:
             raise EngineError(f"TensorRT for RTX does not build for sm_{target[2:]}; it supports {names}")
 
 
+def _make_builder(trt: ModuleType, log: Any) -> Any:
+    try:
+        return trt.Builder(log)
+    except Exception as error:  # where CUDA does not start it is a TypeError, and the reason is in the log
+        raise EngineError(
+            f"TensorRT cannot start ({one_line(error)}; {log.take_errors()}); install a driver that is new enough for "
+            "TensorRT's CUDA, or a TensorRT for this driver's; python -m iern.runtime.doctor shows both"
+        ) from error
+
+
 def _strongly_typed(trt: ModuleType) -> int:
     """The flag, by its name: it is bit 1 in TensorRT 10, and bit 0 in TensorRT 11 and RTX."""
     return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
-def _parse(parser: Any, network: Any, graph: bytes, logger: Any) -> None:
+def _parse(parser: Any, network: Any, graph: bytes, log: Any) -> None:
     done = parser.parse(graph)
     errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
     # A parser may report success for a file that it could not read. The network then has no outputs.
     if not done or errors or network.num_outputs == 0:
-        reason = one_line(RuntimeError("; ".join(errors))) if errors else logger.take_errors("it has no outputs")
+        reason = one_line(RuntimeError("; ".join(errors))) if errors else log.take_errors("it has no outputs")
         raise EngineError(f"TensorRT does not read this graph ({reason}); export it again with export/to_trt.py")
 
 
-def _profile(builder: Any, network: Any, batches: tuple[int, int, int]) -> Any:
+def _set_formats(trt: ModuleType, network: Any) -> None:
+    """Let inputs and outputs be dense arrays, as the session and the kernel use them. TensorRT may choose others."""
+    for tensor in (network.get_input(0), *map(network.get_output, range(network.num_outputs))):
+        tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)
+
+
+def _profile(builder: Any, network: Any, batch: int) -> Any:
+    """The optimization profile for calls with exactly `batch` faces."""
     tensor = network.get_input(0)
     if tensor.name != INPUT_NAME:
         raise EngineError(f"the graph reads {tensor.name!r}, expected {INPUT_NAME!r}; export it with export/to_trt.py")
     face = tuple(tensor.shape)[1:]
     profile = builder.create_optimization_profile()
-    profile.set_shape(INPUT_NAME, *((batch, *face) for batch in batches))
+    profile.set_shape(INPUT_NAME, *[(batch, *face)] * 3)  # the smallest, usual and largest shape
     return profile
 
 
@@ -175,12 +201,20 @@ def _set_targets(trt: ModuleType, config: Any, targets: Sequence[str]) -> None:
         config.set_compute_capability(trt.ComputeCapability.__members__[target], index)
 
 
-def _read_timing_cache(config: Any, path: Path | None) -> Any:
-    if path is None:
-        return None
-    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-    config.set_timing_cache(cache, False)
-    return cache
+def _use_timing_cache(config: Any, path: Path, log: Any) -> Any:
+    """Give TensorRT the times of a file, or none if it refuses them, as those of another GPU or version."""
+    content = path.read_bytes() if path.is_file() else b""
+    for times in dict.fromkeys((content, b"")):
+        try:
+            cache = config.create_timing_cache(times)
+        except TypeError:  # a null pointer from TensorRT
+            cache = None
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+        if times:
+            reason = log.take_errors("they are of another GPU or TensorRT")
+            logger.warning("%s: TensorRT does not use these times, and measures again (%s)", path, reason)
+    return None
 
 
 def _write_timing_cache(config: Any, path: Path | None) -> None:
@@ -189,16 +223,8 @@ def _write_timing_cache(config: Any, path: Path | None) -> None:
         temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
 
 
-def _failure(what: str, logger: Any, log: Path | None) -> str:
-    return f"{what} ({logger.take_errors()}); " + (f"its log is {log}" if log else "--log FILE keeps its log")
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether Ctrl-C was pressed inside the block, which it does not end."""
-    received: list[int] = []
-    with on_signals(received.append, (signal.SIGINT,)):
-        yield lambda: bool(received)
+def _failure(what: str, log: Any, file: Path | None) -> str:
+    return f"{what} ({log.take_errors()}); " + (f"its log is {file}" if file else "--log FILE keeps its log")
 
 
 def _log_file(path: Path | None) -> Any:

@@ -49,16 +49,16 @@ def deviations(stratum_logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return stratum_logits - stratum_logits.mean(axis=1, keepdims=True)
 
 
-def flips(reference: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:
+def flips(reference: NDArray[np.float64], other: NDArray[np.float64], near_tie: float = 0.0) -> tuple[float, float]:
     """(n, E) scores twice -> the share of rows with the same first expression, and the widest flip.
 
     The widest flip is the largest lead, in the reference, of a first expression that is no longer the first; 0 if there
-    is none.
+    is none. A row whose first expression changes from a lead below `near_tie` counts as the same.
     """
     first, now = reference.argmax(axis=1), other.argmax(axis=1)
     rows = np.arange(len(first))
     lead = reference[rows, first] - reference[rows, now]
-    return float(np.mean(first == now)), float(lead.max())
+    return float(np.mean((first == now) | (lead < near_tie))), float(lead.max())
 
 
 def limits_table(rows: Sequence[tuple[str, str, str]]) -> str:

@@ -50,7 +50,9 @@ examples:
                                                frames from another program
   webcam.py --source photo.jpg --headless --still annotated.png
                                                annotate one image
-  webcam.py --source photos/ --headless        print one line per image
+  webcam.py --source photos/ --headless        print one line per image, sub-folders included
+  webcam.py --source photos/ --headless --annotate annotated/
+                                               write each of them with its faces drawn
   webcam.py --headless --jsonl records-%Y%m%d-%H%M%S.jsonl
                                                write a new file at each start
   webcam.py --provider cuda --strict           run on the GPU, or end with an error
@@ -64,7 +66,8 @@ Keys in the window:
 {keys}
 
 Sources: a file or folder delivers every frame. A camera or stream delivers its latest frame; frames that
-arrive while the loop is busy are dropped and counted, so the picture is never late. A source that
+arrive while the loop is busy are dropped and counted, so the picture is never late. Of images one line each
+is printed: its name, and each face's expression, probability and box [x, y, width, height]. A source that
 disconnects, stalls, goes black or freezes is reopened until it recovers, or until --give-up. A source that
 is absent at the start is an error.
 
@@ -106,6 +109,7 @@ class Options:
     mirror: bool = False
     record: Path | None = None
     still: Path | None = None
+    annotate: Path | None = None
     jsonl: Path | None = None
     csv: Path | None = None
     mqtt: Broker | None = None
@@ -207,6 +211,13 @@ def _outputs(parser: argparse.ArgumentParser) -> None:
         type=path_with(STILLS),
         metavar="FILE",
         help="write the annotated frame with the most faces (the last of them) as .png or .jpg",
+    )
+    add(
+        "--annotate",
+        type=dated_path,
+        metavar="FOLDER",
+        help="write every picture of an image or a folder with its faces drawn, under the same name; no file there is "
+        "replaced; a video or camera takes --record",
     )
     add(
         "--jsonl",

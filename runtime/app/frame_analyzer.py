@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from iern.runtime.errors import IernError, SessionError, one_line
-from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.faces.detector_protocol import Detector
 from iern.runtime.faces.face import Face
 from iern.runtime.faces.pipeline import FacePipeline
 from iern.runtime.faces.search import Search
@@ -39,7 +39,7 @@ class FrameAnalyzer:
     """`analyzer(frame)` -> FrameAnalysis. Use one analyzer per source and thread."""
 
     def __init__(
-        self, detector: FaceDetector, session: Session, *, search: Search = "tracked", half_life: float = HALF_LIFE
+        self, detector: Detector, session: Session, *, search: Search = "tracked", half_life: float = HALF_LIFE
     ) -> None:
         """`search` and `half_life`: see `FacePipeline`."""
         self._detector, self._session = detector, session

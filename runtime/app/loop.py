@@ -213,6 +213,6 @@ def _print_end(options: Options, source: Source, session: Session, stats: LoopSt
         print(f"note: {counted(stats.failed, 'frame')} failed and got no result")
     if source.note:
         print(f"note: {source.note}")
-    for path in (options.still, options.jsonl, options.csv, options.summary):
+    for path in (options.still, options.annotate, options.jsonl, options.csv, options.summary):
         if path and path != STDOUT and stats.frames and str(path) not in outputs.failures:
             print(f"wrote {path}")

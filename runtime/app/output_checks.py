@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from iern.runtime.app.command_line import Options
 from iern.runtime.backends.trt.engine_file import files_of_engine
 from iern.runtime.bundled import DEMO_CLIP, YUNET
+from iern.runtime.errors import OutputError
 from iern.runtime.imaging.formats import is_image_file
 from iern.runtime.outputs.mqtt import require_mqtt
+from iern.runtime.outputs.still import annotated_path
+from iern.runtime.sources.folders import files_below
 from iern.runtime.system.append_only_file import STDOUT
 from iern.runtime.system.file_conflicts import NamedPaths, refuse_conflicts
 
@@ -20,6 +24,8 @@ STDERR = Path("/dev/stderr")
 def check_outputs(options: Options) -> None:
     """Raise IernError if an output would overwrite an input or another output, or lacks the packages that it needs."""
     refuse_conflicts(_inputs(options), _outputs(options))
+    if options.annotate:
+        _check_annotated(options.source, options.annotate)
     if options.mqtt:
         require_mqtt()
     if options.serve:
@@ -43,6 +49,7 @@ def _outputs(options: Options) -> NamedPaths:
     return {
         "--record": _recordings(options.record) if options.record else None,
         "--still": options.still,
+        "--annotate": _annotated(options.source, options.annotate) if options.annotate else None,
         "--jsonl": options.jsonl,
         "--csv": options.csv,
         "--summary": options.summary,
@@ -57,7 +64,26 @@ def _source_files(spec: str) -> Iterable[Path]:
     path = Path("/dev/stdin" if spec == "-" else spec)
     if not path.is_dir():
         return (path,)
-    return (file for file in path.iterdir() if is_image_file(file))
+    return (file for file in files_below(path) if is_image_file(file))
+
+
+def _check_annotated(source: str, folder: Path) -> None:
+    """Raise OutputError if `folder` is read, is no folder, or has a picture that would be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: --annotate writes into a folder, and this is a file; choose another name")
+    read = Path(source)
+    if read.is_dir() and folder.resolve().is_relative_to(read.resolve()):
+        raise OutputError(f"{folder}: --annotate would write into --source, which is read; choose a folder outside")
+    for path in _annotated(source, folder):
+        if os.path.lexists(path):
+            raise OutputError(f"{path}: exists, and --annotate replaces no picture; choose a new or empty folder")
+
+
+def _annotated(source: str, folder: Path) -> Iterator[Path]:
+    """The pictures that --annotate may write."""
+    read = Path(source)
+    for file in _source_files(source):
+        yield annotated_path(folder, file.relative_to(read).as_posix() if read.is_dir() else file.name)
 
 
 def _model_files(model: Path) -> Sequence[Path]:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from iern.runtime.app.command_line import Options
 from iern.runtime.app.window import window
+from iern.runtime.errors import OutputError
 from iern.runtime.outputs.blur import with_faces_blurred
 from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.outputs.mqtt import mqtt_records
 from iern.runtime.outputs.queued_sink import QueuedSink, queued_sink
 from iern.runtime.outputs.records import csv_lines, json_lines
-from iern.runtime.outputs.still import print_expressions, still_picture
+from iern.runtime.outputs.still import annotated_pictures, print_expressions, still_picture
 from iern.runtime.outputs.summary import session_summary
 from iern.runtime.outputs.video.recording import recording
 from iern.runtime.outputs.video.recording_switch import RecordingSwitch
@@ -57,13 +58,15 @@ def open_outputs(
     After a signal, when `interrupted()` is true, no output waits long for a reader that does not read. Raises
     OutputError or OSError if one cannot be opened.
     """
+    images = isinstance(source, ImageFiles)
+    if options.annotate and not images:
+        raise OutputError(f"{source.name}: --annotate is for an image or a folder; --record writes a video")
     folder = options.record.parent if options.record else Path()
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(file_outputs(options, source, expressions, interrupted))
         recorder = stack.enter_context(RecordingSwitch(lambda path: recorded(path, source), folder, options.record))
         sinks: list[Sink] = [*files, recorder]
         on_each_iteration = [recorder.update]
-        images = isinstance(source, ImageFiles)
         if images:
             sinks.append(print_expressions)
         if source.live:
@@ -107,6 +110,8 @@ def file_outputs(
             add(session_summary(options.summary), options.summary)
         if options.still:
             add(still_picture(options.still), options.still, pictures=True)
+        if options.annotate:
+            add(annotated_pictures(options.annotate), options.annotate, pictures=True)
         yield opened
 
 

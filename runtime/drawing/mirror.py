@@ -25,5 +25,7 @@ def mirrored(frame: Image, faces: Sequence[Face]) -> tuple[Image, list[Face]]:
 
 
 def _mirrored_detection(found: Detection, width: int) -> Detection:
-    landmarks = found.landmarks[list(SWAPPED_LANDMARKS)] * np.array((-1.0, 1.0)) + np.array((float(width), 0.0))
+    landmarks = found.landmarks
+    if landmarks is not None:
+        landmarks = landmarks[list(SWAPPED_LANDMARKS)] * np.array((-1.0, 1.0)) + np.array((float(width), 0.0))
     return dataclasses.replace(found, x=width - found.x - found.width, landmarks=landmarks)

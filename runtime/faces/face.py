@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.runtime.intervention import softmax, stratum_disagreement
+from iern.runtime.faces.prediction import Answer, predictions_by_name
+from iern.runtime.faces.record import JsonRecord, Size, box_in_frame, face_record
 
 if TYPE_CHECKING:
     from iern.runtime.artifact import Artifact
@@ -20,8 +21,8 @@ UNCERTAIN = "uncertain"
 """The word that is shown and printed instead of the expression of an uncertain face."""
 
 
-@dataclass(frozen=True)
-class Face:
+@dataclass(frozen=True, repr=False)
+class Face(Answer):
     """One face of a frame with the model's predictions for it."""
 
     detection: Detection
@@ -40,44 +41,44 @@ class Face:
     """The expression of the track after hysteresis. Empty: the likeliest one."""
     raw_probabilities: dict[str, float] = field(default_factory=dict)
     """Expression -> probability from this frame alone. Empty if that is `probabilities`."""
-    stratum_probabilities: NDArray[np.floating] | None = field(default=None, compare=False, repr=False)
+    stratum_probabilities: NDArray[np.floating] | None = field(default=None, compare=False)
     """(N, E) probabilities under each stratum of the model. `probabilities` need not be their mean, see Eq. 9.
 
     None if the model has one stratum.
     """
+    frame_size: Size | None = field(default=None, compare=False)
+    """Width and height, in pixels, of the picture that shows the face. None if unknown: `box` is then not clipped."""
 
     @property
-    def expression(self) -> str:
-        """The expression to report: `stable_expression`, or the likeliest one."""
-        return self.stable_expression or max(self.probabilities, key=self.probabilities.__getitem__)
+    def box(self) -> tuple[float, float, float, float]:
+        """(x, y, width, height) in pixels, in tenths, clipped to the picture, as in the records.
 
-    @property
-    def probability(self) -> float:
-        """The probability of `expression`."""
-        return self.probabilities[self.expression]
+        The whole box, which may reach beyond the picture, is in `detection`.
+        """
+        x, y, width, height = box_in_frame(self, self.frame_size)
+        return x, y, width, height
+
+    def to_dict(self) -> JsonRecord:
+        """The face as in the records of the loop and the service, see docs/records.md: plain numbers and text."""
+        return face_record(self, self.frame_size)
+
+    def __repr__(self) -> str:
+        box = ", ".join(f"{value:g}" for value in self.box)
+        return (
+            f"Face(expression={self.expression!r}, probability={self.probability:.2f}, uncertain={self.uncertain}, "
+            f"box=({box}), track={self.track})"
+        )
 
 
 def faces_from(detections: Sequence[Detection], predictions: Predictions, artifact: Artifact) -> list[Face]:
     """Combine detections with the model's predictions, one row for each, into faces."""
-    disagreements: Sequence[float | None] = [None] * len(detections)
-    by_stratum: Sequence[NDArray[np.floating] | None] = [None] * len(detections)
-    if artifact.has_strata:
-        disagreements = stratum_disagreement(predictions.stratum_logits, artifact.temperature).tolist()
-        by_stratum = list(softmax(predictions.stratum_logits / artifact.temperature))
     return [
         Face(
             detection,
-            by_expression(row, artifact),
-            disagreement,
-            uncertain=bool(row.max() < artifact.threshold),
-            stratum_probabilities=strata,
+            answer.probabilities,
+            answer.disagreement,
+            uncertain=answer.uncertain,
+            stratum_probabilities=answer.stratum_probabilities,
         )
-        for detection, row, disagreement, strata in zip(
-            detections, predictions.probabilities, disagreements, by_stratum, strict=True
-        )
+        for detection, answer in zip(detections, predictions_by_name(predictions, artifact), strict=True)
     ]
-
-
-def by_expression(probabilities: NDArray[np.floating], artifact: Artifact) -> dict[str, float]:
-    """(E,) probabilities in the model's order -> expression -> probability."""
-    return dict(zip(artifact.expressions, probabilities.tolist(), strict=True))

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iern.runtime.errors import SessionError
-from iern.runtime.faces.detector import FaceDetector
-from iern.runtime.faces.face import Face, by_expression, faces_from
+from iern.runtime.faces.detector_protocol import Detector
+from iern.runtime.faces.face import Face, faces_from
+from iern.runtime.faces.prediction import by_expression
+from iern.runtime.faces.record import Size
 from iern.runtime.faces.search import FaceFinder, Search
 from iern.runtime.faces.smoothing import HALF_LIFE, HYSTERESIS_MARGIN, PredictionSmoother
 from iern.runtime.faces.tracker import FaceTracker
@@ -37,6 +39,8 @@ class FoundFaces:
     """Milliseconds to find the faces, and to assign their ids."""
     preprocess: float
     """Milliseconds to cut the faces out."""
+    frame_size: Size | None = None
+    """Width and height of the frame, in pixels. None: `Face.box` is not clipped to it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class FacePipeline:
 
     def __init__(
         self,
-        detector: FaceDetector,
+        detector: Detector,
         session: Session,
         *,
         search: Search = "tracked",
@@ -85,7 +89,8 @@ class FacePipeline:
         """(H, W, 3) uint8 BGR frame at `seconds` of its source's clock -> its faces, best first.
 
         In a `photograph`, small faces are searched for, too: see `FaceDetector.in_photograph`.
-        Raises ImageError if the array is not an image, and SessionError if the model fails.
+        Raises ImageError if the array is not an image, ArgumentError if the detector returns anything but faces, and
+        SessionError if the model fails.
         """
         found = self.find(image, seconds, photograph)
         lap = stopwatch()
@@ -103,22 +108,13 @@ class FacePipeline:
         ids = self._tracker.update(detections, seconds)
         detect = lap()
         crops = crop_faces(image, detections, self.session.artifact.input)
-        return FoundFaces(detections, ids, seconds, crops, detect, preprocess=lap())
+        size = (image.shape[1], image.shape[0])
+        return FoundFaces(detections, ids, seconds, crops, detect, preprocess=lap(), frame_size=size)
 
     def finish(self, found: FoundFaces, predictions: Predictions) -> list[Face]:
         """The second half of a call: the model's predictions for `found.crops` -> the frame's faces, smoothed."""
-        return self._smoothed_faces(found.detections, found.ids, predictions, found.seconds)
-
-    def reset(self) -> None:
-        """Start a new scene: no later face continues the track of an earlier one."""
-        self._find.reset()
-        self._tracker.reset()
-
-    def _smoothed_faces(
-        self, detections: Sequence[Detection], ids: Sequence[int], predictions: Predictions, seconds: float
-    ) -> list[Face]:
-        artifact = self.session.artifact
-        smoothed, labels = self._smoother(ids, predictions, seconds)
+        artifact, ids = self.session.artifact, found.ids
+        smoothed, labels = self._smoother(ids, predictions, found.seconds)
         return [
             dataclasses.replace(
                 face,
@@ -126,8 +122,14 @@ class FacePipeline:
                 track=id,
                 stable_expression=artifact.expressions[label.expression],
                 raw_probabilities=by_expression(raw, artifact),
+                frame_size=found.frame_size,
             )
             for face, id, label, raw in zip(
-                faces_from(detections, smoothed, artifact), ids, labels, predictions.probabilities, strict=True
+                faces_from(found.detections, smoothed, artifact), ids, labels, predictions.probabilities, strict=True
             )
         ]
+
+    def reset(self) -> None:
+        """Start a new scene: no later face continues the track of an earlier one."""
+        self._find.reset()
+        self._tracker.reset()

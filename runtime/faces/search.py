@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.runtime.faces.detector import OVERLAP, FaceDetector
+from iern.runtime.faces.detector import OVERLAP
+from iern.runtime.faces.detector_protocol import Detector, WindowDetector, faces_in_frame, faces_in_photograph
 from iern.runtime.faces.tracker import MAX_GAP
 from iern.runtime.faces.windows import SIDE, like_faces, window_around
 from iern.runtime.imaging.detection import Detection, intersection_over_union
@@ -36,12 +37,13 @@ class FaceFinder:
 
     The whole frame is searched at the start, when LONGEST_WAIT has passed by the source's clock, when the scene
     changes, and when a face is not found in its window. In between, only windows around the known faces are searched.
-    A face of about the same size that comes out from behind a known one is found in the window of that one.
+    A face of about the same size that comes out from behind a known one is found in the window of that one. With a
+    detector that cannot search windows, the whole of every frame is searched.
     """
 
-    def __init__(self, detector: FaceDetector, search: Search = "tracked") -> None:
+    def __init__(self, detector: Detector, search: Search = "tracked") -> None:
         self._detector = detector
-        self._tracked = search == "tracked"
+        self._by_windows = detector if search == "tracked" and isinstance(detector, WindowDetector) else None
         self._faces: list[Detection] = []
         self._thumbnail: NDArray[np.float32] | None = None
         self._last_seconds = self._last_search = -np.inf
@@ -50,18 +52,19 @@ class FaceFinder:
     def __call__(self, frame: np.ndarray, seconds: float, photograph: bool = False) -> list[Detection]:
         """(H, W, 3) frame at `seconds` of its source's clock -> its faces, in pixels, best first.
 
-        A `photograph` is searched whole, and for small faces, too. Raises ImageError if the array is not an image.
+        A `photograph` is searched whole, and for small faces, too. Raises ImageError if the array is not an image, and
+        ArgumentError if the detector returns anything but faces.
         """
         if photograph:
             self.reset()
-            return self._detector.in_photograph(frame)
-        if not self._tracked:
-            return self._detector(frame)
+            return faces_in_photograph(self._detector, frame)
+        if self._by_windows is None:
+            return faces_in_frame(self._detector, frame)
         image = as_bgr(frame)
         due = self._is_due(image, seconds)
-        faces = None if due else self._in_windows(image)
+        faces = None if due else self._in_windows(self._by_windows, image)
         if faces is None:
-            faces = self._detector(image)
+            faces = faces_in_frame(self._detector, image)
             self._last_search = seconds
         self._faces = faces
         return list(faces)
@@ -81,12 +84,12 @@ class FaceFinder:
             return True
         return float(np.abs(self._thumbnail - last_thumbnail).mean()) > SCENE_CHANGE
 
-    def _in_windows(self, image: Image) -> list[Detection] | None:
+    def _in_windows(self, detector: WindowDetector, image: Image) -> list[Detection] | None:
         """Search around the known faces -> the faces, best first. None if the whole frame must be searched."""
-        if len(self._faces) * SIDE**2 >= self._detector.searched_pixels(image):
+        if len(self._faces) * SIDE**2 >= detector.searched_pixels(image):
             return None  # the whole frame costs less than so many windows
         windows = [window_around(face) for face in self._faces]
-        found = self._detector.in_windows(image, windows)
+        found = detector.in_windows(image, windows)
         like = [like_faces(*each) for each in zip(self._faces, windows, found, strict=True)]
         known, others = [faces[0] for faces in like if faces], [face for faces in like for face in faces[1:]]
         if len(known) < len(windows) or _any_twice(known):

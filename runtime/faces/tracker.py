@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from iern.runtime.imaging.preprocess import landmarks_of
+
 if TYPE_CHECKING:
     from iern.runtime.imaging.detection import Detection
 
@@ -75,7 +77,7 @@ def _points_of(detections: Sequence[Detection]) -> Points:
     points = np.empty((len(detections), 7, 2))
     for row, face in zip(points, detections, strict=True):
         row[:2] = (face.x, face.y), (face.x + face.width, face.y + face.height)
-        row[2:] = face.landmarks
+        row[2:] = landmarks_of(face)
     return points
 
 

@@ -19,9 +19,12 @@ class Detection:
     """Top edge."""
     width: float
     height: float
-    landmarks: NDArray[np.float64]
-    """(5, 2) x and y of the eye on the image's left, the eye on its right, nose tip, left and right mouth corner."""
-    score: float
+    landmarks: NDArray[np.float64] | None = None
+    """(5, 2) x and y of the eye on the image's left, the eye on its right, nose tip, left and right mouth corner.
+
+    None if the detector finds none: the crop then follows the box, and is not turned.
+    """
+    score: float = 1.0
     """The detector's confidence, 0 to 1."""
 
     @classmethod

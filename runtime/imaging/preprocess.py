@@ -93,16 +93,27 @@ def crop_faces(frame: Image, faces: list[Detection], spec: InputSpec) -> NDArray
 
 
 def face_square(face: Detection, spec: InputSpec) -> Square:
-    """The square of a face: the detector's box, or what the landmarks say of it, enlarged by the margin."""
+    """The square of a face: the detector's box, or what the landmarks say of it, enlarged by the margin.
+
+    Without landmarks it is the upright square around the box.
+    """
     if spec.alignment == "landmarks":
-        return _square_of_landmarks(face.landmarks, spec.margin)
+        return _square_of_landmarks(landmarks_of(face), spec.margin)
     turn = 0.0
     if spec.alignment == "eyes":
-        # YuNet's first two landmarks are the eye on the image's left and the one on its right.
-        (left_x, left_y), (right_x, right_y) = face.landmarks[0], face.landmarks[1]
+        # The first two landmarks are the eye on the image's left and the one on its right.
+        (left_x, left_y), (right_x, right_y) = landmarks_of(face)[:2]
         turn = float(np.arctan2(right_y - left_y, right_x - left_x))
     side = spec.margin * max(face.width, face.height)
     return Square(face.x + face.width / 2, face.y + face.height / 2, side, turn)
+
+
+def landmarks_of(face: Detection) -> NDArray[np.float64]:
+    """(5, 2) landmarks of the face. If the detector found none: those of an upright face that has this box."""
+    if face.landmarks is not None:
+        return face.landmarks
+    centre = np.array([face.x + face.width / 2, face.y + face.height / 2])
+    return centre + max(face.width, face.height) * MEAN_FACE
 
 
 def cut(frame: Image, square: Square, spec: InputSpec) -> Image:

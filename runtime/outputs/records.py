@@ -10,9 +10,8 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from iern.runtime.faces.face import Face
+from iern.runtime.faces.record import BOX_COLUMNS, FACE_COLUMNS, JsonRecord, face_record, row_of_face
 from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.system.append_only_file import AppendOnlyFile
 
@@ -25,11 +24,7 @@ that is in the frame. Before, it was the whole box. Version 4: without strata th
 `disagreement`. Before, it was 0.
 """
 
-JsonRecord = dict[str, Any]
-
 FRAME_COLUMNS = ("schema", "start", "frame", "time", "name", "segment")
-FACE_COLUMNS = ("track", "score", "expression", "probability", "uncertain", "disagreement")
-BOX_COLUMNS = ("x", "y", "width", "height")
 
 
 def json_record(result: FrameResult) -> JsonRecord:
@@ -42,7 +37,7 @@ def json_record(result: FrameResult) -> JsonRecord:
         "time": round(frame.time, 4),
         "name": frame.name,
         "segment": frame.segment,
-        "faces": [_json_face(face, width, height) for face in result.faces],
+        "faces": [face_record(face, (width, height)) for face in result.faces],
         "latency_ms": {name: round(value, 3) for name, value in result.latency.stages().items()},
     }
 
@@ -115,40 +110,4 @@ def _rows(record: JsonRecord) -> Iterator[JsonRecord]:
     if not record["faces"]:
         yield frame
     for index, face in enumerate(record["faces"]):
-        box = dict(zip(BOX_COLUMNS, face["box"], strict=True))
-        probabilities = {f"p_{name}": value for name, value in face["probabilities"].items()}
-        of_face = {name: face.get(name) for name in FACE_COLUMNS} | {"uncertain": int(face["uncertain"])}
-        yield {**frame, "face": index, **box, **of_face, **probabilities}
-
-
-def _json_face(face: Face, frame_width: int, frame_height: int) -> JsonRecord:
-    found = face.detection
-    whole_box = [round(value, 1) for value in (found.x, found.y, found.width, found.height)]
-    box = _clipped(whole_box, frame_width, frame_height)
-    return {
-        "track": face.track,
-        "box": box,
-        **({} if whole_box == box else {"whole_box": whole_box}),
-        "score": round(found.score, 4),
-        "expression": face.expression,
-        "probability": round(face.probability, 6),
-        "uncertain": face.uncertain,
-        "probabilities": _rounded(face.probabilities),
-        "raw_probabilities": _rounded(face.raw_probabilities or face.probabilities),
-        **({} if face.disagreement is None else {"disagreement": round(face.disagreement, 6)}),
-    }
-
-
-def _clipped(box: Sequence[float], frame_width: int, frame_height: int) -> list[float]:
-    """Return the part of a box [x, y, width, height] in tenths of a pixel that is in the frame.
-
-    Outside the frame, it is empty: its width or height is 0.
-    """
-    x, y, width, height = box
-    left, right = (min(max(0.0, edge), float(frame_width)) for edge in (x, x + width))
-    top, bottom = (min(max(0.0, edge), float(frame_height)) for edge in (y, y + height))
-    return [left, top, round(right - left, 1), round(bottom - top, 1)]
-
-
-def _rounded(probabilities: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in probabilities.items()}
+        yield frame | row_of_face(index, face) | {"uncertain": int(face["uncertain"])}

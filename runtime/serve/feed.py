@@ -20,9 +20,10 @@ from typing import Any
 import cv2
 
 from iern.runtime.errors import one_line
+from iern.runtime.faces.record import JsonRecord
 from iern.runtime.imaging.images import Image
 from iern.runtime.outputs.frame_result import FrameResult
-from iern.runtime.outputs.records import JsonRecord, json_record
+from iern.runtime.outputs.records import json_record
 
 SHORTEST_INTERVAL = 1 / 25
 """Least seconds between two pictures. A loop that runs through a file must not spend its cores on JPEG."""

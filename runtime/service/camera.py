@@ -15,8 +15,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from iern.runtime.errors import one_line
+from iern.runtime.faces.record import JsonRecord
 from iern.runtime.outputs.frame_result import FrameResult
-from iern.runtime.outputs.records import JsonRecord, json_line, timed_records
+from iern.runtime.outputs.records import json_line, timed_records
 from iern.runtime.service.batcher import Batcher
 from iern.runtime.service.limits import Limits
 from iern.runtime.service.recognition import Request

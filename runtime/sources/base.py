@@ -24,7 +24,7 @@ class Frame:
     index: int
     """Counts from 0. Gaps in a live source are frames that it dropped."""
     name: str
-    """The name of the image file, or of the source."""
+    """The path of an image file in its folder, with slashes, or the name of the source."""
     captured: float
     """`time.monotonic()` when the frame was decoded. The age of a frame is measured from it."""
     segment: int = 0

@@ -33,12 +33,15 @@ JUMP_AHEAD, JUMP_BACK = 3600.0, 1.0
 class ImageFiles(Source):
     """Image files one after another. An unreadable one among several is skipped and counted."""
 
-    def __init__(self, paths: Sequence[Path], name: str, others: Sequence[Path] = ()) -> None:
-        """`others` are the files beside them that are no images, for the note."""
+    def __init__(self, paths: Sequence[Path], name: str, folder: Path, others: Sequence[Path] = ()) -> None:
+        """A frame's name is the path of its file in `folder`. `others` are files there that are no images."""
         super().__init__(name, fps=1.0)
-        self._paths = paths
-        self._notes = ImageNotes(len(paths), others)
+        self._paths, self._folder = paths, folder
+        self._notes = ImageNotes(len(paths), [self._name_of(path) for path in others])
         self.note = self._notes.text()
+
+    def _name_of(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
 
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self._paths):
@@ -51,11 +54,12 @@ class ImageFiles(Source):
                 self._notes.add_unreadable(error)
                 self.note = self._notes.text()
                 continue
-            self._notes.add(path, file)
+            name = self._name_of(path)
+            self._notes.add(name, file)
             self.note = self._notes.text()
             self._update_segment(file.image)
             now = time.monotonic()
-            yield Frame(file.image, float(index), index, path.name, now, segment=self._segment, photograph=True)
+            yield Frame(file.image, float(index), index, name, now, segment=self._segment, photograph=True)
         self._finished = True
         if self.skipped == len(self._paths):
             raise SourceError(f"{self.name}: none of its images can be read; the first: {self._notes.first_unreadable}")

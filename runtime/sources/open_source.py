@@ -17,6 +17,7 @@ from iern.runtime.sources.base import Frame, Source
 from iern.runtime.sources.cameras import CSI, connect_camera, connect_csi
 from iern.runtime.sources.capture import OpenCapture, describe_capture, read_first_frame
 from iern.runtime.sources.files import ImageFiles, VideoFile
+from iern.runtime.sources.folders import files_below
 from iern.runtime.sources.live import LiveSource
 from iern.runtime.sources.raw_frames import RawFrames
 from iern.runtime.sources.settings import SourceSettings
@@ -79,21 +80,19 @@ def _open_image(path: Path) -> Source:
         load_image(path)  # report an error here, not in the first iteration
     except ImageError as error:
         raise SourceError(str(error)) from error
-    return ImageFiles([path], str(path))
+    return ImageFiles([path], str(path), path.parent)
 
 
 def _open_folder(path: Path) -> Source:
-    try:
-        files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be listed ({error.strerror}); check its permissions") from error
+    files = files_below(path)
     images = [file for file in files if is_image_file(file)]
     if not images:
         raise SourceError(
             f"{path}: the folder has no images among its {len(files)} files; expected .jpg, .png, .webp or similar"
         )
     known = set(images)
-    return ImageFiles(images, str(path), others=[file for file in files if file not in known])
+    others = [file for file in files if file not in known]
+    return ImageFiles(images, str(path), path, others)
 
 
 def _open_video(path: Path) -> Source:

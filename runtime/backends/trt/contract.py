@@ -12,14 +12,19 @@ from iern.runtime.errors import EngineError
 
 def check_engine(trt: ModuleType, engine: Any, file: EngineFile) -> None:
     """Raise EngineError if the engine's tensors, or the batch sizes that it takes, are not those of its manifest."""
+    batches = file.manifest.batches
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    found = {name: _describe(trt, engine, name) for name in names}
+    found = {name: _describe(trt, engine, name, batches) for name in names}
     expected = _expected_tensors(engine, file, names)
     if found != expected:
         raise EngineError(f"it has {_list_tensors(found)}; its manifest promises {_list_tensors(expected)}")
-    batches = tuple(shape[0] for shape in engine.get_tensor_profile_shape(INPUT_NAME, 0))
-    if batches != file.manifest.batches:
-        raise EngineError(f"it takes batches {batches}; its manifest promises {file.manifest.batches}")
+    profiles = [
+        [shape[0] for shape in engine.get_tensor_profile_shape(INPUT_NAME, index)]  # smallest, usual and largest
+        for index in range(engine.num_optimization_profiles)
+    ]
+    if profiles != [[batch] * 3 for batch in batches]:
+        taken = ", ".join(" to ".join(str(size) for size in sorted({low, high})) for low, _, high in profiles)
+        raise EngineError(f"it takes batches of {taken}; its manifest promises {', '.join(map(str, batches))}")
 
 
 def _expected_tensors(engine: Any, file: EngineFile, names: list[str]) -> dict[str, str]:
@@ -39,9 +44,12 @@ def _expected_tensors(engine: Any, file: EngineFile, names: list[str]) -> dict[s
     return expected
 
 
-def _describe(trt: ModuleType, engine: Any, name: str) -> str:
+def _describe(trt: ModuleType, engine: Any, name: str, batches: tuple[int, ...]) -> str:
     mode = "in" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "out"
-    text = _tensor_text(mode, engine.get_tensor_dtype(name).name, tuple(engine.get_tensor_shape(name)))
+    first, *rest = engine.get_tensor_shape(name)
+    if (first,) == batches:  # the number of faces of the only profile is fixed
+        first = -1
+    text = _tensor_text(mode, engine.get_tensor_dtype(name).name, (first, *rest))
     layout = engine.get_tensor_format(name)
     return text if layout == trt.TensorFormat.LINEAR else f"{text} in format {layout.name}"
 

@@ -3,6 +3,7 @@
     office.fp16.engine         the plan alone, which trtexec reads too
     office.fp16.engine.json    the manifest
     office.fp16.engine.npz     weights of the averaging tail, if the plan ends before it (head `kernel`)
+    office.fp16.engine.times   times of TensorRT's kernels, if the engine was built again; only builds read it
 
 A plan runs on one version of TensorRT and one model of GPU. TensorRT does not always refuse other plans, so the
 manifest is checked before TensorRT reads the plan.
@@ -27,7 +28,7 @@ from iern.runtime.artifact import Artifact
 from iern.runtime.errors import ArtifactError, EngineError, one_line
 from iern.runtime.system.files import atomic_path, sha256
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADS = ("native", "kernel")
 BACKENDS = {"tensorrt": "TensorRT", "rtx": "TensorRT for RTX"}
 """Backend -> its name in messages."""
@@ -66,8 +67,8 @@ class EngineManifest:
     """`native`: the plan gives the outputs. `kernel`: it ends at the maps, and the CUDA kernel gives them."""
     precision: str
     """Precision of everything before the tail: `fp16` or `fp32`."""
-    batches: tuple[int, int, int]
-    """Smallest, usual and largest number of faces per call."""
+    batches: tuple[int, ...]
+    """Numbers of faces per call, ascending: an optimization profile for each, in this order."""
     workspace: int
     """Bytes that TensorRT may use."""
     targets: tuple[str, ...] = ()
@@ -93,6 +94,10 @@ def manifest_path(engine: Path) -> Path:
 
 def tail_path(engine: Path) -> Path:
     return engine.with_name(f"{engine.name}.npz")
+
+
+def times_path(engine: Path) -> Path:
+    return engine.with_name(f"{engine.name}.times")
 
 
 def files_of_engine(engine: Path) -> tuple[Path, Path, Path]:
@@ -169,7 +174,7 @@ def read_manifest(path: Path) -> EngineManifest:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{name}: damaged ({one_line(error)}); {remedy}") from error
-    if manifest.backend not in BACKENDS or manifest.head not in HEADS or len(manifest.batches) != 3:
+    if manifest.backend not in BACKENDS or manifest.head not in HEADS or not manifest.batches:
         found = f"backend {manifest.backend}, head {manifest.head}, batches {manifest.batches}"
         raise ArtifactError(f"{name}: has {found}, which this runtime does not support; {remedy}")
     return manifest
@@ -213,6 +218,8 @@ def build_arguments(path: Path, manifest: EngineManifest) -> list[str]:
         "--max-batch": str(manifest.batches[-1]),
         "--output": str(path),
     }
+    if manifest.backend == "tensorrt":  # the other one measures nothing
+        options["--timing-cache"] = str(times_path(path))
     return [word for option in options.items() for word in option]
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,9 @@ from iern.runtime.backends.trt.cuda_context import CudaDevice, cuda_device
 from iern.runtime.backends.trt.engine_file import BACKENDS, EngineFile, build_command, check_fits, read_engine
 from iern.runtime.backends.trt.plan import load_engine, load_tensorrt, make_context, make_logger
 from iern.runtime.errors import EngineError, IernError, SessionError, one_line
-from iern.runtime.session import MAX_BATCH, Predictions, Session, batch_sizes
+from iern.runtime.session import MAX_BATCH, Predictions, Session
+
+Result = TypeVar("Result")
 
 NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: the stream and the default stream do not wait for each other. Otherwise other work on the
@@ -42,6 +44,7 @@ class TensorRtSession(Session):
         trt = load_tensorrt(file.manifest.backend)
         check_fits(path, file.manifest, str(trt.__version__), device.gpu)
         largest = min(max_batch, file.manifest.batches[-1])
+        sizes = _sizes_for(file.manifest.batches, largest)
         provider = f"{BACKENDS[file.manifest.backend].lower()}, head {file.manifest.head}"
         super().__init__(file.artifact, provider, largest)
         self._device = device
@@ -49,7 +52,7 @@ class TensorRtSession(Session):
         self._batches: list[EngineBatch] = []
         try:
             with device.current(), _clear_frames_on_error(), ExitStack() as memory:
-                self._batches = _make_batches(device, trt, file, largest, graph, memory)
+                self._batches = _make_batches(device, trt, file, sizes, graph, memory)
                 self._memory = memory.pop_all()
         except EngineError as error:
             raise EngineError(f"{path}: {error}; build it again: {build_command(path, file.manifest)}") from error
@@ -66,11 +69,29 @@ class TensorRtSession(Session):
             self._memory.close()
             self._batches = []  # frees TensorRT's contexts, then the engine and the stream
 
+    def timed(self, faces: NDArray[np.uint8]) -> tuple[Predictions, float]:
+        """As a call with 1 to `max_batch` faces -> Predictions, and the GPU's milliseconds for them, copies included.
+
+        Two CUDA events on the session's own stream measure them. Raises SessionError.
+        """
+        self._check(faces)
+        if not 1 <= len(faces) <= self.max_batch:
+            raise SessionError(f"expected 1 to {self.max_batch} faces in a call that is timed, found {len(faces)}")
+        with self._lock:
+            if self.closed:
+                raise SessionError("the session is closed; open the model again")
+            outputs, milliseconds = self._on_batch(faces, EngineBatch.timed)
+        return Predictions(*outputs), milliseconds
+
     def _run(self, faces: NDArray[np.uint8]) -> Predictions:
+        return Predictions(*self._on_batch(faces, EngineBatch.__call__))
+
+    def _on_batch(self, faces: NDArray[np.uint8], call: Callable[[EngineBatch, NDArray[np.uint8]], Result]) -> Result:
+        """Make a call of the smallest batch that has room for the faces. Raises SessionError."""
         batch = next(batch for batch in self._batches if len(faces) <= batch.size)
         with self._device.current():
             try:
-                return Predictions(*batch(faces))
+                return call(batch, faces)
             except Exception as error:  # pycuda's and TensorRT's own
                 remedy = "restart the process" if self._device.is_lost() else "try again, or open the model again"
                 raise SessionError(f"{len(faces)} faces on {self.provider}: {one_line(error)}; {remedy}") from error
@@ -86,22 +107,28 @@ def _clear_frames_on_error() -> Iterator[None]:
         raise
 
 
+def _sizes_for(batches: Sequence[int], largest: int) -> list[int]:
+    """The numbers of faces that an engine takes -> those of them that up to `largest` faces need."""
+    enough = next(size for size in batches if size >= largest)
+    return [size for size in batches if size <= enough]
+
+
 def _make_batches(
-    device: CudaDevice, trt: Any, file: EngineFile, largest: int, graph: bool, memory: ExitStack
+    device: CudaDevice, trt: Any, file: EngineFile, sizes: Sequence[int], graph: bool, memory: ExitStack
 ) -> list[EngineBatch]:
-    """Make the batches for up to `largest` faces, smallest first. Closing `memory` frees theirs in reverse order."""
+    """Make a batch for each size, in their order. Closing `memory` frees theirs in reverse order."""
     driver, manifest = device.driver, file.manifest
     logger = make_logger(trt)
     engine = load_engine(trt, logger, file.plan)
     check_engine(trt, engine, file)
-    sizes = sorted({max(size, manifest.batches[0]) for size in batch_sizes(largest)})
     stream = driver.Stream(NON_BLOCKING)
     tail = _make_tail(device, file, stream, sizes[-1], memory)
     scratch = on_device(driver, engine.device_memory_size_v2, memory)
     shared = EngineResources(driver, stream, file.artifact, tail, logger.take_errors, memory)
     batches = []
     for size in sizes:
-        context = make_context(trt, manifest.backend, engine, scratch)
+        profile = manifest.batches.index(size)
+        context = make_context(trt, manifest.backend, engine, profile, scratch, stream.handle)
         if context is None:
             raise SessionError(
                 f"TensorRT cannot make an execution context ({logger.take_errors()}); free memory on the GPU"

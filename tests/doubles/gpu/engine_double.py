@@ -2,8 +2,8 @@
 
 It runs over the double of the driver (tests/doubles/gpu/driver). Addresses are in the host's memory.
 `execute_async_v3` sends its work to the stream like a kernel, so it can be recorded or delayed. The double checks
-TensorRT's conditions: all addresses are set, shapes are within the profile, and scratch memory is given. The first run
-after a new shape allocates memory, which fails while the stream is recorded.
+TensorRT's conditions: all addresses are set, shapes are within the chosen profile, and scratch memory is given. The
+first run after a new shape allocates memory, which fails while the stream is recorded.
 """
 
 from __future__ import annotations
@@ -74,9 +74,13 @@ class _Tensor(NamedTuple):
     """-1 for the first side."""
 
 
-def make_plan(onnx: bytes, batches: tuple[int, int, int], **changes: Any) -> bytes:
-    """Make a plan for the double. `changes` may give the `layout` of a tensor that is not LINEAR."""
-    return MAGIC + json.dumps({"batches": batches, **changes}).encode() + b"\n" + onnx
+def make_plan(onnx: bytes, batches: tuple[int, ...], **changes: Any) -> bytes:
+    """Make a plan for the double, with a profile for each batch.
+
+    `changes` may give the `layout` of a tensor that is not LINEAR, and `profiles`: smallest, usual and largest batches.
+    """
+    header = {"profiles": [[batch] * 3 for batch in batches], **changes}
+    return MAGIC + json.dumps(header).encode() + b"\n" + onnx
 
 
 class Runtime(_Alive):
@@ -141,9 +145,12 @@ class ICudaEngine(_Alive):
     def get_tensor_format(self, name: str) -> TensorFormat:
         return TensorFormat[self._header.get("layout", {}).get(name, "LINEAR")]
 
+    @property
+    def num_optimization_profiles(self) -> int:
+        return len(self._header["profiles"])
+
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
-        assert profile == 0
-        return [(batch, *self._tensors[name].shape[1:]) for batch in self._header["batches"]]
+        return [(batch, *self._tensors[name].shape[1:]) for batch in self._header["profiles"][profile]]
 
     def create_runtime_config(self) -> IRuntimeConfig:
         return IRuntimeConfig()
@@ -163,6 +170,7 @@ class IExecutionContext(_Alive):
         self._engine = engine
         self._memory = SCRATCH if own_memory else 0
         self._driver = ctypes.CDLL("libcuda.so.1")
+        self._profile = -1  # only the first context of an engine of TensorRT begins with a profile
         self._addresses: dict[str, int] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._deferred = ctypes.c_void_p()
@@ -177,8 +185,16 @@ class IExecutionContext(_Alive):
         assert address % 256 == 0
         self._memory = size
 
+    def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        if stream == 0 or not 0 <= profile < self._engine.num_optimization_profiles:
+            return False
+        self._profile, self._shapes, self._addresses = profile, {}, {}
+        return True
+
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
+        if self._profile < 0:
+            return False
+        smallest, _, largest = self._engine.get_tensor_profile_shape(name, self._profile)
         if not smallest[0] <= shape[0] <= largest[0] or tuple(shape[1:]) != smallest[1:]:
             return False
         # The shapes of the outputs come from the graph.

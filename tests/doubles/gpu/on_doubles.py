@@ -43,7 +43,7 @@ _driver.double_count.restype = ctypes.c_long
 
 
 def count(what: str) -> int:
-    """Return how many exist (device, pinned, streams, modules, graphs, pushed) or ran (kernels, replays)."""
+    """Return how many exist (device, pinned, streams, modules, events, graphs, pushed) or ran (kernels, replays)."""
     return _driver.double_count(what.encode())
 
 
@@ -60,7 +60,7 @@ def lose(code: int) -> None:
 def is_clean() -> bool:
     """Whether all memory was freed, and no context is left pushed."""
     gc.collect()
-    kinds = ("device", "pinned", "streams", "modules", "graphs", "pushed")
+    kinds = ("device", "pinned", "streams", "modules", "events", "graphs", "pushed")
     left = {kind: number for kind in kinds if (number := count(kind))}
     if left or engine_double.alive:
         print("left:", left, engine_double.alive)

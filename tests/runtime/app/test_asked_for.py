@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -112,6 +113,38 @@ def test_a_folder_of_mixed_odd_sizes_is_watched_and_recorded_whole(tmp_path, cap
     shapes = [[image.shape[1::-1] for image in played(path)] for path in sorted(tmp_path.glob(f"out*{suffix}"))]
     assert sorted(shapes) == sorted([[sizes[0]] * 2, [sizes[2]], [sizes[3]]])
     assert capsys.readouterr().out.count("the recording continues in") == 2
+
+
+def test_annotate_writes_the_pictures_of_a_folder_and_its_sub_folders_and_prints_their_boxes(tmp_path, capsys, model):
+    image, (centre,) = pasted_faces(400, 300, [120])
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.png"):
+        cv2.imwrite(str(tmp_path / "photos" / name), image)
+    lines = tmp_path / "out.jsonl"
+    arguments = ["--source", str(tmp_path / "photos"), "--annotate", str(tmp_path / "out"), "--jsonl", str(lines)]
+    assert main(["--headless", "--model", model, *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert f"wrote {tmp_path / 'out'}" in printed
+    for line in lines.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        x, y, width, height = record["faces"][0]["box"]
+        assert x < centre[0] < x + width and y < centre[1] < y + height
+        assert re.search(
+            rf"^{record['name']}: .* {re.escape(str([round(v) for v in (x, y, width, height)]))}$",
+            printed,
+            re.MULTILINE,
+        )
+        written = cv2.imread(str(tmp_path / "out" / record["name"]))
+        changed = np.argwhere(np.any(written != image, axis=2))
+        assert written.shape == image.shape
+        assert changed[:, 0].max() >= round(y + height) and changed[:, 1].min() <= round(x)
+
+
+def test_annotate_refuses_a_video_and_names_record(tmp_path, capsys, model):
+    arguments = ["--headless", "--source", str(DEMO_CLIP), "--model", model, "--annotate", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    assert "--annotate is for an image or a folder; --record writes a video" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("more", [[], ["--jsonl", "out.jsonl"]])

@@ -29,6 +29,8 @@ def folder(tmp_path, monkeypatch) -> Path:
     shutil.copy(MODEL, tmp_path / "model.onnx")
     (tmp_path / "photos").mkdir()
     shutil.copy(PHOTOS / "astronaut.jpg", tmp_path / "photos" / "a.jpg")
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "a.jpg").write_bytes(b"another picture")
     (tmp_path / "photo.jpg").symlink_to("photos/a.jpg")
     (tmp_path / "link.mp4").symlink_to("clip.mp4")
     os.link("clip.mp4", "same.mp4")
@@ -58,6 +60,12 @@ def contents(folder: Path) -> dict[Path, bytes]:
         ("--source photo.jpg --still photo.jpg", "--still would overwrite --source"),
         ("--source photo.jpg --still photos/a.jpg", "--still would overwrite --source (photo.jpg)"),
         ("--source photos --still photos/a.jpg", "--still would overwrite --source"),
+        ("--source photos --annotate photos", "--annotate would overwrite --source"),
+        ("--source photo.jpg --annotate .", "--annotate would overwrite --source"),
+        ("--source photos --annotate photos/annotated", "would write into --source"),
+        ("--source photos --annotate clip.mp4", "writes into a folder, and this is a file"),
+        ("--source photos --annotate older", "a.jpg: exists, and --annotate replaces no picture"),
+        ("--source photos --annotate out --still out/a.jpg", "--still and --annotate would write the same file"),
         ("--source clip.mp4 --jsonl o.txt --csv o.txt", "--jsonl and --csv would write the same file"),
         ("--source clip.mp4 --summary o.html --csv o.html", "--csv and --summary would write the same file"),
         ("--source clip.mp4 --summary o.html --jsonl ./o.html", "--jsonl and --summary would write the same file"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from iern.runtime.artifact import Artifact
 from iern.runtime.faces.face import Face, faces_from
+from iern.runtime.faces.prediction import Prediction, predictions_by_name
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.preprocess import InputSpec
 from iern.runtime.intervention import stratum_disagreement
@@ -110,6 +112,56 @@ def test_the_record_of_a_tracked_face_has_its_track_its_stable_expression_and_th
     (found,) = json_record(FrameResult(frame, [face], Latency(1, 1, 1, 1), ""))["faces"]
     assert (found["track"], found["expression"], found["probability"]) == (3, "sad", 0.45)
     assert found["raw_probabilities"] == {"sad": 0.2, "happy": 0.8}
+
+
+BEYOND = Detection(-3.04, 50.0, 30.0, 20.06, np.zeros((5, 2)), 0.9)
+
+
+@pytest.mark.parametrize("found", [detection(), BEYOND], ids=["inside", "beyond the edges"])
+@pytest.mark.parametrize("tracked", [False, True])
+def test_a_face_as_a_dictionary_is_its_part_of_the_frames_record(found, tracked):
+    more = {"track": 3, "stable_expression": "sad", "raw_probabilities": {"sad": 0.2, "happy": 0.8}} if tracked else {}
+    face = Face(found, {"sad": 0.45, "happy": 0.55}, 0.1, frame_size=(40, 60), **more)
+    frame = Frame(np.zeros((60, 40, 3), np.uint8), 0.0, 0, "photo.jpg", 0.0)
+    record = json_record(FrameResult(frame, [face], Latency(1, 1, 1, 1), ""))["faces"][0]
+    assert face.to_dict() == record
+    assert list(face.to_dict()) == list(record)
+    assert list(face.box) == record["box"]
+    assert json.loads(face.to_json()) == record
+    assert "\n" not in face.to_json()
+
+
+def test_the_box_is_clipped_to_the_picture_if_its_size_is_known():
+    face = Face(BEYOND, {"sad": 1.0}, None)
+    assert face.box == (-3.0, 50.0, 30.0, 20.1)
+    assert "whole_box" not in face.to_dict()
+    assert dataclasses.replace(face, frame_size=(40, 60)).box == (0.0, 50.0, 27.0, 10.0)
+    assert dataclasses.replace(face, frame_size=(40, 60)).to_dict()["whole_box"] == [-3.0, 50.0, 30.0, 20.1]
+
+
+def test_a_face_shows_itself_in_one_short_line_without_arrays():
+    strata = np.full((2, 2), 0.5)
+    face = Face(detection(), {"sad": 0.456, "happy": 0.544}, 0.1, True, 3, stratum_probabilities=strata)
+    assert repr(face) == ("Face(expression='happy', probability=0.54, uncertain=True, box=(10, 20, 30, 40), track=3)")
+    prediction = Prediction({"sad": 0.456, "happy": 0.544}, 0.1, False, strata)
+    assert repr(prediction) == "Prediction(expression='happy', probability=0.54, uncertain=False)"
+
+
+def test_a_prediction_has_the_words_of_a_face_without_its_place():
+    strata = np.array([[[2, 0, 1], [-1, 3, 0]]], np.float32)
+    predictions = Predictions(np.array([[0.2, 0.5, 0.3]], np.float32), strata.mean(axis=1), strata)
+    artifact = model("sad", "fröhlich", "fear", temperature=2.0, threshold=0.6)
+    (face,), (prediction,) = (
+        faces_from([detection()], predictions, artifact),
+        predictions_by_name(predictions, artifact),
+    )
+    assert (prediction.expression, prediction.probability, prediction.uncertain) == ("fröhlich", 0.5, True)
+    np.testing.assert_array_equal(prediction.stratum_probabilities, face.stratum_probabilities)
+    record = face.to_dict()
+    assert prediction.to_dict() == {
+        name: record[name] for name in ("expression", "probability", "uncertain", "probabilities", "disagreement")
+    }
+    assert '"fröhlich"' in prediction.to_json()
 
 
 def test_with_one_stratum_there_is_no_disagreement_and_nothing_to_compare():

@@ -156,6 +156,15 @@ def test_landmarks_of_a_moved_mean_face_give_back_its_move():
         assert np.degrees(square.turn) == pytest.approx(roll)
 
 
+@pytest.mark.parametrize("alignment", ["landmarks", "eyes", "none"])
+@pytest.mark.parametrize("box", [(60, 40, 50, 70), (60, 40, 70, 50), (-20, -10, 50, 60)], ids=str)
+def test_without_landmarks_the_crop_is_the_upright_square_around_the_box(alignment, box):
+    spec = InputSpec(32, 1.2, alignment)
+    crop = crop_face(waves(), Detection(*box), spec)
+    golden = golden_crop(waves(), face(*box), InputSpec(32, 1.2, "none"))
+    assert np.abs(crop - golden).max() <= ROUNDING
+
+
 def test_landmarks_on_one_point_still_give_a_crop():
     where = Detection(10, 10, 20, 20, np.full((5, 2), 20.0), 0.9)
     assert crop_face(waves(), where, InputSpec(24, 1.0, "landmarks")).shape == (24, 24, 3)

@@ -14,10 +14,11 @@ import pytest
 
 from doubles.made_up_results import grey_result
 from iern.runtime.faces.face import Face
+from iern.runtime.faces.record import BOX_COLUMNS, FACE_COLUMNS
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.outputs.frame_result import FrameResult
 from iern.runtime.outputs.queued_sink import queued_sink
-from iern.runtime.outputs.records import BOX_COLUMNS, FACE_COLUMNS, FRAME_COLUMNS, SCHEMA, csv_lines, json_lines
+from iern.runtime.outputs.records import FRAME_COLUMNS, SCHEMA, csv_lines, json_lines
 from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency
 from repository import ROOT

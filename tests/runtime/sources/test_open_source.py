@@ -156,6 +156,28 @@ def test_a_folder_gives_its_images_by_name_and_counts_the_unreadable_ones(tmp_pa
     assert "\n" not in source.note
 
 
+def test_a_folder_is_read_with_its_sub_folders_and_frames_are_named_by_their_path_in_it(tmp_path):
+    names = ["a/z.jpg", "a.jpg", "b/c/d.jpg", "b/e.jpg", "a-b.jpg"]
+    for name in [*names, ".hidden/f.jpg", "b/.g.jpg"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(jpeg(100))
+    (tmp_path / "b" / "notes.txt").write_text("not an image", encoding="utf-8")
+    (tmp_path / "b" / "broken.jpg").symlink_to("nowhere.jpg")
+    source = open_source(str(tmp_path))
+    assert [frame.name for frame in source] == sorted(names, key=lambda name: name.split("/"))
+    assert "1 file is no image and was skipped, the first is b/notes.txt" in source.note
+
+
+def test_a_link_to_a_folder_above_ends_in_no_circle_and_a_link_to_a_picture_is_read(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a.jpg").write_bytes(jpeg(100))
+    (tmp_path / "b" / "above").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "b" / "same.jpg").symlink_to(tmp_path / "a.jpg")
+    (tmp_path / "album").symlink_to(tmp_path, target_is_directory=True)
+    assert [frame.name for frame in open_source(str(tmp_path))] == ["a.jpg", "b/same.jpg"]
+    assert [frame.name for frame in open_source(str(tmp_path / "album"))] == ["a.jpg", "b/same.jpg"]
+
+
 def test_a_folder_without_one_readable_image_is_an_error(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"")

@@ -1,4 +1,4 @@
-// Part of the driver's double: modules, launches, and the recording and replay of graphs.
+// Part of the driver's double: modules, launches, events, and the recording and replay of graphs.
 //
 // The kernels are those of kernels.cpp, in the library at $DOUBLE_KERNELS.
 #include <dlfcn.h>
@@ -16,6 +16,10 @@ using RunKernel = int (*)(const char*, const unsigned*, unsigned, const void*, s
 
 struct Module {
     std::map<std::string, std::string> functions;  // CUfunction points at the name
+};
+
+struct Event {
+    long at = -1;  // the pieces of work that were done before it; negative: it was not reached
 };
 
 struct Graph {
@@ -99,6 +103,44 @@ API cuLaunchKernel(CUfunction function, unsigned x, unsigned y, unsigned z, unsi
         std::fprintf(stderr, "driver double: %s: %s\n", name.c_str(), message);
         return CUDA_ERROR_LAUNCH_FAILED;
     });
+}
+
+API cuEventCreate(CUevent* event, unsigned) {
+    BEGIN(cuEventCreate);
+    *event = reinterpret_cast<CUevent>(new Event);
+    ++machine.counts["events"];
+    return CUDA_SUCCESS;
+}
+
+API cuEventDestroy(CUevent event) {
+    delete reinterpret_cast<Event*>(event);
+    --machine.counts["events"];
+    return CUDA_SUCCESS;
+}
+
+API cuEventRecord(CUevent handle, CUstream stream) {
+    BEGIN(cuEventRecord);
+    auto* event = reinterpret_cast<Event*>(handle);
+    event->at = -1;
+    return machine.send(as_stream(stream), [=] {
+        event->at = machine.counts["work"]--;  // the event itself is no work
+        return CUDA_SUCCESS;
+    });
+}
+
+API cuEventSynchronize(CUevent event) {
+    BEGIN_UNRECORDED(cuEventSynchronize);
+    if (reinterpret_cast<Event*>(event)->at < 0) machine.finish_all();
+    return machine.lost;
+}
+
+// The GPU of the double needs a millisecond for every piece of work: a copy, a kernel, a function of the host.
+API cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
+    BEGIN(cuEventElapsedTime);
+    const long from = reinterpret_cast<Event*>(start)->at, to = reinterpret_cast<Event*>(end)->at;
+    if (from < 0 || to < 0) return CUDA_ERROR_NOT_READY;
+    *milliseconds = to - from;
+    return CUDA_SUCCESS;
 }
 
 API cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode mode) {

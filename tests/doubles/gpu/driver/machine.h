@@ -68,6 +68,7 @@ struct Machine {
             const Work work = std::move(stream.queue.front());
             stream.queue.pop_front();
             if (lost == CUDA_SUCCESS) lost = work();
+            ++counts["work"];
         }
     }
 

@@ -204,7 +204,8 @@ def test_over_doubles_maps_in_another_precision_layout_or_number_are_refused(run
             lambda: changed("kernel", make_plan(graph, BATCHES, layout={"u": "CHW32"})),
             r"u out \(batch, 8, 4, 4\) HALF in format CHW32; its manifest",
         ),
-        (lambda: changed("kernel", make_plan(graph, (1, 2, 3))), r"batches \(1, 2, 3\); .* promises \(1, 2, 5\)"),
+        (lambda: changed("kernel", make_plan(graph, (1, 2, 3))), r"takes batches of 1, 2, 3; .* promises 1, 2, 5"),
+        (lambda: changed("kernel", make_plan(graph, (), profiles=[[1, 2, 5]])), r"of 1 to 5; .* promises 1, 2, 5"),
     ):
         output = run_on_doubles("print(refusal(sys.argv[1], EngineError)); assert is_clean()", path())
         assert_message(output, found, BUILD)
