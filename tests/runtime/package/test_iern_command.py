@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import iern.runtime
 from iern import __version__
 from iern.__main__ import main
 from iern.runtime.system import absent_packages, remedies
@@ -72,6 +73,16 @@ def test_importing_iern_imports_nothing_else_of_it_and_the_library_comes_with_it
         "from iern.runtime.recognizer import ExpressionRecognizer; assert ours is ExpressionRecognizer",
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_every_name_of_the_library_comes_from_iern_and_from_the_runtime_alike():
+    assert set(iern.__all__) - {"__version__"} == set(iern.runtime.__all__)
+    assert set(iern.__all__) <= set(dir(iern)) and set(iern.runtime.__all__) <= set(dir(iern.runtime))
+    for name in iern.runtime.__all__:
+        assert getattr(iern, name) is getattr(iern.runtime, name)
+        assert getattr(iern, name).__name__ == name
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = iern.nothing
 
 
 @pytest.mark.parametrize(("words", "line"), [(["webcm"], "did you mean webcam?"), (["zzz"], "the commands are webcam")])
