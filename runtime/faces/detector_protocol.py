@@ -1,7 +1,7 @@
 """What a detector of faces has to be: a function from a picture to its faces. `FaceDetector` is ours.
 
-Whoever calls a detector calls it through the functions here: they give it a BGR picture, sort its faces and refuse what
-is no face. Two methods more are optional. Without them, the detector gets whole frames.
+The library and the loop call a detector through the functions here. They give it a BGR picture, sort its faces, and
+refuse anything that is no face. Two more ways to search are optional. Without them, the detector gets whole frames.
 """
 
 from __future__ import annotations
