@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iern.runtime.artifact import Artifact, Prior
+from iern.runtime.backends.collapsed import open_collapsed
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.backends.providers import Model
 from iern.runtime.bundled import MODEL
@@ -96,6 +97,7 @@ class ExpressionRecognizer:
         }
         self._detector: Detector = FaceDetector() if detector is None else detector
         self._session = open_session(model, provider, strict, threads=threads, prior=prior, precision=precision)
+        self._collapsed = open_collapsed(model, self._session, threads, prior)
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
@@ -221,17 +223,27 @@ class ExpressionRecognizer:
         It follows faces from frame to frame and smooths their predictions. Make one for each source. `seconds` is the
         time of the frame. With the default `search`, the whole frame is searched five times a second, and only windows
         around the known faces in between. `search="every-frame"` searches the whole of every frame, which takes longer
-        and finds a new face at once. The weight of a prediction is halved after `half_life` seconds (0: no smoothing).
+        and finds a new face at once. If a file with collapsed strata lies beside the model, it runs in most frames, and
+        all strata once a second: see `StratumPredictor`. The weight of a prediction is halved after `half_life` seconds (0: no smoothing).
         Another expression must lead by the probability `margin` to become the expression of the face (0: each frame
         counts by itself).
         Raises SessionError if the recognizer is closed.
         """
         self._check_open()
-        return FacePipeline(self._detector, self._session, search=search, half_life=half_life, margin=margin)
+        return FacePipeline(
+            self._detector,
+            self._session,
+            collapsed=self._collapsed,
+            search=search,
+            half_life=half_life,
+            margin=margin,
+        )
 
     def close(self) -> None:
         """Free the model's memory. The recognizer cannot be called afterwards."""
         self._session.close()
+        if self._collapsed is not None:
+            self._collapsed.close()
 
     def _check_open(self) -> None:
         if self._session.closed:

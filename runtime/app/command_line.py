@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from iern.runtime.app.keys import key_table
 from iern.runtime.backends.model_options import add_model_options
@@ -103,6 +103,7 @@ class Options:
     prior: Prior | None = None
     provider: str = "auto"
     precision: str = "auto"
+    strata: Literal["auto", "full"] = "auto"
     strict: bool = False
     rebuild: bool = False
     headless: bool = False
@@ -203,8 +204,8 @@ def _outputs(parser: argparse.ArgumentParser) -> None:
         "--record",
         type=path_with(RECORDINGS),
         metavar="FILE",
-        help="write the annotated video, as .mp4 (Motion JPEG) or .webm (VP8, plays in browsers); the file can be "
-        "played at any time, even after a crash",
+        help="write the annotated video, as .mp4 (H.264) or .webm (VP9), with the sound of a video file; the file can "
+        "be played at any time, even after a crash",
     )
     add(
         "--still",
@@ -282,6 +283,14 @@ def _page(parser: argparse.ArgumentParser) -> None:
 
 def _model(parser: argparse.ArgumentParser) -> None:
     add = add_model_options(parser)
+    add(
+        "--strata",
+        choices=("auto", "full"),
+        default="auto",
+        help="full runs all strata of the model in every frame; auto runs the file with collapsed strata beside it "
+        "(my.collapsed.onnx for my.onnx, made by export/to_trt.py --strata collapsed), which gives the same answers for "
+        "less, and all strata once a second, for how far they disagree (default: auto)",
+    )
     add(
         "--rebuild",
         action="store_true",

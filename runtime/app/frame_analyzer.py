@@ -39,20 +39,28 @@ class FrameAnalyzer:
     """`analyzer(frame)` -> FrameAnalysis. Use one analyzer per source and thread."""
 
     def __init__(
-        self, detector: Detector, session: Session, *, search: Search = "tracked", half_life: float = HALF_LIFE
+        self,
+        detector: Detector,
+        session: Session,
+        *,
+        collapsed: Session | None = None,
+        search: Search = "tracked",
+        half_life: float = HALF_LIFE,
     ) -> None:
-        """`search` and `half_life`: see `FacePipeline`."""
-        self._detector, self._session = detector, session
-        self._pipeline = FacePipeline(detector, session, search=search, half_life=half_life)
+        """`collapsed`, `search` and `half_life`: see `FacePipeline`."""
+        self._detector = detector
+        self._sessions = [session] if collapsed is None else [session, collapsed]
+        self._pipeline = FacePipeline(detector, session, collapsed=collapsed, search=search, half_life=half_life)
         self._segment = 0
         self._started = math.inf
         self.provider = session.provider
         """Where the model runs."""
 
     def warm_up(self) -> None:
-        """Run the detector and the model once. Their first calls allocate and optimise, which takes long."""
+        """Run the detector and the models once. Their first calls allocate and optimise, which takes long."""
         self._detector(np.zeros((480, 640, 3), np.uint8))
-        self._session(np.zeros((1, *self._session.artifact.input.shape), np.uint8))
+        for session in self._sessions:
+            session(np.zeros((1, *session.artifact.input.shape), np.uint8))
 
     def __call__(self, frame: Frame) -> FrameAnalysis:
         """Find the frame's faces and predict their expressions. Raises what the detector and the session raise."""

@@ -15,6 +15,7 @@ from iern.runtime.app.output_checks import check_outputs
 from iern.runtime.app.systemd import READY, STOPPING, heartbeat, notify
 from iern.runtime.app.window import window_problem
 from iern.runtime.app.wiring import Outputs, open_outputs
+from iern.runtime.backends.collapsed import open_collapsed
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.backends.trt.rebuild import open_or_rebuild
 from iern.runtime.bundled import DEMO_CLIP
@@ -55,17 +56,21 @@ def run(options: Options) -> None:
     loop_error: Exception | None = None
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(_open_model(options))
+        collapsed = open_collapsed(options.model, session, prior=options.prior) if options.strata == "auto" else None
+        if collapsed is not None:
+            stack.enter_context(collapsed)
         source = stack.enter_context(_open_source(options))
         if options.demo and no_window:
             options = _demo_into_files(options, source)
             check_outputs(options)
             print(f"no window: {no_window}; writing to {DEMO_FOLDER}/")
-        _print_start(options, source, session)
+        _print_start(options, source, session, collapsed)
         interrupted = stack.enter_context(_stopped_by_signals(source))
         outputs = stack.enter_context(open_outputs(options, source, session.artifact.expressions, interrupted))
         analyzer = FrameAnalyzer(
             FaceDetector(longest_side=options.detect_size),
             session,
+            collapsed=collapsed,
             search=options.search,
             half_life=options.half_life,
         )
@@ -195,13 +200,14 @@ def _stopped_by_signals(source: Source) -> Iterator[Callable[[], bool]]:
         yield lambda: bool(signals)
 
 
-def _print_start(options: Options, source: Source, session: Session) -> None:
+def _print_start(options: Options, source: Source, session: Session, collapsed: Session | None) -> None:
     if session.note:
         print(f"note: runs on {session.provider}: {session.note}")
     if source.details:
         print(f"{source.name}: {source.details}")
     bits = " in 8 bits" if session.artifact.in_8_bits else ""
-    print(f"{source.name} -> {options.model.name}{bits} on {session.provider}", flush=True)
+    strata = f", all {len(session.artifact.strata)} strata once a second" if collapsed else ""
+    print(f"{source.name} -> {options.model.name}{bits} on {session.provider}{strata}", flush=True)
 
 
 def _print_end(options: Options, source: Source, session: Session, stats: LoopStats, outputs: Outputs) -> None:

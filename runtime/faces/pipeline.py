@@ -17,6 +17,7 @@ from iern.runtime.faces.prediction import by_expression
 from iern.runtime.faces.record import Size
 from iern.runtime.faces.search import FaceFinder, Search
 from iern.runtime.faces.smoothing import HALF_LIFE, HYSTERESIS_MARGIN, PredictionSmoother
+from iern.runtime.faces.strata import StratumPredictor
 from iern.runtime.faces.tracker import FaceTracker
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.imaging.preprocess import crop_faces
@@ -67,17 +68,20 @@ class FacePipeline:
         detector: Detector,
         session: Session,
         *,
+        collapsed: Session | None = None,
         search: Search = "tracked",
         half_life: float = HALF_LIFE,
         margin: float = HYSTERESIS_MARGIN,
     ) -> None:
-        """`search` is where faces are looked for, see `FaceFinder`.
+        """`collapsed` is the same model with its strata collapsed, for most frames: see `StratumPredictor`.
 
+        `search` is where faces are looked for, see `FaceFinder`.
         `half_life` (seconds, 0: no smoothing) and `margin` (probability, 0: no hysteresis): see `PredictionSmoother`.
         """
         self.session = session
         self._find = FaceFinder(detector, search)
         self._tracker = FaceTracker()
+        self._predict = StratumPredictor(session, collapsed)
         self._smoother = PredictionSmoother(session.artifact, half_life, margin)
 
     def __reduce__(self) -> NoReturn:
@@ -94,7 +98,7 @@ class FacePipeline:
         """
         found = self.find(image, seconds, photograph)
         lap = stopwatch()
-        faces = self.finish(found, self.session(found.crops))
+        faces = self.finish(found, self._predict(found.crops, found.ids, seconds))
         return PipelineResult(faces, found.detect, found.preprocess, infer=lap())
 
     def find(self, image: np.ndarray, seconds: float, photograph: bool = False) -> FoundFaces:
