@@ -224,9 +224,9 @@ class ExpressionRecognizer:
         time of the frame. With the default `search`, the whole frame is searched five times a second, and only windows
         around the known faces in between. `search="every-frame"` searches the whole of every frame, which takes longer
         and finds a new face at once. If a file with collapsed strata lies beside the model, it runs in most frames, and
-        all strata once a second: see `StratumPredictor`. The weight of a prediction is halved after `half_life` seconds (0: no smoothing).
-        Another expression must lead by the probability `margin` to become the expression of the face (0: each frame
-        counts by itself).
+        all strata once a second: see `StratumPredictor`. The weight of a prediction is halved after `half_life` seconds
+        (0: no smoothing). Another expression must lead by the probability `margin` to become the expression of the face
+        (0: each frame counts by itself).
         Raises SessionError if the recognizer is closed.
         """
         self._check_open()

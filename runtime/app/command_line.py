@@ -288,8 +288,8 @@ def _model(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "full"),
         default="auto",
         help="full runs all strata of the model in every frame; auto runs the file with collapsed strata beside it "
-        "(my.collapsed.onnx for my.onnx, made by export/to_trt.py --strata collapsed), which gives the same answers for "
-        "less, and all strata once a second, for how far they disagree (default: auto)",
+        "(my.collapsed.onnx for my.onnx, made by export/to_trt.py --strata collapsed), which gives the same answers "
+        "for less, and all strata once a second, for how far they disagree (default: auto)",
     )
     add(
         "--rebuild",

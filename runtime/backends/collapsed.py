@@ -1,7 +1,8 @@
 """The file with collapsed strata beside a model, which the loop runs between two answers of all strata.
 
-`export/to_trt.py --strata collapsed` makes office.collapsed.onnx from the checkpoint of office.onnx, if a gate finds the
-same answers, and `export/to_int8.py` makes office.collapsed.int8.onnx from that. Files of one checkpoint belong together.
+`export/to_trt.py --strata collapsed` makes office.collapsed.onnx from the checkpoint of office.onnx, if a gate finds
+the same answers, and `export/to_int8.py` makes office.collapsed.int8.onnx from that. Files of one checkpoint belong
+together.
 """
 
 from __future__ import annotations
