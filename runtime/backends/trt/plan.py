@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections import deque
 from types import ModuleType
 from typing import Any, TextIO
 
@@ -17,6 +18,8 @@ REMEDIES = {
     "rtx": "pip install tensorrt_rtx_cu12_bindings tensorrt_rtx_cu12_libs",
 }
 ERRORS_KEPT = 20
+WARNINGS_KEPT = 3
+"""The last ones. TensorRT reports as a warning why CUDA does not start."""
 
 
 def find_tensorrt(backend: str) -> tuple[ModuleType | None, list[str]]:
@@ -49,8 +52,9 @@ def load_tensorrt(backend: str) -> ModuleType:
 def make_logger(trt: ModuleType, file: TextIO | None = None) -> Any:
     """Make a logger that writes every line to `file`, if any, and nothing to the terminal.
 
-    Its `take_errors()` returns TensorRT's errors since the last call. The class is made for the package in use. An
-    IErrorRecorder would get the same errors, but TensorRT for RTX crashes when it frees one that is written in Python.
+    Its `take_errors()` returns TensorRT's errors since the last call, or its last warnings if there were no errors. The
+    class is made for the package in use. An IErrorRecorder would get the same errors, but TensorRT for RTX crashes when
+    it frees one that is written in Python.
     """
     severe = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
 
@@ -58,17 +62,22 @@ def make_logger(trt: ModuleType, file: TextIO | None = None) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
+            self.warnings: deque[str] = deque(maxlen=WARNINGS_KEPT)
 
         def log(self, severity: Any, message: str) -> None:
             if file is not None:
                 file.write(f"[{severity.name}] {message}\n")
             if severity in severe and len(self.errors) < ERRORS_KEPT:
                 self.errors.append(message)
+            elif severity == trt.ILogger.Severity.WARNING and message not in self.warnings:
+                self.warnings.append(message)
 
         def take_errors(self, default: str = "it gave no reason") -> str:
-            """Return the errors since the last call, on one line; `default` if there are none."""
-            errors, self.errors = self.errors, []
-            return one_line(RuntimeError("; ".join(errors) or default), longest=500)
+            """Return the errors since the last call on one line, else the last warnings; `default` without either."""
+            reasons = self.errors or [f"warning: {message}" for message in self.warnings]
+            self.errors = []
+            self.warnings.clear()
+            return one_line(RuntimeError("; ".join(reasons) or default), longest=500)
 
     return Log()
 
@@ -85,11 +94,12 @@ def load_engine(trt: ModuleType, logger: Any, plan: bytes) -> Any:
     return engine
 
 
-def make_context(trt: ModuleType, backend: str, engine: Any, scratch: int) -> Any:
-    """Make an execution context that works in `scratch`, the address of `device_memory_size_v2` bytes.
+def make_context(trt: ModuleType, backend: str, engine: Any, profile: int, scratch: int, stream: int) -> Any:
+    """Make an execution context for an optimization profile, or return None if TensorRT cannot.
 
-    A CUDA graph holds the state of its context at the time of the recording, so each graph gets its own context. The
-    contexts can share scratch memory if no two run at the same time.
+    It works in `scratch`, the address of `device_memory_size_v2` bytes, and on `stream`, a handle. A CUDA graph holds
+    the state of its context at the time of the recording, so each graph gets its own context. The contexts can share
+    scratch memory if no two run at the same time.
     """
     strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
     if backend == "rtx":
@@ -101,6 +111,7 @@ def make_context(trt: ModuleType, backend: str, engine: Any, scratch: int) -> An
         context = engine.create_execution_context(config)
     else:
         context = engine.create_execution_context(strategy)
-    if context is not None:
-        context.set_device_memory(scratch, engine.device_memory_size_v2)
-    return context
+    if context is None:
+        return None
+    context.set_device_memory(scratch, engine.device_memory_size_v2)
+    return context if context.set_optimization_profile_async(profile, stream) else None

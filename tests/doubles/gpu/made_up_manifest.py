@@ -24,7 +24,7 @@ def made_up_manifest(onnx: Path, **changes: Any) -> EngineManifest:
         "tensorrt": "10.3.0",
         "head": "native",
         "precision": "fp16",
-        "batches": (1, 4, 16),
+        "batches": (1, 2, 4, 8, 16),
         "workspace": 1 << 30,
         "gpu": ORIN,
     }

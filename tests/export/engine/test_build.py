@@ -31,7 +31,7 @@ from iern.runtime.system.files import sha256
 from iern.train.network.config import SEVEN_EXPRESSIONS, from_preset
 from iern.train.network.iern import build
 
-ADA = BuildOptions(batches=(1, 2, 8), targets=("8.9",))
+ADA = BuildOptions(batches=(1, 2), targets=("8.9",))
 NATIVE, KERNEL = replace(ADA, head="native"), replace(ADA, head="kernel")
 FACES = GateFaces()
 """The faces of the demo clip, read once for all tests."""
@@ -74,7 +74,7 @@ def test_a_manifest_records_source_options_and_machine_of_its_engine(rtx, source
     assert manifest == returned
     assert (manifest.backend, manifest.tensorrt) == ("rtx", rtx[1].__version__)
     assert (manifest.onnx, manifest.onnx_sha256) == ("tiny.fp16.onnx", sha256(source))
-    assert (manifest.head, manifest.precision, manifest.batches) == ("native", "fp16", (1, 2, 8))
+    assert (manifest.head, manifest.precision, manifest.batches) == ("native", "fp16", (1, 2))
     assert manifest.targets == ("sm_89",)
     assert found.artifact == read_exported(source)[1]
     assert "building for 8.9 with TensorRT for RTX" in lines[0]
@@ -97,7 +97,7 @@ def test_with_head_kernel_the_plan_ends_before_the_tail_and_its_weights_are_in_a
 
 @pytest.mark.parametrize("head", HEADS)
 def test_the_bundled_model_becomes_an_engine(rtx, tmp_path, head):
-    options = BuildOptions(head=head, targets=("sm_86", "sm_89", "sm_120"))
+    options = BuildOptions(head=head, batches=(1,), targets=("sm_86", "sm_89", "sm_120"))
     found = build_engine(MODEL.with_suffix(".fp16.onnx"), tmp_path / "a.engine", rtx, options, FACES)
     assert (found.precision, found.head, found.targets) == ("fp16", head, options.targets)
     assert 1e6 < (tmp_path / "a.engine").stat().st_size < 40e6
@@ -108,13 +108,13 @@ def test_the_papers_network_with_ten_strata_becomes_an_engine(rtx, tmp_path):
     source = tmp_path / "paper.fp16.onnx"
     source.write_bytes(exported_tiny(build(config).eval(), trunk=torch.float16))
     for head in HEADS:
-        options = BuildOptions(head=head, targets=("sm_89",))
+        options = BuildOptions(head=head, batches=(1,), targets=("sm_89",))
         assert build_engine(source, tmp_path / "paper.engine", rtx, options, FACES).precision == "fp16"
         assert (tmp_path / "paper.engine").stat().st_size > 90e6, "ResNet-50 and g_r in half precision"
 
 
 def test_turing_which_has_no_float32_matrix_product_needs_head_kernel(rtx, source, target):
-    turing = BuildOptions(targets=("sm_75",))
+    turing = BuildOptions(batches=(1,), targets=("sm_75",))
     with pytest.raises(EngineError, match="SM75"):
         build_engine(source, target, rtx, replace(turing, head="native"), FACES)
     assert not target.exists()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import types
 from pathlib import Path
 
 import onnx
@@ -17,7 +19,7 @@ import pytest
 import torch
 
 from doubles.tiny_network import tiny_network
-from iern.export.engine.plan_builder import BuildOptions, build_plan, capability, load_backend
+from iern.export.engine.plan_builder import BuildOptions, build_plan, capability, check_starts, load_backend
 from iern.export.graph.deconfound import deconfound
 from iern.export.graph.onnx_graph import export_onnx
 from iern.runtime.artifact import Artifact
@@ -88,7 +90,7 @@ def test_every_member_that_is_used_exists_in_every_tensorrt_from_10_3_to_11_and_
 
 def test_a_plan_for_a_named_gpu_is_built_without_one_and_progress_is_reported(rtx, graph, tmp_path):
     steps: dict[str, tuple[int, int]] = {}
-    options = BuildOptions(targets=("sm_89",), log=tmp_path / "log.txt")
+    options = BuildOptions(batches=(1,), targets=("sm_89",), log=tmp_path / "log.txt")
     plan = build_plan(graph, rtx, options, lambda phase, done, of: steps.update({phase: (done, of)}))
     assert plan.startswith(b"vtrt")
     assert steps and all(done == of > 0 for done, of in steps.values())
@@ -96,7 +98,9 @@ def test_a_plan_for_a_named_gpu_is_built_without_one_and_progress_is_reported(rt
 
 
 def test_a_float32_graph_is_built_too(rtx):
-    assert build_plan(MODEL.read_bytes(), rtx, BuildOptions(targets=("sm_86", "sm_120"))).startswith(b"vtrt")
+    assert build_plan(MODEL.read_bytes(), rtx, BuildOptions(batches=(1,), targets=("sm_86", "sm_120"))).startswith(
+        b"vtrt"
+    )
 
 
 def test_a_graph_that_rtx_cannot_compile_for_a_gpu_is_reported_with_its_error(rtx):
@@ -105,10 +109,32 @@ def test_a_graph_that_rtx_cannot_compile_for_a_gpu_is_reported_with_its_error(rt
         build_plan(MODEL.read_bytes(), rtx, BuildOptions(targets=("sm_75",)))
 
 
+def test_a_tensorrt_that_does_not_start_is_reported_with_its_warnings(rtx):
+    """A driver that is older than TensorRT's CUDA gives TensorRT no builder. It says why in a warning."""
+
+    class Builder:
+        def __init__(self, log):
+            log.log(rtx.package.ILogger.Severity.WARNING, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    trt = types.SimpleNamespace(ILogger=rtx.package.ILogger, Builder=Builder)
+    with pytest.raises(
+        EngineError, match=r"cannot start \(pybind11.*nullptr; warning: CUDA init.* error: 35\); install"
+    ):
+        check_starts(rtx._replace(package=trt))
+    check_starts(rtx)
+
+
+def test_a_profile_for_every_batch_is_in_the_plan(rtx, graph, tmp_path):
+    build_plan(graph, rtx, BuildOptions(batches=(1, 3, 7), targets=("sm_89",), log=tmp_path / "log.txt"))
+    found = re.findall(r"optimization profile number (\d) \[", (tmp_path / "log.txt").read_text(encoding="utf-8"))
+    assert found == ["0", "1", "2"]
+
+
 def test_two_plans_may_be_built_one_after_the_other(rtx, graph):
     """TensorRT crashes if its objects are deleted in the wrong order, and would end this process."""
     for _ in range(2):
-        assert build_plan(graph, rtx)
+        assert build_plan(graph, rtx, BuildOptions(batches=(1,)))
 
 
 def test_a_graph_that_mixes_half_and_float_is_refused_with_tensorrts_error(rtx, graph):
@@ -133,9 +159,9 @@ def test_a_gpu_that_rtx_does_not_support_is_refused_with_the_supported_ones(rtx,
         build_plan(graph, rtx, BuildOptions(targets=("sm_87",)))
 
 
-@pytest.mark.parametrize("batches", [(0, 1, 2), (2, 1, 4), (1, 8, 4)])
+@pytest.mark.parametrize("batches", [(), (0, 1, 2), (2, 1, 4), (1, 4, 4)])
 def test_batches_out_of_order_are_refused(rtx, graph, batches):
-    with pytest.raises(EngineError, match="smallest <= usual <= largest"):
+    with pytest.raises(EngineError, match="from 1 on, ascending, each once"):
         build_plan(graph, rtx, BuildOptions(batches=batches))
 
 

@@ -89,15 +89,21 @@ def test_ten_bits_of_mantissa_are_forbidden_to_matrix_products_in_single_precisi
     assert report["a_build"]["arrived"]["config.clear_flag"] == [[report["tf32"]]]
 
 
-def test_the_profile_has_the_smallest_usual_and_largest_batch_in_this_order(report):
+def test_every_batch_has_a_profile_that_takes_no_other(report):
     build = report["a_build"]
     smallest, usual, largest = 0, 1, 2
     assert build["arrived"]["profile.set_shape"] == [
-        ["image", smallest, [2, *FACE]],
-        ["image", usual, [3, *FACE]],
-        ["image", largest, [5, *FACE]],
+        ["image", which, [batch, *FACE]] for batch in (2, 3, 5) for which in (smallest, usual, largest)
     ]
-    assert build["arrived"]["config.add_profile"] == [[build["address"]["profile"]]]
+    assert build["arrived"]["config.add_profile"] == 3 * [[build["address"]["profile"]]]
+
+
+def test_the_input_and_every_output_must_be_dense_arrays(report):
+    """By the format's number in this version. The stub's network has three outputs."""
+    build = report["a_build"]
+    assert build["arrived"]["network.get_output"] == [[0], [1], [2]]
+    assert build["arrived"]["tensor.formats"] == 4 * [[1 << report["linear"]]]
+    assert build["calls"].index("tensor.formats") > build["calls"].index("parser.parse")
 
 
 def test_the_plan_has_every_byte_of_the_build(report):
@@ -117,6 +123,20 @@ def test_a_timing_cache_is_read_before_the_build_and_written_after_it(report):
 
 def test_a_timing_cache_that_does_not_exist_yet_begins_empty(report):
     assert report["a_second_build"] == {"read": [""], "times": TIMES}
+
+
+@pytest.mark.parametrize("refused", ["set", "created"])
+def test_a_timing_cache_that_tensorrt_refuses_is_not_used_and_is_replaced(report, refused):
+    found = report["refused_times"][refused]
+    assert (found["read"], found["built"], found["times"]) == (["their times", ""], True, TIMES)
+    (line,) = found["lines"]
+    assert line.endswith("TensorRT does not use these times, and measures again (they are of another GPU or TensorRT)")
+
+
+def test_where_cuda_does_not_start_the_error_has_the_warning_that_says_why(report):
+    for error in (report["a_start_that_fails"]["error"], report["a_start_that_fails"]["checked"]):
+        assert "TensorRT cannot start (" in error
+        assert "; warning: CUDA initialization failure with error: 35); install a driver that is new enough" in error
 
 
 def test_progress_and_log_lines_arrive_from_the_bindings(report):
@@ -140,6 +160,14 @@ def test_ctrl_c_ends_the_build_at_its_next_step(report):
     assert report["an_interrupted_build"]["interrupted"]
     begun, after_one_step_of_two, finished = 0, 1, 2
     assert report["an_interrupted_build"]["steps"] == [begun, after_one_step_of_two, finished]
+
+
+def test_ctrl_c_ends_a_build_whose_steps_end_in_a_thread_of_tensorrt_while_the_main_thread_waits(report):
+    found = report["a_build_interrupted_in_another_thread"]
+    begun, after_one_step_of_two, finished = 0, 1, 2
+    assert found["interrupted"] and found["steps"] == [begun, after_one_step_of_two, finished]
+    before, afterwards = found["descriptor"]
+    assert before == afterwards == -1
 
 
 @pytest.mark.parametrize("scenario", ["a_build", "a_failed_build", "an_interrupted_build"])

@@ -54,6 +54,8 @@ def learn_network(trt: ModuleType, fakes: Fakes, builder: Any, logger: Any) -> d
     tensor = learn("network.get_input", fakes["tensor"], lambda: network.get_input(0), each(int32))
     learn("tensor.name", b"image", lambda: tensor.name)
     learn("tensor.shape", INPUT_SHAPE, lambda: tensor.shape)
+    learn("network.get_output", fakes["tensor"], lambda: network.get_output(0), each(int32))
+    learn("tensor.formats", 0, lambda: setattr(tensor, "allowed_formats", 1), each(int32))
     return {"network": network, "parser": parser}
 
 

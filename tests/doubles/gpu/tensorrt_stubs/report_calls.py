@@ -6,10 +6,13 @@ gave to the stubs. The bindings convert arguments and results. Behind them there
 
 from __future__ import annotations
 
+import ctypes
 import json
+import logging
 import os
 import signal
 import sys
+import threading
 from ctypes import c_bool, c_char_p, c_int32
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +22,7 @@ from typing import Any
 from fakes import Fakes, virtual
 from learnt_calls import INPUT_SHAPE, PLAN, TENSORS, learn_builder, learn_runtime
 
-from iern.export.engine.plan_builder import Backend, BuildOptions, build_plan, load_backend
+from iern.export.engine.plan_builder import Backend, BuildOptions, build_plan, check_starts, load_backend
 from iern.runtime.backends.trt.plan import make_logger
 from iern.runtime.errors import EngineError
 
@@ -31,7 +34,7 @@ ADDRESS, STREAM = 0x7F0012345678, 0x7F0087654321
 """Addresses of memory and of a CUDA stream. Nothing reads them."""
 LOG = {"10": 0, "11": 4}
 """The place of `log` in the table of ILogger, by TensorRT's major version."""
-ERROR, INFO = 1, 3
+ERROR, WARNING, INFO = 1, 2, 3
 
 Report = dict[str, Any]
 
@@ -44,7 +47,7 @@ def main(folder: Path) -> None:
     fakes = Fakes(f"libnvinfer.so.{major(trt)}")
     learn_builder(trt, fakes)
     report = {"backend": name, "package": trt.__name__, "version": trt.__version__, "members": members(trt)}
-    report["tf32"] = int(trt.BuilderFlag.TF32)
+    report["tf32"], report["linear"] = int(trt.BuilderFlag.TF32), int(trt.TensorFormat.LINEAR)
     learn_runtime(trt, fakes)
     for scenario in SCENARIOS:
         fakes.forget_calls()
@@ -85,6 +88,47 @@ def a_second_build(trt: ModuleType, fakes: Fakes, folder: Path) -> Report:
     return {"read": fakes.arrived["config.create_cache"], "times": path.read_bytes().decode("latin-1")}
 
 
+def refused_times(trt: ModuleType, fakes: Fakes, folder: Path) -> Report:
+    """Let TensorRT refuse a timing cache, first one that it reads, as of another GPU, then one that it cannot read."""
+    path, report = folder / "their times", {}
+    for name, method, accepted in (("set", "config.set_cache", 1), ("created", "config.create_cache", fakes["cache"])):
+        fakes.forget_calls()
+        as_before = dict(fakes.results)
+        fakes.results[method] = iter((0, accepted)).__next__
+        path.write_bytes(b"their times")
+        lines: list[str] = []
+        handler = logging.Handler()
+        handler.emit = lambda record, lines=lines: lines.append(record.getMessage())
+        logging.getLogger().addHandler(handler)
+        plan = build_plan(GRAPH, Backend("tensorrt", trt), replace(OPTIONS, timing_cache=path))
+        logging.getLogger().removeHandler(handler)
+        fakes.results = as_before
+        report[name] = {
+            "read": fakes.arrived["config.create_cache"],
+            "built": plan == PLAN,
+            "times": path.read_bytes().decode("latin-1"),
+            "lines": lines,
+        }
+    return report
+
+
+def a_start_that_fails(trt: ModuleType, fakes: Fakes, folder: Path) -> Report:
+    """Let TensorRT give no builder, and the reason as a warning, as it does where CUDA does not start."""
+
+    def create() -> int:
+        log_line(trt, fakes, WARNING, b"CUDA initialization failure with error: 35")
+        return 0
+
+    fakes.results["create_builder"] = create
+    report = {"error": refusal(trt)}
+    fakes.forget_calls()
+    try:
+        check_starts(Backend("tensorrt", trt))
+    except EngineError as error:
+        report["checked"] = str(error)
+    return report
+
+
 def a_refused_graph(trt: ModuleType, fakes: Fakes, folder: Path) -> Report:
     """Let the parser refuse a graph, and then accept one without outputs."""
     fakes.results |= {"parser.parse": 0, "parser.num_errors": 1}
@@ -119,6 +163,40 @@ def an_interrupted_build(trt: ModuleType, fakes: Fakes, folder: Path) -> Report:
     except KeyboardInterrupt:
         interrupted = True
     return {"interrupted": interrupted, "steps": steps, "calls": list(fakes.calls)}
+
+
+def a_build_interrupted_in_another_thread(trt: ModuleType, fakes: Fakes, folder: Path) -> Report:
+    """Send Ctrl-C while the main thread waits in C and another thread calls the monitor."""
+    steps: list[int] = []
+    system = ctypes.CDLL(None)
+    mutex, condition = ctypes.create_string_buffer(64), ctypes.create_string_buffer(64)  # zeros are ready for use
+
+    def build() -> Any:
+        returned = []
+
+        def work() -> None:
+            system.pthread_mutex_lock(mutex)  # once the main thread waits
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+            returned.append(building(trt, fakes))
+            system.pthread_cond_signal(condition)
+            system.pthread_mutex_unlock(mutex)
+
+        thread = threading.Thread(target=work)
+        system.pthread_mutex_lock(mutex)
+        thread.start()
+        system.pthread_cond_wait(condition, mutex)
+        system.pthread_mutex_unlock(mutex)
+        thread.join()
+        return returned[0]
+
+    fakes.results["builder.build"] = build
+    before = signal.set_wakeup_fd(-1)
+    try:
+        build_plan(GRAPH, Backend("tensorrt", trt), OPTIONS, lambda phase, done, of: steps.append(done))
+        interrupted = False
+    except KeyboardInterrupt:
+        interrupted = True
+    return {"interrupted": interrupted, "steps": steps, "descriptor": [before, signal.set_wakeup_fd(before)]}
 
 
 def a_wrong_call(trt: ModuleType, fakes: Fakes, folder: Path) -> Report:
@@ -185,9 +263,12 @@ def refusal(trt: ModuleType) -> str | None:
 SCENARIOS = (
     a_build,
     a_second_build,
+    refused_times,
+    a_start_that_fails,
     a_refused_graph,
     a_failed_build,
     an_interrupted_build,
+    a_build_interrupted_in_another_thread,
     a_wrong_call,
     a_run,
 )

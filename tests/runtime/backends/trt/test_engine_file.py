@@ -14,6 +14,7 @@ from iern.cpp_ext.tail_weights import TailWeights
 from iern.runtime.backends.trt.engine_file import (
     EngineManifest,
     Gpu,
+    build_arguments,
     check_fits,
     manifest_path,
     read_engine,
@@ -21,6 +22,7 @@ from iern.runtime.backends.trt.engine_file import (
     write_engine,
 )
 from iern.runtime.errors import ArtifactError, EngineError
+from iern.runtime.session import batch_sizes
 
 TAIL = TailWeights(np.arange(3 * 4 * 10, dtype=np.float32).reshape(3, 4, 10), np.ones(3, np.float32))
 
@@ -73,12 +75,12 @@ def test_the_exported_file_need_not_be_beside_it(engine, tmp_path):
         (lambda engine: manifest_path(engine).unlink(), "cannot be read .*copy it along"),
         (lambda engine: manifest_path(engine).write_text("{", encoding="utf-8"), "damaged"),
         (lambda engine: manifest_path(engine).write_text("[]", encoding="utf-8"), "damaged"),
-        (lambda engine: edit(engine, format_version=99), "has format 99, this runtime reads 1"),
+        (lambda engine: edit(engine, format_version=99), "has format 99, this runtime reads 2"),
         (lambda engine: edit(engine, surplus=1), "damaged"),
         (lambda engine: edit(engine, gpu={"name": "x"}), "damaged"),
         (lambda engine: edit(engine, head="other"), "head other, .*does not support"),
         (lambda engine: edit(engine, backend="other"), "backend other, .*does not support"),
-        (lambda engine: edit(engine, batches=[1]), "does not support"),
+        (lambda engine: edit(engine, batches=[]), "does not support"),
         (lambda engine: tail_path(engine).unlink(), "cannot be read"),
         (lambda engine: tail_path(engine).write_bytes(b"PK"), "are not the weights"),
         (
@@ -105,6 +107,19 @@ def test_files_that_do_not_belong_together_are_refused(engine, spoil, words):
 def test_another_tensorrt_or_gpu_is_refused_with_the_command_to_rebuild(engine, manifest, tensorrt, gpu, words):
     with pytest.raises(EngineError, match=rf"{words}.*to_trt .*tiny.fp16.onnx --backend tensorrt --head kernel "):
         check_fits(engine, manifest, tensorrt, gpu)
+
+
+def test_the_command_to_rebuild_asks_for_the_same_batches_and_keeps_tensorrts_times_beside_the_engine(engine, manifest):
+    words = build_arguments(engine, manifest)
+    assert dict(zip(words[::2], words[1::2], strict=True)) == {
+        "--backend": "tensorrt",
+        "--head": "kernel",
+        "--max-batch": "16",
+        "--output": str(engine),
+        "--timing-cache": f"{engine}.times",
+    }
+    assert tuple(batch_sizes(16)) == manifest.batches
+    assert "--timing-cache" not in build_arguments(engine, dataclasses.replace(manifest, backend="rtx"))
 
 
 def test_a_newer_driver_is_accepted(engine, manifest):
