@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from iern.runtime.outputs.video.recording import recording
 from iern.runtime.outputs.video.recording_switch import RecordingSwitch
 from iern.runtime.serve.address import Address
 from iern.runtime.sources.base import Source
-from iern.runtime.sources.files import ImageFiles
+from iern.runtime.sources.files import ImageFiles, VideoFile
 from iern.runtime.sources.switchable import SwitchableSource
 from iern.runtime.system.append_only_file import STDOUT
 
@@ -64,7 +65,8 @@ def open_outputs(
     folder = options.record.parent if options.record else Path()
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(file_outputs(options, source, expressions, interrupted))
-        recorder = stack.enter_context(RecordingSwitch(lambda path: recorded(path, source), folder, options.record))
+        open_recording = functools.partial(recorded, source=source, sound_of=_sound_of(options, source))
+        recorder = stack.enter_context(RecordingSwitch(open_recording, folder, options.record))
         sinks: list[Sink] = [*files, recorder]
         on_each_iteration = [recorder.update]
         if images:
@@ -116,13 +118,20 @@ def file_outputs(
 
 
 @contextlib.contextmanager
-def recorded(path: Path, source: Source) -> Iterator[QueuedSink]:
-    """A recording of the source's results until the block ends, written in a thread."""
+def recorded(path: Path, source: Source, sound_of: Path | None = None) -> Iterator[QueuedSink]:
+    """A recording of the source's results until the block ends, written in a thread. `sound_of`: see `recording`."""
     with (
-        recording(path, 0.0 if source.live else source.fps) as sink,
+        recording(path, 0.0 if source.live else source.fps, sound_of) as sink,
         queued_sink(sink, str(path), source.live, pictures=True) as output,
     ):
         yield output
+
+
+def _sound_of(options: Options, source: Source) -> Path | None:
+    """The video file whose sound a recording takes. None for other sources, and if nobody is to be recognised."""
+    path = Path(options.source)
+    is_file = isinstance(source, VideoFile) and source.name == path.name and path.is_file()
+    return path if is_file and not options.blur_faces else None
 
 
 def _status_log() -> Sink:

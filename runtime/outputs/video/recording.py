@@ -1,16 +1,18 @@
 """Records the annotated frames as a video, each with its own time, in a file that plays at any moment.
 
-The file has its final name from the first frame on. After SIGKILL all but the last few frames are in it.
+The file has its final name from the first frame on. After SIGKILL all but the last few frames are in it. The module
+can be imported without PyAV; a recording needs it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,24 +20,12 @@ import numpy as np
 from iern.runtime.errors import OutputError
 from iern.runtime.imaging.images import Image
 from iern.runtime.outputs.frame_result import FrameResult, Sink
-from iern.runtime.outputs.video.container import VideoContainer
-from iern.runtime.outputs.video.mp4 import Mp4
-from iern.runtime.outputs.video.webm import WebM
 from iern.runtime.system.append_only_file import refuse_if_in_use
 
+if TYPE_CHECKING:
+    from iern.runtime.outputs.video.container import VideoContainer
+    from iern.runtime.outputs.video.sound import Sound
 
-class Format(NamedTuple):
-    """How the files of one suffix are written."""
-
-    container: type[VideoContainer]
-    encoder: str
-    """The suffix by which OpenCV knows the format of the single pictures."""
-    quality: list[int]
-    """Parameters of OpenCV's encoder."""
-
-
-JPEG, WEBP = [cv2.IMWRITE_JPEG_QUALITY, 90], [cv2.IMWRITE_WEBP_QUALITY, 75]
-FORMATS = {".mp4": Format(Mp4, ".jpg", JPEG), ".webm": Format(WebM, ".webp", WEBP)}
 
 LONGEST_GAP = 30.0
 """Seconds without a frame after which a live source begins a new file: it was lost, or its clock jumped."""
@@ -52,20 +42,23 @@ SHORTEST_STEP = 0.001
 
 
 @contextlib.contextmanager
-def recording(path: Path, fps: float) -> Iterator[Sink]:
+def recording(path: Path, fps: float, sound_of: Path | None = None) -> Iterator[Sink]:
     """A sink that records the annotated frames, each with its own time. Without frames there is no file.
 
-    `fps` is the source's rate, 0 for a live source. The recording continues in NAME-001.EXT, and prints that, when the
-    size of a live source's frames changes, when the source came back after a loss, when its clock jumps, and when a
-    file has grown large. Raises OutputError and OSError.
+    `fps` is the source's rate, 0 for a live source. `sound_of` is the video file that gives the frames: its sound is
+    copied, if the format of `path` may hold it. The recording continues in NAME-001.EXT, and prints that, when the size
+    of a live source's frames changes, when the source came back after a loss, when its clock jumps, and when a file has
+    grown large. Raises OutputError and OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)  # if the path cannot be used, fail before the first frame
     if path.is_fifo() or path.is_dir():
         raise OutputError(f"{path}: is not a file; a recording needs one, since its head is written again at the end")
     refuse_if_in_use(path)
+    if importlib.util.find_spec("av") is None:
+        raise OutputError(f"{path}: a recording needs PyAV, which is not installed; pip install av")
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"{path}: {path.parent} may not be written to; choose another folder")
-    recorder = Recorder(path, fps)
+    recorder = Recorder(path, fps, sound_of)
     try:
         yield recorder.add
     finally:
@@ -75,11 +68,12 @@ def recording(path: Path, fps: float) -> Iterator[Sink]:
 class Recorder:
     """Writes the files of one recording, one after the other."""
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, fps: float, sound_of: Path | None = None) -> None:
         self.paths: list[Path] = []
         """The files begun until now."""
         self._path, self._fps, self._live = path, fps, not fps
-        self._format = FORMATS[path.suffix.lower()]
+        self._sound_of = sound_of
+        self._sound: Sound | None = None
         self._container: VideoContainer | None = None
         self._segment, self._shape = 0, (0, 0)
         self._origin = self._last = 0.0
@@ -89,24 +83,27 @@ class Recorder:
         image = result.annotated
         reason = self._reason_for_new_file(result, image)
         if self._container is None or reason:
-            self._begin(image, reason)
+            self._begin(image, reason, result)
             self._origin, self._last = result.frame.time, -SHORTEST_STEP
         self._segment, self._shape = result.frame.segment, image.shape[:2]
         assert self._container is not None
         seconds = max(result.frame.time - self._origin, self._last + SHORTEST_STEP)
-        self._container.add(self._encoded(_fitted(image, self._container.width, self._container.height)), seconds)
+        self._container.add(_fitted(image, self._container.width, self._container.height), seconds)
         self._last = seconds
 
     def close(self) -> None:
         """Finish the current file. On a full disk it stays without an index, and a warning is printed."""
         container, self._container = self._container, None
-        if container is None:
-            return
+        sound, self._sound = self._sound, None
         try:
-            container.close()
+            if container is not None:
+                container.close()
         except OSError as error:
             text = f"warning: {self.paths[-1]}: has no index ({error.strerror}); it plays, but seeks slowly"
             print(text, file=sys.stderr, flush=True)
+        finally:
+            if sound is not None:
+                sound.close()
 
     def _reason_for_new_file(self, result: FrameResult, image: Image) -> str:
         """Why this frame begins another file. Empty if it does not."""
@@ -125,28 +122,29 @@ class Recorder:
             return "the file has grown large"
         return ""
 
-    def _begin(self, image: Image, reason: str) -> None:
+    def _begin(self, image: Image, reason: str, result: FrameResult) -> None:
+        from iern.runtime.outputs.video.container import VideoContainer  # late, as above
+
         self.close()
         stem = self._path.stem + (f"-{len(self.paths):03d}" if self.paths else "")
         path = self._path.with_name(stem + self._path.suffix)
         if reason:
             print(f"note: {reason}: the recording continues in {path}", flush=True)
         height, width = image.shape[:2]
-        self._encoded(image)  # a size that cannot be encoded leaves no file
-        self._container = self._format.container(path, width, height, self._fps)
+        self._sound = self._open_sound(path, result)
+        self._container = VideoContainer(path, width, height, self._fps, self._sound)
         self.paths.append(path)
 
-    def _encoded(self, image: Image) -> bytes:
-        try:
-            encoded, data = cv2.imencode(self._format.encoder, image, self._format.quality)
-        except cv2.error:
-            encoded = False
-        if not encoded:
-            raise OutputError(
-                f"{self._path}: frames of {image.shape[1]}x{image.shape[0]} cannot be encoded for "
-                f"{self._path.suffix}; try another of {' '.join(FORMATS)}"
-            )
-        return data.tobytes()
+    def _open_sound(self, path: Path, result: FrameResult) -> Sound | None:
+        """The sound from this frame on. None after the video's clock has jumped: its times are not the frames' then."""
+        if self._sound_of is None or result.frame.segment:
+            return None
+        from iern.runtime.outputs.video.sound import sound_for  # late, as above
+
+        sound, problem = sound_for(path, self._sound_of, result.frame.time)
+        if problem:
+            print(f"note: {path}: {problem}", flush=True)
+        return sound
 
 
 def _scale(image: Image, width: int, height: int) -> float:

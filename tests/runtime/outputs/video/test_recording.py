@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from doubles.made_up_results import grey_result, levels, played, times
 from iern.runtime.app.command_line import RECORDINGS
 from iern.runtime.errors import OutputError
 from iern.runtime.outputs.frame_result import FrameResult
-from iern.runtime.outputs.video.recording import FORMATS, recording
+from iern.runtime.outputs.video.container import FORMATS, Encoder
+from iern.runtime.outputs.video.recording import recording
 from repository import ROOT
 
 suffixes = pytest.mark.parametrize("suffix", RECORDINGS)
@@ -54,6 +56,16 @@ def test_a_player_can_seek(tmp_path, suffix):
     capture = cv2.VideoCapture(str(path))
     assert capture.set(cv2.CAP_PROP_POS_FRAMES, 40)
     assert capture.read()[1].mean() == pytest.approx(160, abs=5)
+
+
+@suffixes
+@pytest.mark.parametrize("rate", [3, 30])
+def test_a_frame_to_which_a_player_can_jump_comes_every_two_seconds_at_any_rate(tmp_path, suffix, rate):
+    path = tmp_path / f"out{suffix}"
+    record(path, [grey_result(index, index / rate) for index in range(7 * rate)])
+    with av.open(str(path)) as container:
+        keys = [float(packet.pts * packet.time_base) for packet in container.demux(video=0) if packet.is_keyframe]
+    assert keys == pytest.approx([0, 2, 4, 6], abs=0.34)
 
 
 @suffixes
@@ -100,10 +112,11 @@ def test_frames_that_come_faster_than_a_screen_shows_them_are_all_kept(tmp_path,
 
 @suffixes
 @pytest.mark.parametrize(("width", "height"), [(321, 241), (1, 1), (4096, 17), (17, 4096)])
-def test_odd_sizes_are_recorded_as_they_are(tmp_path, suffix, width, height):
+def test_odd_sizes_are_recorded_with_their_last_row_or_column_repeated(tmp_path, suffix, width, height):
     path = tmp_path / f"out{suffix}"
     record(path, [grey_result(100 + 50 * index, index / 10, width=width, height=height) for index in range(3)])
-    assert [image.shape for image in played(path)] == 3 * [(height, width, 3)]
+    assert [image.shape for image in played(path)] == 3 * [(height + height % 2, width + width % 2, 3)]
+    assert [image[-1, -1].mean() for image in played(path)] == pytest.approx([100, 150, 200], abs=8)
 
 
 def test_another_size_of_a_live_source_begins_another_file_and_is_reported(tmp_path, capsys):
@@ -163,8 +176,8 @@ def test_pictures_of_a_folder_stay_in_one_file_even_if_their_sizes_count_as_segm
 
 def test_a_file_that_has_grown_large_is_followed_by_another(tmp_path, monkeypatch):
     monkeypatch.setattr("iern.runtime.outputs.video.recording.LARGEST_BYTES", 20_000)
-    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    results = [with_image(grey_result(0, index / 10), noise) for index in range(20)]
+    noise = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), np.uint8)
+    results = [with_image(grey_result(0, index / 10), image) for index, image in enumerate(noise)]
     record(tmp_path / "out.mp4", results)
     files = sorted(tmp_path.iterdir())
     assert len(files) > 2
@@ -184,9 +197,9 @@ def test_without_frames_there_is_no_video(tmp_path):
 
 
 def test_a_size_that_cannot_be_encoded_is_an_error_and_leaves_no_file(tmp_path):
-    message = r"frames of 16400x1 cannot be encoded for \.webm; try another"
+    message = r"frames of 16400x1 cannot be encoded for \.mp4 .*; try another"
     with pytest.raises(OutputError, match=message):
-        record(tmp_path / "out.webm", [grey_result(100, width=16400, height=1)])
+        record(tmp_path / "out.mp4", [grey_result(100, width=16400, height=1)])
     assert os.listdir(tmp_path) == []
 
 
@@ -242,3 +255,55 @@ def test_a_recording_into_a_fifo_or_a_file_in_use_is_refused_before_the_first_fr
 
 def with_image(result: FrameResult, image: np.ndarray) -> FrameResult:
     return dataclasses.replace(result, frame=dataclasses.replace(result.frame, image=image))
+
+
+def moving_texture(number: int, width: int = 320, height: int = 240) -> np.ndarray:
+    """A photograph-like texture that moves by a pixel a frame, with the noise of a sensor."""
+    random = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(random.integers(0, 255, (height, width + 400, 3), np.uint8), (0, 0), 3) * 3.0 - 250
+    shown = texture[:, number : number + width] + np.random.default_rng(number).normal(0, 3, (height, width, 3))
+    return np.clip(shown, 0, 255).astype(np.uint8)
+
+
+@suffixes
+def test_a_recording_is_several_times_smaller_than_its_frames_as_jpeg_and_looks_the_same(tmp_path, suffix):
+    images = [moving_texture(number) for number in range(30)]
+    path = tmp_path / f"out{suffix}"
+    record(path, [with_image(grey_result(0, index / 15), image) for index, image in enumerate(images)], fps=15)
+    as_jpeg = sum(len(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]) for image in images)
+    assert path.stat().st_size < as_jpeg / 3
+    for image, shown in zip(images, played(path), strict=True):
+        assert cv2.PSNR(image, shown) > 28
+
+
+@suffixes
+def test_the_colours_are_those_of_the_frames(tmp_path, suffix):
+    """At full HD players that are not told would take other colours than at VGA."""
+    colours = np.array([[30, 30, 220], [40, 200, 40], [220, 60, 30], [0, 0, 0], [255, 255, 255]], np.uint8)
+    for width, height in ((640, 480), (1920, 1080)):
+        image = np.repeat(np.repeat(colours[None], height, 0), -(-width // len(colours)), 1)[:, :width]
+        path = tmp_path / f"{height}{suffix}"
+        record(path, [with_image(grey_result(0, 0.0), np.ascontiguousarray(image))])
+        with av.open(str(path)) as container:
+            frame = next(container.decode(video=0))
+            assert (frame.colorspace, frame.color_range) == (6, 1), "BT.601 and video levels"
+            shown = cv2.cvtColor(frame.to_ndarray(), cv2.COLOR_YUV2BGR_I420)
+        middles = shown[height // 2, [round((i + 0.5) * width / len(colours)) for i in range(len(colours))]]
+        assert middles == pytest.approx(colours, abs=6)
+
+
+@suffixes
+@pytest.mark.parametrize("which", [0, 1])
+def test_every_encoder_that_may_be_chosen_records(tmp_path, monkeypatch, suffix, which):
+    one = FORMATS[suffix]._replace(encoders=FORMATS[suffix].encoders[which : which + 1])
+    monkeypatch.setitem(FORMATS, suffix, one)
+    path = tmp_path / f"out{suffix}"
+    record(path, [grey_result(20 * index, index / 10) for index in range(10)], fps=10)
+    assert levels(path) == pytest.approx([20 * index for index in range(10)], abs=5)
+
+
+def test_a_pyav_without_the_encoder_is_an_error_with_the_remedy_and_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setitem(FORMATS, ".mp4", FORMATS[".mp4"]._replace(encoders=(Encoder("libnone", {}),)))
+    with pytest.raises(OutputError, match="has no encoder libnone; pip install"):
+        record(tmp_path / "out.mp4", [grey_result(100)])
+    assert os.listdir(tmp_path) == []
