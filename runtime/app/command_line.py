@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from iern.runtime.app.keys import key_table
+from iern.runtime.app.help_text import EPILOG
 from iern.runtime.backends.model_options import add_model_options
 from iern.runtime.bundled import MODEL
 from iern.runtime.faces.smoothing import HALF_LIFE
-from iern.runtime.outputs.broker import Broker, parse_broker
+from iern.runtime.outputs.broker import Broker, Publishing, parse_broker, parse_prefix
 from iern.runtime.serve.address import Address, parse_address
 from iern.runtime.sources.settings import LiveTimeouts, RawFormat, SourceSettings, parse_raw_format, parse_size
 from iern.runtime.system.append_only_file import STDOUT
@@ -34,64 +34,6 @@ if TYPE_CHECKING:
 
 RECORDINGS = (".mp4", ".webm")
 STILLS = (".png", ".jpg", ".jpeg")
-
-EXAMPLES = """\
-examples:
-  webcam.py                                    camera 0 in a window; h shows the keys, q quits
-  webcam.py --mirror                           the same as in a mirror; records stay as the camera saw it
-  webcam.py --source 1                         the second camera (Linux: also /dev/video2)
-  webcam.py --source clip.mp4 --headless --record out.webm
-                                               annotate a video on a machine without a display
-  webcam.py --source rtsp://user:password@camera/stream --jsonl records.jsonl
-                                               write the results of a network camera as data
-  webcam.py --source 0 --size 1280x720 --fps 30 --codec MJPG
-                                               request a camera mode; the real mode is printed
-  ffmpeg -i clip.ts -f rawvideo -pix_fmt bgr24 -s 640x480 - | webcam.py --source - --stdin-format 640x480:bgr24
-                                               frames from another program
-  webcam.py --source photo.jpg --headless --still annotated.png
-                                               annotate one image
-  webcam.py --source photos/ --headless        print one line per image, sub-folders included
-  webcam.py --source photos/ --headless --annotate annotated/
-                                               write each of them with its faces drawn
-  webcam.py --headless --jsonl records-%Y%m%d-%H%M%S.jsonl
-                                               write a new file at each start
-  webcam.py --provider cuda --strict           run on the GPU, or end with an error
-  webcam.py --prior uniform                    expect all expressions equally often
-  webcam.py --headless --serve 8080            show a live page on http://127.0.0.1:8080/, for this machine only
-  webcam.py --headless --serve 0.0.0.0:8080    show it to the network; the address is printed with its token
-  webcam.py --model office.fp16.engine --rebuild
-                                               use a TensorRT engine, and rebuild it if it does not fit
-
-Keys in the window:
-{keys}
-
-Sources: a file or folder delivers every frame. A camera or stream delivers its latest frame; frames that
-arrive while the loop is busy are dropped and counted, so the picture is never late. Of images one line each
-is printed: its name, and each face's expression, probability and box [x, y, width, height]. A source that
-disconnects, stalls, goes black or freezes is reopened until it recovers, or until --give-up. A source that
-is absent at the start is an error.
-
-Output files: %Y, %m, %d, %H, %M and %S in a file name become the time of the start. An existing file is
-replaced, unless it is an input or another output: that is an error, and nothing is opened. With --jsonl -
-or --csv - the records go to the standard output, and everything else is printed on stderr.
-
-JSON records: one line per frame with "schema", "start" (wall clock), "frame", "time" (seconds), "name",
-"segment", "faces" and "latency_ms". A face has "track" (its number over time, or null), "box"
-[x, y, width, height] in pixels, clipped to the frame, "score" (of the detector), "expression",
-"probability", "probabilities" by expression, "uncertain" and "disagreement". Disagreement is 0 to 1: how
-far the predictions under the single contexts (strata) are from their mean. If it is high, the context
-decides. A model with one stratum has none.
-
-A face is "uncertain" if its probability is below the threshold in the model's file. It is then labelled
-"uncertain"; the JSON records keep its most likely expression. A model without a threshold names every
-face; train/calibrate.py computes a threshold.
-
-Exit status: 0 at the end of the source, and after q, Esc, Ctrl-C or SIGTERM, with all files finished;
-1 after one line on stderr, if something cannot be opened, read or written, even if the loop continued
-without it; 2 for wrong usage.
-
-python -m iern.runtime.doctor prints what is installed, what the loop will use, and how to fix problems.
-"""
 
 
 @dataclass(frozen=True)
@@ -114,6 +56,10 @@ class Options:
     jsonl: Path | None = None
     csv: Path | None = None
     mqtt: Broker | None = None
+    mqtt_rate: float = 0.0
+    mqtt_on_change: bool = False
+    mqtt_ca: Path | None = None
+    mqtt_discovery: str | None = None
     summary: Path | None = None
     blur_faces: bool = False
     max_frames: int | None = None
@@ -138,6 +84,11 @@ class Options:
         return STDOUT in (self.jsonl, self.csv)
 
     @property
+    def publishing(self) -> Publishing:
+        """Return how records are published over MQTT."""
+        return Publishing(self.mqtt_rate, self.mqtt_on_change, self.mqtt_ca, self.mqtt_discovery)
+
+    @property
     def source_settings(self) -> SourceSettings:
         """Return the requests to the source besides its name."""
         timeouts = LiveTimeouts(frozen=self.frozen_after or float("inf"), give_up=self.give_up)
@@ -149,17 +100,21 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     parser = Parser(
         prog="webcam.py",
         description="Find the faces in every frame and predict their expressions, live.",
-        epilog=EXAMPLES.replace("{keys}", key_table()),
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         fromfile_prefix_chars="@",
     )
-    for add_options in (_source, _outputs, _page, _model, _faces_over_time, _camera_modes):
+    for add_options in (_source, _outputs, _mqtt, _page, _model, _faces_over_time, _camera_modes):
         add_options(parser)
     arguments = vars(parser.parse_args(argv))
     options = Options(**arguments | {"allow_source": tuple(arguments["allow_source"])})
     if options.allow_source and not options.serve:
         parser.error("--allow-source needs --serve: viewers switch sources on the page")
+    if options.publishing != Publishing() and not options.mqtt:
+        parser.error("--mqtt-rate, --mqtt-on-change, --mqtt-ca and --mqtt-discovery need --mqtt URL")
+    if options.mqtt_ca and options.mqtt and not options.mqtt.tls:
+        parser.error("--mqtt-ca needs TLS: an address that begins with mqtts; otherwise no certificate is checked")
     if options.mirror and options.headless:
         parser.error("--mirror is for the window, and --headless opens none; leave out one of them")
     if options.jsonl == options.csv == STDOUT:
@@ -233,12 +188,6 @@ def _outputs(parser: argparse.ArgumentParser) -> None:
         help="write one CSV row per face; docs/records.md lists the columns; - is the standard output",
     )
     add(
-        "--mqtt",
-        type=value_of(parse_broker),
-        metavar="URL",
-        help="publish the JSON records: mqtt://[user:password@]host[:port]/topic; needs pip install 'iern[mqtt]'",
-    )
-    add(
         "--summary",
         type=path_with((".html", ".htm")),
         metavar="FILE",
@@ -248,6 +197,38 @@ def _outputs(parser: argparse.ArgumentParser) -> None:
         "--blur-faces",
         action="store_true",
         help="make faces unrecognisable in every picture: window, page and files",
+    )
+
+
+def _mqtt(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("MQTT", "Needs pip install 'iern[mqtt]'.").add_argument
+    add(
+        "--mqtt",
+        type=value_of(parse_broker),
+        metavar="URL",
+        help="publish the JSON records: mqtt://[user:password@]host[:port]/topic, or mqtts:// for TLS; "
+        "TOPIC/availability is online or offline",
+    )
+    add("--mqtt-rate", type=value_of(number), default=0.0, metavar="N", help="publish at most N records a second")
+    add(
+        "--mqtt-on-change",
+        action="store_true",
+        help="publish a record only when a face comes or goes or has another expression",
+    )
+    add(
+        "--mqtt-ca",
+        type=Path,
+        metavar="FILE",
+        help="certificates of the authorities that mqtts:// trusts, in PEM (default: those of the system)",
+    )
+    add(
+        "--mqtt-discovery",
+        nargs="?",
+        const="homeassistant",
+        type=value_of(parse_prefix),
+        metavar="PREFIX",
+        help="let Home Assistant find the main expression and the number of faces; PREFIX is its prefix for discovery "
+        "(default: homeassistant)",
     )
 
 

@@ -39,6 +39,7 @@ def _inputs(options: Options) -> NamedPaths:
         "--source": _source_files(options.source),
         "--allow-source": (path for spec in options.allow_source for path in _source_files(spec)),
         "--model": _model_files(options.model),
+        "--mqtt-ca": options.mqtt_ca,
         "the bundled face detector": YUNET,
         "the bundled clip": DEMO_CLIP,
     }

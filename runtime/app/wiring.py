@@ -107,7 +107,7 @@ def file_outputs(
         if options.csv:
             add(csv_lines(options.csv, expressions, interrupted), options.csv)
         if options.mqtt:
-            add(mqtt_records(options.mqtt), options.mqtt)
+            add(mqtt_records(options.mqtt, options.publishing), options.mqtt)
         if options.summary:
             add(session_summary(options.summary), options.summary)
         if options.still:

@@ -21,8 +21,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def mosquitto(folder: Path, port: int, passwords: str = "") -> Iterator[subprocess.Popen[bytes]]:
-    """Run mosquitto on a local port. With lines of user:password in `passwords` it accepts only these users."""
+def mosquitto(
+    folder: Path, port: int, passwords: str = "", certificate: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run mosquitto on a local port. With lines of user:password in `passwords` it accepts only these users.
+
+    With a `certificate`, whose key is beside it as .key, every connection is encrypted.
+    """
     assert PROGRAM
     access = "allow_anonymous true\n"
     if passwords:
@@ -31,6 +36,8 @@ def mosquitto(folder: Path, port: int, passwords: str = "") -> Iterator[subproce
         subprocess.run(["mosquitto_passwd", "-U", file], check=True)
         file.chmod(0o644)
         access = f"allow_anonymous false\npassword_file {file}\n"
+    if certificate:
+        access += f"certfile {certificate}\nkeyfile {certificate.with_suffix('.key')}\n"
     config = folder / f"mosquitto.{port}.conf"
     config.write_text(f"listener {port} 127.0.0.1\npersistence false\nuser root\n{access}", encoding="utf-8")
     process = subprocess.Popen([PROGRAM, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
