@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_check.tail_cases import CASES, TailCase, tail_case
+from benchmarks.common.tail_cases import CASES, TailCase, tail_case
 from iern.cpp_ext import native
 from iern.cpp_ext.compile_native import cuda_command
 from iern.cpp_ext.kernel_binaries import binaries_for

@@ -24,19 +24,24 @@ def markdown(results: Results) -> str:
     parts = [
         f"# {machine['gpu'] or 'No GPU'}",
         "**A quick run: these numbers mean nothing.**" if results["quick"] else "",
+        f"The run had {results['seconds']:g} seconds." if results.get("seconds") else "",
         f"{machine.get('compute_capability', MISSING)}, {cuda}, power mode {machine['power_mode'] or MISSING}, "
         f"{clocks or 'no clocks reported'}; {machine['system']}, {results['measured']}. {versions}. "
         "Written by `python -m benchmarks.gpu_check`.",
         "Ratios are the median of the first variant in the table over the variant's own, so more is faster. *Wall* is "
         "the host's time of a call with copies in and out. *GPU* is the time between two events around the "
-        "computation, including gaps in which the device waits for the host. *Enqueue* is the host's part of it. A "
-        "session's events are around its whole call. FP32 is without TF32 in PyTorch. Errors of heads and "
+        "computation, including gaps in which the device waits for the host. *Enqueue* is the host's part of it. The "
+        "events of a TensorRT session are on its own stream, around copies and computation. onnxruntime's stream takes "
+        "none. FP32 is without TF32 in PyTorch. Errors of heads and "
         "tails are compared with float64, those of models with onnxruntime on the CPU in FP32. All variants of a table "
         "took turns. Samples, and n, min, mean, median, p90, p95, p99, max and CV of each clock, are in the JSON file "
         "beside this page.",
         "## What ran",
         markdown_table(("part", "piece", "status", "why"), [_piece(piece) for piece in results["pieces"]], left=4),
         _kernel(results),
+        _engines(results),
+        _replay(results),
+        _loop(results),
         _tests(results),
         f"Faster TensorRT head at batch 1: **{results['faster_head']}**." if results["faster_head"] else "",
         *(_configuration(measured) for measured in results["configurations"]),
@@ -57,6 +62,42 @@ def _kernel(results: Results) -> str:
         return ""
     table = markdown_table(("from", "cases", "largest error"), rows, left=1)
     return f"## The kernel compared with float64\n\n{table}"
+
+
+def _engines(results: Results) -> str:
+    rows = [
+        (
+            *(name, facts["tensorrt"], f"{facts['seconds']:g}", _megabytes(facts["plan_bytes"])),
+            *(", ".join(map(str, facts["batches"])), str(facts["parity"]["faces"])),
+            *(f"{facts['parity']['agreement']:.2%}", f"{facts['parity']['logits']:.1e}"),
+        )
+        for name, facts in results.get("engines", {}).items()
+    ]
+    head = ("engine", "TensorRT", "built in s", "MB", "batches", "faces", "same first expression", "logits / range")
+    return f"## Engines compared with their file\n\n{markdown_table(head, rows, left=1)}" if rows else ""
+
+
+def _replay(results: Results) -> str:
+    rows = [
+        (name, f"1 to {facts['counts']}", f"{facts['probability_error']:.1e}")
+        for name, facts in results.get("replay", {}).items()
+    ]
+    head = ("session", "faces", "largest probability error")
+    table = markdown_table(head, rows, left=1)
+    return f"## A replayed CUDA graph has the bits of the single calls\n\n{table}" if rows else ""
+
+
+def _loop(results: Results) -> str:
+    rows = [
+        (
+            *(name, str(facts["frames"]), str(facts["faces"]), f"{facts['probability_error']:.1e}"),
+            *(_number(facts["milliseconds"][of].get(stage)) for stage in ("infer", "total") for of in ("this", "CPU")),
+        )
+        for name, facts in results.get("loop", {}).items()
+    ]
+    times = ("infer p50 ms", "on the CPU", "frame p50 ms", "on the CPU")
+    table = markdown_table(("loop with", "frames", "faces", "largest probability error", *times), rows, left=1)
+    return f"## The loop on the bundled clip, compared with the CPU\n\n{table}" if rows else ""
 
 
 def _tests(results: Results) -> str:

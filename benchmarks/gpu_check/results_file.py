@@ -1,9 +1,10 @@
-"""The results file of a run: written at the start and after every step."""
+"""The results file of a run: written at the start and after every piece and every configuration."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,21 @@ from iern.runtime.system.files import write_text
 class ResultsFile:
     """The results so far, in `results`, and their file and page at `path`."""
 
-    def __init__(self, path: Path, pieces: Sequence[Piece], quick: bool) -> None:
+    def __init__(self, path: Path, pieces: Sequence[Piece], quick: bool, seconds: float | None = None) -> None:
         self.path = path
         self.results: dict[str, Any] = {
             "measured": time.strftime("%Y-%m-%d", time.gmtime()),
             "quick": quick,
+            "seconds": seconds,
             "environment": environment(),
             "pieces": [
                 {"part": p.part, "name": p.name, "status": "skipped" if p.reason else "not reached", "reason": p.reason}
                 for p in pieces
             ],
             "kernel": {},
+            "engines": {},
+            "replay": {},
+            "loop": {},
             "tests": {},
             "faster_head": "",
             "configurations": [],
@@ -40,7 +45,7 @@ class ResultsFile:
         write_text(self.path.with_suffix(".md"), markdown(self.results))
 
     def mark(self, part: str, name: str, status: str, reason: str = "") -> None:
-        """Set and print the status of a piece. A failed piece stays failed."""
+        """Set and print the status of a piece, and write the files. A failed piece stays failed."""
         for piece in self.results["pieces"]:
             if (piece["part"], piece["name"]) == (part, name) and piece["status"] != "failed":
                 piece.update(status=status, reason=reason)
@@ -66,6 +71,11 @@ class ResultsFile:
         for name, reason in measured["failed"].items():
             print(f"  {name}: failed: {reason}", flush=True)
         self.write()
+
+    def counts(self) -> str:
+        """How many pieces have each status, in words."""
+        counts = Counter(piece["status"] for piece in self.results["pieces"])
+        return ", ".join(f"{count} {status}" for status, count in counts.items())
 
     @property
     def failed(self) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,16 +43,19 @@ def prepare(
     check: Check,
     skip: Mapping[str, str],
     device: str,
+    modes: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Variants:
     """Every implementation in every mode that needs nothing in `skip`, GRAPH or COMPILED. Inputs are on the host.
 
+    `modes` are those of an implementation that is not measured in all of them.
     Maps among the inputs (those of floating point) take the memory format of the implementation.
     """
     torch.compiler.reset()  # code compiled for other sizes counts towards a limit on recompilation
     found = Variants({}, {}, {})
     for name, module in implementations.items():
         try:
-            layout, laid_out, module = _faster_layout(module, inputs, GRAPH not in skip, device)
+            captured = GRAPH not in skip and GRAPH in modes.get(name, MODES)
+            layout, laid_out, module = _faster_layout(module, inputs, captured, device)
         except torch.OutOfMemoryError:
             found.facts[name] = {"skipped": OUT_OF_MEMORY}
             continue
@@ -61,7 +65,7 @@ def prepare(
         compiled = torch.compile(module, fullgraph=True, dynamic=False)
         for mode, needs in MODES.items():
             key = f"{name}, {mode}"
-            if any(need in skip for need in needs):
+            if mode not in modes.get(name, MODES) or any(need in skip for need in needs):
                 continue  # the plan holds the reason
             try:
                 call = PreparedCall(compiled if COMPILED in needs else module, laid_out, device, GRAPH in needs)

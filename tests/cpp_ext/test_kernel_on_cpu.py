@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.gpu_check.tail_cases import TailCase, tail_case
+from benchmarks.common.tail_cases import TailCase, tail_case
 from doubles.gpu.kernel_on_cpu import COMPILER, KERNEL, NO_COMPILER, SANITIZERS, compile_kernel, run_kernel
 from iern.cpp_ext import native
 

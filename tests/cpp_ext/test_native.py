@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu_check.tail_cases import CASES, TailCase, tail_case
+from benchmarks.common.tail_cases import CASES, TailCase, tail_case
 from iern.cpp_ext import compile_native, native
 from repository import ROOT
 

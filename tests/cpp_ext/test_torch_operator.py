@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gpu_check.tail_cases import CASES, TailCase, tail_case
+from benchmarks.common.tail_cases import CASES, TailCase, tail_case
 from iern.cpp_ext import native
 from iern.cpp_ext.compile_native import cuda_command
 from iern.cpp_ext.tail_weights import pooled_weights, windowed_weights

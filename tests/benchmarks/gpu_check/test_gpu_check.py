@@ -15,10 +15,9 @@ import pytest
 import torch
 
 from benchmarks.gpu_check import __main__ as gpu_check
-from benchmarks.gpu_check import gpu_tests
 from benchmarks.gpu_check.heads import configuration
 from benchmarks.gpu_check.implementations import LAYERS, WINDOWS
-from benchmarks.gpu_check.plan import PARTS, PIECES, SLOW, Scale, listing, plan
+from benchmarks.gpu_check.plan import BEFORE, PARTS, PIECES, SLOW, Scale, TimeLeft, listing, plan
 from benchmarks.gpu_check.report import markdown
 from benchmarks.gpu_check.results_file import ResultsFile
 from benchmarks.gpu_check.run import piece_of, run_pieces
@@ -112,18 +111,33 @@ def test_a_dry_run_here_skips_every_piece_with_a_reason(capsys):
 def test_a_plan_names_what_is_missing_and_runs_the_rest(monkeypatch):
     monkeypatch.setattr("benchmarks.gpu_check.plan.missing_reason", {"tensorrt": "no TensorRT", "triton": ""}.get)
     reasons = {(piece.part, piece.name): piece.reason for piece in plan()}
-    assert reasons.pop(("models", "tensorrt native")) == reasons.pop(("models", "tensorrt kernel")) == "no TensorRT"
-    assert set(reasons.values()) == {""}
+    skipped = {piece for piece, reason in reasons.items() if reason == "no TensorRT"}
+    assert skipped == {
+        *((part, f"tensorrt {head}") for part in ("engines", "replay", "models") for head in ("native", "kernel")),
+        ("loop", "engine"),
+    }
+    assert {reason for piece, reason in reasons.items() if piece not in skipped} == {""}
     shown = listing(plan(), Scale())
-    assert shown.count("because") == 2
-    assert "N 1, 3, 10 and batch 1, 4, 16" in shown and "edge, paper in FP32, FP16" in shown
+    assert shown.count("because") == len(skipped)
+    assert "N 4, 1, 3, 10: batch 1, 4, 16" in shown and "edge, paper in FP32, FP16" in shown
 
 
-def test_only_leaves_the_other_parts_out_but_not_the_kernel_that_heads_need(monkeypatch):
+def test_the_proofs_come_first_and_the_sweep_of_sizes_last():
+    assert PARTS == ("kernel", "engines", "replay", "models", "loop", "tests", "tails", "heads")
+    assert all(PARTS.index(before) < PARTS.index(part) for part, before in BEFORE.items())
+
+
+def test_a_short_run_spends_a_twentieth_of_its_time_on_a_size():
+    assert Scale().within(400).seconds == 20
+    assert Scale().within(None) == Scale().within(10_000) == Scale()
+
+
+def test_only_leaves_the_other_stages_out_but_not_what_a_stage_needs(monkeypatch):
     monkeypatch.setattr("benchmarks.gpu_check.plan.missing_reason", lambda need: "")
     running = {only: {piece.part for piece in plan([only]) if not piece.reason} for only in PARTS}
     assert running == {
-        **{part: {part} for part in ("kernel", "models", "tests")},
+        **{part: {part} for part in ("kernel", "engines", "tests")},
+        **{part: {part, "engines"} for part in ("replay", "models", "loop")},
         **{part: {part, "kernel"} for part in ("tails", "heads")},
     }
 
@@ -136,10 +150,25 @@ def test_what_builds_for_long_can_be_left_out(monkeypatch):
 
 
 @no_gpu
-def test_without_a_gpu_the_error_names_the_dry_run(capsys, tmp_path):
-    assert gpu_check.main(["--json", str(tmp_path / "here.json")]) == 1
-    error = capsys.readouterr().err
-    assert "GPU" in error and "--dry-run" in error
+def test_without_a_gpu_the_reason_of_every_piece_is_printed_and_written_and_the_run_has_failed(capsys, tmp_path):
+    target = tmp_path / "here.json"
+    assert gpu_check.main(["--seconds", "400", "--json", str(target)]) == 1
+    printed = capsys.readouterr()
+    assert all("no NVIDIA GPU" in reason or "built without CUDA" in reason for reason in because(printed.out))
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert f"and nothing ran; run this on a machine with an NVIDIA GPU; {target} has the reason" in printed.err
+    pieces = json.loads(target.read_text(encoding="utf-8"))["pieces"]
+    assert [(piece["part"], piece["name"]) for piece in pieces] == [(piece.part, piece.name) for piece in PIECES]
+    assert all(piece["status"] == "skipped" and piece["reason"] for piece in pieces)
+    page = target.with_suffix(".md").read_text(encoding="utf-8")
+    assert page.startswith("# No GPU") and page.count("| skipped |") == len(PIECES)
+
+
+@no_gpu
+def test_without_a_gpu_and_a_named_file_nothing_is_written(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.gpu_check.__main__.RESULTS", tmp_path)
+    assert gpu_check.main([]) == 1
+    assert "GPU" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -197,7 +226,7 @@ def test_a_run_keeps_what_was_measured_when_a_later_part_fails(tmp_path, monkeyp
     monkeypatch.setattr("benchmarks.gpu_check.heads.configuration", failing)
     monkeypatch.setattr("benchmarks.gpu_check.run.capability", lambda: "sm_0")
     monkeypatch.setattr("benchmarks.gpu_check.run.from_images", no_image)
-    run_pieces(run, tmp_path, "cpu", scale)
+    run_pieces(run, tmp_path, "cpu", scale, TimeLeft(None))
     assert run.failed
     kept = json.loads(run.path.read_text(encoding="utf-8"))
     statuses = {(p["part"], p["name"]): (p["status"], p["reason"]) for p in kept["pieces"]}
@@ -211,6 +240,86 @@ def test_a_run_keeps_what_was_measured_when_a_later_part_fails(tmp_path, monkeyp
     page = run.path.with_suffix(".md").read_text(encoding="utf-8")
     assert page == markdown(kept)
     assert "fallen off the bus" in page and "## tails edge FP32, N 2, batch 1" in page
+
+
+def test_each_stage_is_written_before_the_next_begins_and_one_that_fails_stops_no_other(tmp_path, monkeypatch):
+    engine = tmp_path / "native.engine"
+    running = {
+        *(("engines", f"tensorrt {head}") for head in ("native", "kernel")),
+        *(("replay", name) for name in ("tensorrt native", "tensorrt kernel", "onnxruntime")),
+        *(("loop", "engine"), ("tests", "pytest")),
+    }
+    run, seen = run_here(tmp_path / "here.json", running), {}
+
+    def written() -> dict[tuple[str, str], tuple[str, str]]:
+        pieces = json.loads(run.path.read_text(encoding="utf-8"))["pieces"]
+        return {(p["part"], p["name"]): (p["status"], p["reason"]) for p in pieces}
+
+    def build(head: str, *others: object, **left: object) -> Path:
+        if head == "kernel":
+            raise EngineError("export/to_trt.py, status 1: no tactic")
+        return engine
+
+    def replay(path: Path) -> dict:
+        seen["replay"] = written()
+        assert path == engine
+        return {"counts": 20, "probability_error": 0.001}
+
+    def tests(*others: object) -> dict:
+        seen["tests"] = written()
+        return {"status": 0, "counts": {"passed": 3, "failed": 0, "skipped": 1}, "cases": {}}
+
+    facts = {"tensorrt": "10.3.0", "plan_bytes": 5, "batches": [1], "parity": {"faces": 9, "agreement": 1, "logits": 0}}
+    loop = {"frames": 2, "faces": 3, "probability_error": 0.0, "milliseconds": {"this": {"total": 5.0}, "CPU": {}}}
+    monkeypatch.setattr("benchmarks.gpu_check.programs.build_engine", build)
+    monkeypatch.setattr("benchmarks.gpu_check.programs.engine_facts", lambda path: facts)
+    monkeypatch.setattr("benchmarks.gpu_check.replay.check_engine_replay", replay)
+    monkeypatch.setattr("benchmarks.gpu_check.programs.run_loop", lambda *others, **left: [{}])
+    monkeypatch.setattr("benchmarks.gpu_check.programs.compare_loops", lambda records, reference: loop)
+    monkeypatch.setattr("benchmarks.gpu_check.programs.run_gpu_tests", tests)
+    run_pieces(run, tmp_path, "cpu", TINY, TimeLeft(None))
+    assert seen["replay"]["engines", "tensorrt native"] == ("ok", "")
+    assert seen["replay"]["engines", "tensorrt kernel"] == ("failed", "export/to_trt.py, status 1: no tactic")
+    assert seen["replay"]["tests", "pytest"] == ("not reached", "")
+    assert seen["tests"]["replay", "tensorrt native"] == seen["tests"]["loop", "engine"] == ("ok", "")
+    assert seen["tests"]["replay", "tensorrt kernel"] == ("skipped", "no engine is right, see above")
+    assert written()["tests", "pytest"] == ("ok", "3 passed, 0 failed, 1 skipped")
+    status, reason = written()["replay", "onnxruntime"]  # really tried here
+    assert status == "failed" and ("CUDA" in reason or "provider" in reason)
+    assert run.failed and run.counts() == "15 skipped, 4 ok, 2 failed"
+    page = run.path.with_suffix(".md").read_text(encoding="utf-8")
+    for line in ("| tensorrt native | 1 to 20 | 1.0e-03 |", "| engine | 2 | 3 | 0.0e+00 | - | - | 5.000 | - |"):
+        assert line in page
+
+
+def test_when_the_time_is_up_the_rest_is_not_reached_and_nothing_has_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.gpu_check.implementations.PRESETS", {"edge": {"width": 8}})
+    scale = dataclasses.replace(TINY, presets=("edge",), precisions=("FP32",), strata=(2, 3), batches=(1,))
+    run = run_here(tmp_path / "here.json", {("tails", "torch"), ("heads", "torch"), ("tests", "pytest")})
+    monkeypatch.setattr("benchmarks.gpu_check.programs.run_gpu_tests", stopped)
+    run_pieces(run, tmp_path, "cpu", scale, Countdown([9, 9, 0, 9, 0, 0]))
+    statuses = {p["part"]: (p["status"], p["reason"]) for p in run.results["pieces"] if p["status"] != "skipped"}
+    assert statuses == {
+        "tests": ("not reached", "stopped after 9 s"),
+        "tails": ("ok", "the time was up after size 1"),
+        "heads": ("not reached", "the time was up"),
+    }
+    assert len(run.results["configurations"]) == 1
+    assert not run.failed
+
+
+class Countdown(TimeLeft):
+    """Gives the seconds of a list, one a call, and then 0."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self._seconds = iter(seconds)
+
+    def __call__(self) -> float:
+        return next(self._seconds, 0)
+
+
+def stopped(folder: Path, left: float) -> dict:
+    raise EngineError(f"stopped after {left:.0f} s")
 
 
 def no_image(capability: str) -> None:
@@ -272,36 +381,6 @@ def test_the_exit_status_is_that_of_the_outcome(tmp_path, monkeypatch, capsys, h
     assert gpu_check.main(["--json", str(target)]) == status
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here.json", "here.md"]
     assert "Traceback" not in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_the_outcome_of_every_test_is_counted(tmp_path, monkeypatch):
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "test_some.py").write_text(
-        textwrap.dedent(
-            """
-            import pytest
-            pytestmark = pytest.mark.gpu
-            def test_right(): pass
-            def test_wrong(): assert 1 == 2
-            @pytest.fixture
-            def broken(): raise OSError("gone")
-            def test_error(broken): pass
-            def test_left_out(): pytest.skip("no TensorRT")
-            """
-        ),
-        encoding="utf-8",
-    )
-    monkeypatch.setattr(gpu_tests, "ROOT", tmp_path)
-    found = gpu_tests.run_gpu_tests()
-    assert (found["status"], found["counts"]) == (1, {"passed": 1, "failed": 2, "skipped": 1})
-    assert sorted(message[:8] for message in found["cases"].values()) == ["failed: ", "failed: ", "skipped:"]
-    assert any("no TensorRT" in message for message in found["cases"].values())
-
-
-def test_the_files_with_tests_for_a_gpu_are_found():
-    names = {path.name for path in gpu_tests.gpu_test_files()}
-    assert {"test_torch_operator.py", "test_batches.py", "test_session_on_gpu.py"} <= names
 
 
 def test_every_piece_is_of_a_part_that_help_lists():

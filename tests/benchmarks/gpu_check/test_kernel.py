@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.common.tail_cases import CASES, tail_case
 from benchmarks.gpu_check.kernel import DriverKernels, from_images, from_nvcc
-from benchmarks.gpu_check.tail_cases import CASES, tail_case
 from doubles.gpu.kernel_on_cpu import COMPILER, NO_COMPILER
 from iern.cpp_ext import native
 from iern.cpp_ext.compile_native import find_nvcc

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gpu_check.tail_cases import TailCase
+from benchmarks.common.tail_cases import TailCase
 from repository import ROOT
 
 KERNEL = ROOT / "cpp_ext" / "strata_tail.cu"
