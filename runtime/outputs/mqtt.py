@@ -132,7 +132,7 @@ class _KeptState:
         self._summary = ""
 
     def publish(self) -> None:
-        """Publish all of it. The broker may have been started anew, and has published the loop's will."""
+        """Publish all of it. The broker may be a new one, and has published the loop's will."""
         for topic, message in self._sensors:
             self._client.publish(topic, message, qos=1, retain=True)
         if self._summary:

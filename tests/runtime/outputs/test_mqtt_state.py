@@ -175,7 +175,7 @@ def with_faces(*faces: tuple[float, str]):
 
 @with_broker
 @pytest.mark.slow
-def test_a_broker_that_was_started_anew_gets_the_sensors_and_the_last_values_again(tmp_path, broker):
+def test_a_broker_that_was_restarted_gets_the_sensors_and_the_last_values_again(tmp_path, broker):
     with mqtt_records(broker, Publishing(discovery="ha")) as publish:
         with mosquitto(tmp_path, broker.port):
             publish(with_faces((5, "sad")))
