@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from benchmarks.common.turns import elapsed
 from benchmarks.peers.peer import Face, Peer, in_seven
 from iern.runtime.backends.onnx import open_session
+from iern.runtime.imaging.detection import landmarks_of
 from iern.runtime.imaging.images import Image
-from iern.runtime.imaging.preprocess import InputSpec, crop_faces, landmarks_of, resize_face
+from iern.runtime.imaging.preprocess import InputSpec, crop_faces, resize_face
 from iern.runtime.session import Session
 from iern.runtime.system.files import sha256
 

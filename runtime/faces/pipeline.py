@@ -133,6 +133,15 @@ class FacePipeline:
             )
         ]
 
+    @property
+    def half_life(self) -> float:
+        """Seconds after which a prediction counts half. 0: no smoothing. Any thread may change it."""
+        return self._smoother.half_life
+
+    @half_life.setter
+    def half_life(self, seconds: float) -> None:
+        self._smoother.half_life = seconds
+
     def reset(self) -> None:
         """Start a new scene: no later face continues the track of an earlier one."""
         self._find.reset()

@@ -47,7 +47,10 @@ class PredictionSmoother:
     """`smoother(ids, predictions, seconds)` -> smoothed predictions and labels. A new id starts without a history."""
 
     def __init__(self, artifact: Artifact, half_life: float = HALF_LIFE, margin: float = HYSTERESIS_MARGIN) -> None:
-        """`half_life` is in seconds (0: no smoothing). `margin` is a probability (0: no hysteresis)."""
+        """`half_life` is in seconds (0: no smoothing). `margin` is a probability (0: no hysteresis).
+
+        Any thread may change `half_life`. The next call takes it.
+        """
         self.artifact = artifact
         self.half_life = half_life
         self.margin = margin
@@ -61,8 +64,9 @@ class PredictionSmoother:
         The logits of each stratum are smoothed. The mean over the strata is linear, so it is smoothed as well.
         """
         self._states = {id: state for id, state in self._states.items() if 0 <= seconds - state.seconds < MAX_GAP}
-        stratum_logits = self._smooth(ids, predictions.stratum_logits, seconds)
-        if self.half_life:
+        half_life = self.half_life  # read once: another thread may change it
+        stratum_logits = self._smooth(ids, predictions.stratum_logits, seconds, half_life)
+        if half_life:
             predictions = average_over_strata(stratum_logits, self.artifact)
         labels = []
         for id, row, probabilities in zip(ids, stratum_logits, predictions.probabilities, strict=True):
@@ -72,14 +76,16 @@ class PredictionSmoother:
             labels.append(label)
         return predictions, labels
 
-    def _smooth(self, ids: Sequence[int], logits: NDArray[np.float32], seconds: float) -> NDArray[np.float64]:
+    def _smooth(
+        self, ids: Sequence[int], logits: NDArray[np.float32], seconds: float, half_life: float
+    ) -> NDArray[np.float64]:
         """(B, N, E) logits -> the same shape, smoothed over the history of each id."""
         smoothed = logits.astype(np.float64)
         for row, id in zip(smoothed, ids, strict=True):
             before = self._states.get(id)
             # Without this check one NaN would stay in the history for ever.
-            if self.half_life and before and np.isfinite(before.stratum_logits).all():
-                row[:] = smooth(before.stratum_logits, row, seconds - before.seconds, self.half_life)
+            if half_life and before and np.isfinite(before.stratum_logits).all():
+                row[:] = smooth(before.stratum_logits, row, seconds - before.seconds, half_life)
         return smoothed
 
 

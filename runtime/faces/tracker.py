@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from iern.runtime.imaging.preprocess import landmarks_of
+from iern.runtime.imaging.detection import landmarks_of
 
 if TYPE_CHECKING:
     from iern.runtime.imaging.detection import Detection

@@ -10,23 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from iern.runtime.imaging.detection import MEAN_FACE, Detection, landmarks_of
 from iern.runtime.imaging.images import Image, as_bgr, read_image
-
-if TYPE_CHECKING:
-    from iern.runtime.imaging.detection import Detection
 
 OVERSAMPLING = 4
 """A large face is first sampled at no more than this many times the input size, then averaged to the input size."""
-
-MEAN_FACE = np.array([[-0.19, -0.13], [0.19, -0.13], [0.0, 0.08], [-0.15, 0.24], [0.15, 0.24]])
-"""(5, 2) landmarks of an upright face, in the order of `Detection.landmarks`, from the centre of its box, in units of
-its longer side: the medians over the 39,000 faces of FER2013 and LFW that YuNet finds, made symmetric."""
 
 Alignment = Literal["landmarks", "eyes", "none"]
 
@@ -106,14 +100,6 @@ def face_square(face: Detection, spec: InputSpec) -> Square:
         turn = float(np.arctan2(right_y - left_y, right_x - left_x))
     side = spec.margin * max(face.width, face.height)
     return Square(face.x + face.width / 2, face.y + face.height / 2, side, turn)
-
-
-def landmarks_of(face: Detection) -> NDArray[np.float64]:
-    """(5, 2) landmarks of the face. If the detector found none: those of an upright face that has this box."""
-    if face.landmarks is not None:
-        return face.landmarks
-    centre = np.array([face.x + face.width / 2, face.y + face.height / 2])
-    return centre + max(face.width, face.height) * MEAN_FACE
 
 
 def cut(frame: Image, square: Square, spec: InputSpec) -> Image:

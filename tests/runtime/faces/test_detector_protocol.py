@@ -15,8 +15,7 @@ from iern.runtime.faces.detector_protocol import (
 )
 from iern.runtime.faces.search import FaceFinder
 from iern.runtime.faces.tracker import FaceTracker
-from iern.runtime.imaging.detection import Detection
-from iern.runtime.imaging.preprocess import MEAN_FACE
+from iern.runtime.imaging.detection import MEAN_FACE, Detection
 
 GREY = np.full((48, 64), 90, np.uint8)
 

@@ -178,3 +178,16 @@ def test_the_command_refuses_a_half_life_that_is_not_a_number_from_0(text, capsy
     with pytest.raises(SystemExit):
         parse([f"--half-life={text}"])
     assert "expected a number of at least 0" in capsys.readouterr().err
+
+
+def test_a_half_life_that_changes_while_the_loop_runs_holds_from_the_next_frame_on():
+    artifact = model()
+    smoother = PredictionSmoother(artifact, half_life=0.0)
+    start, target = certain(0.8, 0.1, 0.1), certain(0.1, 0.1, 0.8)
+    smoother([1], predictions_of(start, artifact), 0.0)
+    smoother.half_life = 0.5
+    smoothed, _ = smoother([1], predictions_of(target, artifact), 0.5)
+    np.testing.assert_allclose(smoothed.stratum_logits, (start + target) / 2, rtol=1e-6)
+    smoother.half_life = 0.0
+    plain, _ = smoother([1], predictions_of(target, artifact), 0.6)
+    np.testing.assert_allclose(plain.probabilities, [[0.1, 0.1, 0.8]], rtol=1e-5)

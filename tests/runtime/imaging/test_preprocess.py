@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from iern.runtime.errors import ImageError
-from iern.runtime.imaging.detection import Detection
+from iern.runtime.imaging.detection import MEAN_FACE, Detection
 from iern.runtime.imaging.images import read_image
-from iern.runtime.imaging.preprocess import MEAN_FACE, InputSpec, crop_face, crop_faces, face_square, resize_face
+from iern.runtime.imaging.preprocess import InputSpec, crop_face, crop_faces, face_square, resize_face
 from repository import PHOTOS
 
 PHOTO = PHOTOS / "astronaut.jpg"
