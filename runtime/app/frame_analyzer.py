@@ -48,7 +48,8 @@ class FrameAnalyzer:
         half_life: float = HALF_LIFE,
     ) -> None:
         """`collapsed`, `search` and `half_life`: see `FacePipeline`."""
-        self._detector = detector
+        self.detector = detector
+        self.session = session
         self._sessions = [session] if collapsed is None else [session, collapsed]
         self._pipeline = FacePipeline(detector, session, collapsed=collapsed, search=search, half_life=half_life)
         self._segment = 0
@@ -58,7 +59,7 @@ class FrameAnalyzer:
 
     def warm_up(self) -> None:
         """Run the detector and the models once. Their first calls allocate and optimise, which takes long."""
-        self._detector(np.zeros((480, 640, 3), np.uint8))
+        self.detector(np.zeros((480, 640, 3), np.uint8))
         for session in self._sessions:
             session(np.zeros((1, *session.artifact.input.shape), np.uint8))
 
@@ -69,6 +70,15 @@ class FrameAnalyzer:
             return self._analyze(frame)
         finally:
             self._started = math.inf
+
+    @property
+    def half_life(self) -> float:
+        """Seconds after which a prediction counts half. 0: no smoothing. Any thread may change it."""
+        return self._pipeline.half_life
+
+    @half_life.setter
+    def half_life(self, seconds: float) -> None:
+        self._pipeline.half_life = seconds
 
     @property
     def stuck(self) -> bool:

@@ -66,7 +66,6 @@ def run(options: Options) -> None:
             print(f"no window: {no_window}; writing to {DEMO_FOLDER}/")
         _print_start(options, source, session, collapsed)
         interrupted = stack.enter_context(_stopped_by_signals(source))
-        outputs = stack.enter_context(open_outputs(options, source, session.artifact.expressions, interrupted))
         analyzer = FrameAnalyzer(
             FaceDetector(longest_side=options.detect_size),
             session,
@@ -74,6 +73,7 @@ def run(options: Options) -> None:
             search=options.search,
             half_life=options.half_life,
         )
+        outputs = stack.enter_context(open_outputs(options, source, analyzer, interrupted))
         on_each_iteration = [_watchdog(analyzer), *outputs.on_each_iteration]
         notify(READY)
         try:

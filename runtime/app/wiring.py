@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iern.runtime.app.command_line import Options
+from iern.runtime.app.frame_analyzer import FrameAnalyzer
 from iern.runtime.app.window import window
 from iern.runtime.errors import OutputError
 from iern.runtime.outputs.blur import with_faces_blurred
@@ -21,11 +22,8 @@ from iern.runtime.outputs.still import annotated_pictures, print_expressions, st
 from iern.runtime.outputs.summary import session_summary
 from iern.runtime.outputs.video.recording import recording
 from iern.runtime.outputs.video.recording_switch import RecordingSwitch
-from iern.runtime.serve.address import Address
 from iern.runtime.sources.base import Source
 from iern.runtime.sources.files import ImageFiles, VideoFile
-from iern.runtime.sources.switchable import SwitchableSource
-from iern.runtime.system.append_only_file import STDOUT
 
 LOG_INTERVAL = 60.0
 """Seconds between two status lines of a live source."""
@@ -52,19 +50,20 @@ class Outputs:
 
 @contextlib.contextmanager
 def open_outputs(
-    options: Options, source: Source, expressions: Sequence[str], interrupted: Callable[[], bool]
+    options: Options, source: Source, analyzer: FrameAnalyzer, interrupted: Callable[[], bool]
 ) -> Iterator[Outputs]:
     """Open every requested output, and finish all of them when the block ends.
 
-    After a signal, when `interrupted()` is true, no output waits long for a reader that does not read. Raises
-    OutputError or OSError if one cannot be opened.
+    The page shares the detector and the model of the `analyzer`, and changes how it smooths. After a signal, when
+    `interrupted()` is true, no output waits long for a reader that does not read. Raises OutputError or OSError if one
+    cannot be opened.
     """
     images = isinstance(source, ImageFiles)
     if options.annotate and not images:
         raise OutputError(f"{source.name}: --annotate is for an image or a folder; --record writes a video")
     folder = options.record.parent if options.record else Path()
     with contextlib.ExitStack() as stack:
-        files = stack.enter_context(file_outputs(options, source, expressions, interrupted))
+        files = stack.enter_context(file_outputs(options, source, analyzer.session.artifact.expressions, interrupted))
         open_recording = functools.partial(recorded, source=source, sound_of=_sound_of(options, source))
         recorder = stack.enter_context(RecordingSwitch(open_recording, folder, options.record))
         sinks: list[Sink] = [*files, recorder]
@@ -74,7 +73,9 @@ def open_outputs(
         if source.live:
             sinks.append(_status_log())
         if options.serve:
-            sinks.append(stack.enter_context(_page(options.serve, options, source, recorder)))
+            from iern.runtime.app.page import loop_page  # late: a loop without a page needs no server
+
+            sinks.append(stack.enter_context(loop_page(options, source, recorder, analyzer)))
         if not options.headless:
             next_image = "; any other key shows the next image" if images else ""
             print(f"keys in the window: h lists them, q quits{next_image}", flush=True)
@@ -145,14 +146,3 @@ def _status_log() -> Sink:
             print(result.status, flush=True)
 
     return print_status
-
-
-def _page(
-    address: Address, options: Options, source: Source, recorder: RecordingSwitch
-) -> contextlib.AbstractContextManager[Sink]:
-    from iern.runtime.serve.loop_controls import LoopControls  # late: a loop without a page needs no server
-    from iern.runtime.serve.server import page_server
-
-    switchable = source if isinstance(source, SwitchableSource) else None
-    logs = (path for path in (options.jsonl, options.csv) if path and path != STDOUT and path.is_file())
-    return page_server(address, options.token, LoopControls(recorder, next(logs, None), switchable))

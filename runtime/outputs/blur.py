@@ -34,13 +34,23 @@ class FaceBlur:
 
     def __call__(self, result: FrameResult) -> FrameResult:
         """The result with a frame in which no face can be recognised."""
+        self.hold(result)
+        return self.blurred(result)
+
+    def hold(self, result: FrameResult) -> None:
+        """Keep where the result's faces are, without blurring anything."""
         image, now = result.frame.image, result.frame.time
         if image.shape != self._shape:
             self._held, self._shape = [], image.shape
         held = [(time, region) for time, region in self._held if abs(now - time) <= HOLD_SECONDS]
         held += [(now, region) for region in _regions(result.faces, image)]
         self._held = held[-MOST_REGIONS:]
-        blurred = _blur(image, [region for _, region in self._held])
+
+    def blurred(self, result: FrameResult) -> FrameResult:
+        """The result, blurred at its own faces and at all that are held. Another thread may call `hold` meanwhile."""
+        image = result.frame.image
+        held = [region for _, region in self._held] if image.shape == self._shape else []
+        blurred = _blur(image, [*held, *_regions(result.faces, image)])
         return dataclasses.replace(result, frame=dataclasses.replace(result.frame, image=blurred))
 
 

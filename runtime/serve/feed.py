@@ -79,6 +79,11 @@ class LiveFeed:
         if self.viewers or self.listeners:
             self._loop.call_soon_threadsafe(self._wake)
 
+    def show_again(self) -> None:
+        """Make the picture of the last result again, because it would look different. Call it in the event loop."""
+        if self.viewers:
+            self._wanted.set()
+
     def seconds_since_last(self) -> float:
         """Seconds since the last result. NaN before the first."""
         return self._clock() - self._last_time

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from iern.runtime.errors import IernError, OutputError
 from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.serve.address import Address
-from iern.runtime.serve.controls import PageControls
+from iern.runtime.serve.controls import About, MoreRoutes, PageControls
 from iern.runtime.serve.feed import LiveFeed, RenderPicture
 from iern.runtime.serve.listening import listen, made_token, url_with
 from iern.runtime.system.remedies import install
@@ -50,18 +50,21 @@ def page_server(
     controls: PageControls | None = None,
     render: RenderPicture = attrgetter("annotated"),
     clock: Callable[[], float] = time.monotonic,
+    about: About | None = None,
+    photos: MoreRoutes | None = None,
 ) -> Iterator[Sink]:
     """A sink that shows every result on a page, whose address is printed. The server runs until the block ends.
 
     If others can reach the address and no `token` is given, a random one is made and printed. `render` makes the
-    picture that viewers see. `clock` returns seconds, by which /healthz decides whether frames come.
+    picture that viewers see. `clock` returns seconds, by which /healthz decides whether frames come. `about` is what
+    the page says about the program, and `photos` reads the pictures that are dropped on it, see `Routes`.
     Raises IernError if aiohttp or prometheus-client is missing, and OutputError if the server cannot listen on the
     address.
     """
     require_libraries()
     made = made_token(address, token)
     with _event_loop() as loop:
-        server = _wait(loop, _start(address, token or made, controls, render, clock))
+        server = _wait(loop, _start(address, token or made, render, clock, (controls, about, photos)))
         print(f"the page is at {url_with(server.address, made)}", flush=True)
 
         def show(result: FrameResult) -> None:
@@ -75,7 +78,11 @@ def page_server(
 
 
 async def _start(
-    address: Address, token: str, controls: PageControls | None, render: RenderPicture, clock: Callable[[], float]
+    address: Address,
+    token: str,
+    render: RenderPicture,
+    clock: Callable[[], float],
+    parts: tuple[PageControls | None, About | None, MoreRoutes | None],
 ) -> _Server:
     # Imported here, because these need the libraries that `require_libraries` checks.
     from iern.runtime.serve.access import access_middleware, add_security_headers
@@ -85,7 +92,7 @@ async def _start(
     web = importlib.import_module("aiohttp.web")
     feed = LiveFeed(render, clock)
     metrics = PrometheusMetrics(feed)
-    routes = Routes(feed, metrics, controls)
+    routes = Routes(feed, metrics, *parts)
     app = web.Application(middlewares=[access_middleware(token)], client_max_size=4096)
     app.on_response_prepare.append(add_security_headers)
     routes.add_to(app)

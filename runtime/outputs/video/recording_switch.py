@@ -33,6 +33,8 @@ class RecordingSwitch:
         """The file of the last recording that failed, and why. Empty if none failed."""
         self.path: Path | None = None
         """The file that is being written or finished, or that the next result begins."""
+        self.written: list[Path] = []
+        """The finished recordings, in order."""
         self._open = open_recording
         self._folder = folder
         self._first_path = first_path
@@ -78,7 +80,8 @@ class RecordingSwitch:
         else:
             if recording.failure:
                 self.wanted, self.failure = False, f"{path}: {recording.failure}"
-            elif self._recorded:
+            elif self._recorded and path is not None:
+                self.written.append(path)
                 print(f"wrote {path}", flush=True)
         self.path = None  # last: another thread that waits for it reads `failure` then
 

@@ -11,7 +11,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,6 +24,7 @@ from iern.runtime.faces.face import Face
 from iern.runtime.imaging.detection import Detection
 from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.serve.address import parse_address
+from iern.runtime.serve.controls import RunFile
 from iern.runtime.serve.server import page_server
 from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency
@@ -41,12 +41,17 @@ class Reply(NamedTuple):
 class FakeControls:
     """Controls without a loop: they remember which button was pressed."""
 
-    def __init__(self, log: Path | None = None, sources: Sequence[str] = ("camera 0", "hall")) -> None:
+    def __init__(
+        self, *files: RunFile, sources: Sequence[str] = ("camera 0", "hall"), blur_fixed: bool = False
+    ) -> None:
         self.recording = False
         self.sources = sources
         self.source = sources[0]
-        self.log = log
+        self.files = list(files)
         self.full = False
+        self.blur = self.blur_fixed = blur_fixed
+        self.overlay = True
+        self.half_life = 0.1
 
     def start_recording(self) -> None:
         if self.full:
@@ -58,6 +63,15 @@ class FakeControls:
 
     def select_source(self, name: str) -> None:
         self.source = name
+
+    def set_blur(self, on: bool) -> None:
+        self.blur = on
+
+    def set_overlay(self, on: bool) -> None:
+        self.overlay = on
+
+    def set_half_life(self, seconds: float) -> None:
+        self.half_life = seconds
 
 
 def numbered_result(index: int, faces: int = 1, size: tuple[int, int] = (120, 160), dropped: int = 0) -> FrameResult:

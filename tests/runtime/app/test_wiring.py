@@ -99,15 +99,22 @@ def picture(url: str) -> np.ndarray:
     return shown
 
 
+async def downloaded(url: str) -> bytes:
+    async with aiohttp.ClientSession() as session, session.get(url) as reply:
+        return await reply.read()
+
+
 def records(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_recording_is_started_and_stopped_on_the_page_and_plays(tmp_path, model, camera):
+def test_a_recording_is_started_and_stopped_on_the_page_plays_and_is_downloaded(tmp_path, model, camera):
     arguments = ["--source", camera, "--model", model, "--jsonl", "log.jsonl"]
     with serving_loop(tmp_path, arguments) as loop:
         assert picture(loop.url).shape[2] == 3
-        assert loop.state()["controls"] == {"recording": False, "sources": [], "source": "", "log": True}
+        before = loop.state()["controls"]
+        assert (before["recording"], before["sources"], before["source"]) == (False, [], "")
+        assert [(file["name"], file["kind"]) for file in before["files"]] == [("log.jsonl", "records")]
         assert loop.post("recording", on=True).status == 204
         assert loop.state()["controls"]["recording"]
         (video,) = tmp_path.glob("iern_*.webm") if until(lambda: list(tmp_path.glob("iern_*.webm"))) else [None]
@@ -115,7 +122,11 @@ def test_a_recording_is_started_and_stopped_on_the_page_and_plays(tmp_path, mode
         assert loop.post("recording", on=False).status == 204
         assert not loop.state()["controls"]["recording"]
         whole = len(played(video))
-        assert fetch(f"{loop.url}log").text.splitlines()
+        lines = fetch(f"{loop.url}files/0").text
+        assert lines.endswith("}\n")
+        assert (tmp_path / "log.jsonl").read_text(encoding="utf-8").startswith(lines)
+        assert [file["name"] for file in loop.state()["controls"]["files"]] == ["log.jsonl", video.name]
+        assert asyncio.run(downloaded(f"{loop.url}files/1")) == video.read_bytes()
     assert len(played(video)) == whole > 3
     assert f"wrote {video.name}" in output_in(tmp_path)
     assert records(tmp_path / "log.jsonl")[0]["faces"]
@@ -183,6 +194,26 @@ def test_the_loop_continues_after_the_end_of_a_video_that_was_selected_on_the_pa
     assert f"video.avi: has ended; back to {first}" in output_in(tmp_path)
     names = dict.fromkeys((record["segment"], record["name"]) for record in records(tmp_path / "log.jsonl"))
     assert list(names) == [(0, first), (1, "video.avi"), (2, first)]
+
+
+def test_the_page_smooths_the_loop_blurs_its_picture_and_reads_a_photo(tmp_path, model, clip, camera):
+    face = np.vstack([clip[0], clip[0]])
+    with serving_loop(tmp_path, ["--source", camera, "--model", model, "--half-life", "0.25"]) as loop:
+        assert loop.state()["controls"]["half_life"] == 0.25
+        assert loop.post("half_life", seconds=1.5).status == 204
+        assert loop.post("blur", on=True).status == 204
+        assert loop.post("overlay", on=False).status == 204
+        controls = loop.state()["controls"]
+        assert (controls["half_life"], controls["blur"], controls["overlay"]) == (1.5, True, False)
+        shown, detector = picture(loop.url), FaceDetector()
+        original = nearest(shown, clip)
+        assert detector(original)
+        assert not [found for found in detector(shown) if any(alike(found, one) for one in detector(original))]
+        data = cv2.imencode(".png", face)[1].tobytes()
+        reply = fetch(f"{loop.url}photo", "POST", data=data, headers={"Content-Type": "image/png"})
+        answer = json.loads(reply.text)
+        assert (answer["height"], answer["width"]) == face.shape[:2]
+        assert len(answer["faces"]) == 2 * len(detector.in_photograph(clip[0]))
 
 
 def alike(a: Detection, b: Detection) -> bool:

@@ -13,7 +13,7 @@ pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
 from doubles.servers.page_client import FakeControls, fetch, numbered_result, page, watch_page
 
 TOKEN = "a token; with, any “letters”"
-ADDRESSES = ("", "page.js", "page.css", "stream", "state", "log", "metrics", "nowhere")
+ADDRESSES = ("", "page.js", "page.css", "stream", "state", "files/0", "photo", "metrics", "nowhere")
 
 
 @pytest.fixture
@@ -117,7 +117,10 @@ def test_the_page_has_no_inline_script_or_style():
         "/..%2f..%2f..%2fetc/passwd",
         "/page.js/../../access.py",
         "//etc/passwd",
-        "/log/../../../etc/passwd",
+        "/files/../../../etc/passwd",
+        "/files/0/../../access.py",
+        "/files/%2e%2e",
+        "/files/-1",
         "/page.js%00.html",
     ],
 )

@@ -249,7 +249,11 @@ def test_the_buttons_reach_the_loop_and_its_errors_reach_the_page(capsys):
             "recording": False,
             "sources": ["camera 0", "hall"],
             "source": "hall",
-            "log": False,
+            "files": [],
+            "blur": False,
+            "blur_fixed": False,
+            "overlay": True,
+            "half_life": 0.1,
         }
 
 
@@ -266,22 +270,9 @@ def test_only_a_source_that_the_operator_allowed_reaches_the_loop(capsys):
 def test_without_controls_the_page_only_shows(capsys):
     with page(capsys) as (_, url):
         assert json.loads(fetch(f"{url}state").text)["controls"] is None
-        assert fetch(f"{url}recording", "POST", json={"on": True}).status == 404
-        assert fetch(f"{url}log").status == 404
-
-
-def test_the_log_is_sent_until_its_last_whole_line(capsys, tmp_path):
-    log = tmp_path / "answers.jsonl"
-    whole = b"".join(b'{"frame": %d}\n' % index for index in range(30_000))
-    controls = FakeControls(log)
-    with page(capsys, controls=controls) as (_, url):
-        assert fetch(f"{url}log").status == 404
-        log.write_bytes(whole + b'{"fra')
-        reply = fetch(f"{url}log")
-        assert reply.text.encode() == whole
-        assert reply.headers["Content-Disposition"] == 'attachment; filename="log.jsonl"'
-        log.write_bytes(b'{"fra')
-        assert (fetch(f"{url}log").status, fetch(f"{url}log").text) == (200, "")
+        for address in ("recording", "source", "blur", "overlay", "half_life", "photo"):
+            assert fetch(f"{url}{address}", "POST", json={"on": True}).status == 404
+        assert fetch(f"{url}files/0").status == 404
 
 
 def test_all_addresses_of_the_page_are_relative():
