@@ -131,11 +131,11 @@ class LayerTail(nn.Module):
         return outputs_of(self.classifier(u + self.last(h)).unflatten(0, (-1, self.strata)))
 
 
-def outputs_of(by_stratum: Tensor) -> tuple[Tensor, ...]:
+def outputs_of(by_stratum: Tensor, temperature: float = 1.0) -> tuple[Tensor, ...]:
     """(B, N, E) stratum logits -> probabilities, logits and stratum logits, in single precision."""
     by_stratum = by_stratum.float()
     logits = by_stratum.mean(dim=1)
-    return logits.softmax(dim=-1), logits, by_stratum
+    return (logits / temperature).softmax(dim=-1), logits, by_stratum
 
 
 @torch.no_grad()

@@ -40,13 +40,13 @@ MODES = {PUBLISHED: (EAGER, COMPILED), EXACT: (EAGER, GRAPH)}
 class Published(nn.Module):
     """The published network, from faces."""
 
-    def __init__(self, model: IERN) -> None:
+    def __init__(self, model: IERN, temperature: float) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.temperature = model, temperature
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """(B, S, S, 3) uint8 -> probabilities, logits and stratum logits."""
-        return outputs_of(self.model.stratum_logits(self.model.normalise(image)))
+        return outputs_of(self.model.stratum_logits(self.model.normalise(image)), self.temperature)
 
 
 class SessionCall:
@@ -99,7 +99,8 @@ def configurations(
             def check(outputs: list[np.ndarray], expected: np.ndarray = expected) -> Results:
                 return {"probability_error": probability_error(outputs[0], expected)}
 
-            implementations = torch_implementations(model) if "torch" in pieces else {}
+            temperature = reference.artifact.temperature
+            implementations = torch_implementations(model, temperature) if "torch" in pieces else {}
             calls, facts, failed = prepare(implementations, (torch.from_numpy(image),), check, skip, device, MODES)
             failed.update(not_opened)
             for name, (session, taken) in sessions.items():
@@ -122,9 +123,9 @@ def configurations(
             }
 
 
-def torch_implementations(model: IERN) -> dict[str, nn.Module]:
+def torch_implementations(model: IERN, temperature: float) -> dict[str, nn.Module]:
     """The implementations of the network in PyTorch, from faces, on the CPU."""
-    return {PUBLISHED: Published(model), EXACT: deconfound(model, trunk=torch.float16)}
+    return {PUBLISHED: Published(model, temperature), EXACT: deconfound(model, temperature, trunk=torch.float16)}
 
 
 def faster_head(configurations: Collection[Results]) -> str:

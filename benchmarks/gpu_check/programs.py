@@ -98,14 +98,15 @@ def compare_loops(records: Sequence[Results], reference: Sequence[Results]) -> R
     """
     if not reference or len(records) != len(reference):
         raise EngineError(f"the loop wrote {len(records)} records, the one on the CPU {len(reference)}")
-    difference, faces = 0.0, 0
+    differences, faces = [0.0], 0
     for one, other in zip(records, reference, strict=True):
         boxes, expected = ([face["box"] for face in record["faces"]] for record in (one, other))
         if len(boxes) != len(expected) or not np.allclose(boxes, expected, rtol=0, atol=SAME_BOX):
             raise EngineError(f"frame {one['frame']}: the loop found faces at {boxes}, on the CPU at {expected}")
         pairs = zip(one["faces"], other["faces"], strict=True)
-        difference = max([difference, *(_largest_difference(*pair) for pair in pairs)])
+        differences += [_largest_difference(*pair) for pair in pairs]
         faces += len(boxes)
+    difference = float(np.max(differences))  # NaN if one is
     if not difference <= TOLERANCE:
         raise EngineError(f"a face's probabilities differ by {difference:.1e} from those on the CPU, over {TOLERANCE}")
     return {
@@ -119,7 +120,7 @@ def compare_loops(records: Sequence[Results], reference: Sequence[Results]) -> R
 def _largest_difference(face: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     """Of the probabilities of this frame alone, since smoothing hides differences."""
     found, expected = (each.get("raw_probabilities", each["probabilities"]) for each in (face, other))
-    return max(abs(found[name] - expected[name]) for name in expected)
+    return float(np.max([abs(found[name] - expected[name]) for name in expected]))
 
 
 def _medians(records: Sequence[Results]) -> dict[str, float]:

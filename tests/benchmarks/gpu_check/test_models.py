@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -22,20 +24,24 @@ from benchmarks.gpu_check.variants import COMPILED, EAGER, GRAPH
 from benchmarks.latency.implementations import random_faces
 from doubles.tiny_artifact import tiny_model
 from iern.runtime.backends.onnx import OnnxSession
+from iern.runtime.backends.trt.session import TensorRtSession
 from iern.runtime.bundled import MODEL
 from iern.runtime.errors import EngineError
+from iern.runtime.session import Predictions
 
 ON_CPU = {GRAPH: "no GPU", COMPILED: "takes long"}
 
 
-def test_the_bundled_network_gives_the_logits_of_its_exported_file():
+def test_the_bundled_network_gives_the_outputs_of_its_exported_file():
     model = bundled_network()
     image = random_faces(model.config, batch=2)
     with OnnxSession(MODEL, "cpu") as session, torch.inference_mode():
-        expected = session(image).stratum_logits
-        for name, module in torch_implementations(model).items():
-            found = module(torch.from_numpy(image))[2].numpy()
-            np.testing.assert_allclose(found, expected, atol=5e-2 if "FP16" in name else 1e-3, err_msg=name)
+        expected = session(image)
+        for name, module in torch_implementations(model, session.artifact.temperature).items():
+            probabilities, _, stratum_logits = (output.numpy() for output in module(torch.from_numpy(image)))
+            atol = 5e-2 if "FP16" in name else 1e-3
+            np.testing.assert_allclose(stratum_logits, expected.stratum_logits, atol=atol, err_msg=name)
+            np.testing.assert_allclose(probabilities, expected.probabilities, atol=atol / 5, err_msg=name)
 
 
 def test_the_sizes_of_heads_include_the_number_of_strata_of_the_bundled_model():
@@ -102,9 +108,33 @@ def test_the_faster_head_is_that_for_one_face_by_the_time_of_the_gpu():
     assert faster_head(others) == ""
 
 
-def test_the_faster_head_of_a_run_with_the_bundled_models_own_number_of_strata_is_found():
-    """The number comes from the bundled file. A run once measured other numbers alone, and never found a head."""
+class OnGpu(TensorRtSession):
+    """The bundled file on the CPU in place of an engine, with a GPU's time, and a host that needs longer."""
+
+    def __init__(self, inner: OnnxSession, milliseconds: float, host_seconds: float) -> None:
+        self._inner, self._milliseconds, self._host_seconds = inner, milliseconds, host_seconds
+
+    def __call__(self, faces: np.ndarray) -> Predictions:
+        return self._inner(faces)
+
+    def timed(self, faces: np.ndarray) -> tuple[Predictions, float]:
+        time.sleep(self._host_seconds)
+        return self._inner(faces), self._milliseconds
+
+
+def test_a_run_finds_the_faster_head_of_the_bundled_model_by_the_gpus_time_not_the_hosts(monkeypatch):
+    """With the strata of the bundled file. A run that measured other numbers of strata alone found no head."""
+    monkeypatch.setattr("benchmarks.gpu_check.timing.WARM_UP", 0.002)
     with OnnxSession(MODEL, "cpu") as session:
-        strata = len(session.artifact.strata)
-    found = {**measured(1, native=2, kernel=1), "strata": len(bundled_network().config.strata)}
-    assert found["strata"] == strata and faster_head([found]) == "kernel"
+        sessions = {"tensorrt native": OnGpu(session, 2.0, 0.0), "tensorrt kernel": OnGpu(session, 1.0, 0.02)}
+        opened = {name: (each, {}) for name, each in sessions.items()}
+        monkeypatch.setattr("benchmarks.gpu_check.models._sessions", lambda *_: (opened, {}))
+        scale = Scale(batches=(4, 1), most=2, least=1, seconds=0)
+        found = list(configurations(scale, tuple(sessions), {}, ON_CPU, "cpu"))
+        assert [(each["strata"], each["batch"]) for each in found] == [
+            (len(session.artifact.strata), b) for b in (4, 1)
+        ]
+    assert not any(each["failed"] for each in found)
+    one_face = found[1]["variants"]
+    assert one_face["tensorrt kernel"]["statistics"]["wall"]["min"] > 20
+    assert faster_head(found) == "kernel"

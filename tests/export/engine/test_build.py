@@ -103,6 +103,7 @@ def test_the_bundled_model_becomes_an_engine(rtx, tmp_path, head):
     assert 1e6 < (tmp_path / "a.engine").stat().st_size < 40e6
 
 
+@pytest.mark.slow
 def test_the_papers_network_with_ten_strata_becomes_an_engine(rtx, tmp_path):
     config = from_preset("paper", expressions=SEVEN_EXPRESSIONS, strata=tuple(f"stratum {i}" for i in range(10)))
     source = tmp_path / "paper.fp16.onnx"

@@ -24,8 +24,12 @@ RUNNING = {
     "ICudaEngine": (
         *("create_execution_context", "num_io_tensors", "get_tensor_name", "get_tensor_mode"),
         *("get_tensor_shape", "get_tensor_dtype", "get_tensor_format"),
+        *("num_optimization_profiles", "get_tensor_profile_shape", "device_memory_size_v2"),
     ),
-    "IExecutionContext": ("set_input_shape", "set_tensor_address", "infer_shapes", "execute_async_v3"),
+    "IExecutionContext": (
+        *("set_device_memory", "set_optimization_profile_async", "set_input_shape", "set_tensor_address"),
+        *("infer_shapes", "execute_async_v3"),
+    ),
 }
 """The members that running a plan needs."""
 PLAN, TIMES = "plan\0" * 1000, "new\0times!"
@@ -191,6 +195,7 @@ def test_the_bindings_accept_the_calls_that_run_a_plan(report):
         "engine.get_tensor_dtype": [["image"]],
         "engine.get_tensor_format": [["image"]],
         "engine.get_tensor_shape": [["image"]],
+        "context.set_profile": [[3, 0x7F0087654321]],
         "context.set_shape": [["image", [2, *FACE]]],
         "context.set_address": [["image", 0x7F0012345678]],
         "context.execute": [[0x7F0087654321]],
@@ -201,6 +206,7 @@ def test_the_bindings_accept_the_calls_that_run_a_plan(report):
         "is_uint8": True,
         "is_linear": True,
         "shape": [-1, *FACE],
+        "profile_is_set": True,
         "shape_is_set": True,
         "unspecified": [],
         "address_is_set": True,

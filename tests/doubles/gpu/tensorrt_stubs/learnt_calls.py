@@ -114,6 +114,7 @@ def learn_context(fakes: Fakes, engine: Any) -> dict[str, Any]:
     """Learn the execution context."""
     learn, face = fakes.learn, (1, *INPUT_SHAPE[1:])
     context = learn("engine.create_context", fakes["context"], engine.create_execution_context)
+    learn("context.set_profile", 1, lambda: context.set_optimization_profile_async(0, 1), each(int32, int))
     learn("context.set_shape", 1, lambda: context.set_input_shape("image", face), each(text_at, shape_at))
     learn("context.get_tensor_shape", face, lambda: context.get_tensor_shape("image"), each(text_at))
     learn("context.engine", fakes["engine"], lambda: context.engine)  # infer_shapes reads the tensors of it

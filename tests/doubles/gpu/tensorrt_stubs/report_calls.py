@@ -221,6 +221,7 @@ def a_run(trt: ModuleType, fakes: Fakes, folder: Path) -> Report:
         "is_uint8": engine.get_tensor_dtype("image") == trt.DataType.UINT8,
         "is_linear": engine.get_tensor_format("image") == trt.TensorFormat.LINEAR,
         "shape": list(engine.get_tensor_shape("image")),
+        "profile_is_set": context.set_optimization_profile_async(3, STREAM),
         "shape_is_set": context.set_input_shape("image", (2, *INPUT_SHAPE[1:])),
         "unspecified": context.infer_shapes(),
         "address_is_set": context.set_tensor_address("image", ADDRESS),
