@@ -1,219 +1,225 @@
 """The page in a real browser, over the real loop on the bundled clip.
 
-`SCREENSHOT=docs/serve.png pytest tests/runtime/serve/test_page_in_browser.py` takes the picture for the docs.
+`SCREENSHOT=docs/serve.png pytest tests/runtime/serve/test_page_in_browser.py` takes the pictures for the docs:
+docs/serve.png, and docs/serve_phone.png on a phone.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import functools
+import json
 import os
-import shutil
+import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
 pytest.importorskip("selenium", reason="pip install selenium")
-os.environ["SE_AVOID_STATS"] = "true"  # otherwise its manager sends usage data
 
-from aiohttp import web
-from selenium import webdriver
+import cv2
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.common.keys import Keys
 
-from doubles.servers.page_client import FakeControls, behind_proxy, in_thread, numbered_result, page, running, until
+import iern
+from doubles.servers.browser import (
+    DESKTOP,
+    PHONE,
+    console_messages,
+    element,
+    inked,
+    look_like,
+    only_file,
+    picture,
+    press,
+    text_of,
+)
+from doubles.servers.page_client import fetch, in_thread, until
+from iern.runtime.app.command_line import parse
 from iern.runtime.app.frame_analyzer import FrameAnalyzer
 from iern.runtime.app.loop import run_loop
+from iern.runtime.app.page import loop_page
+from iern.runtime.app.wiring import recorded
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.bundled import DEMO_CLIP, MODEL
 from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.outputs.records import json_lines
+from iern.runtime.outputs.video.recording_switch import RecordingSwitch
+from iern.runtime.recognizer import ExpressionRecognizer
 from iern.runtime.sources.open_source import open_source
 from iern.runtime.system.latency import LoopStats
+from repository import PHOTOS
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (shutil.which("chromium") and shutil.which("chromedriver")),
-        reason="apt-get install chromium chromium-driver",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 FRAMES_A_SECOND = 12
-INKED = """
-    const {width, height} = arguments[0];
-    const pen = new OffscreenCanvas(width, height).getContext("2d", {willReadFrequently: true});
-    pen.drawImage(arguments[0], 0, 0);
-    const pixels = pen.getImageData(0, 0, width, height).data;
-    const columns = new Set();
-    for (let i = 0; i < pixels.length; i += 4) {
-        const colour = pixels.slice(i, i + 3);
-        if (Math.max(...colour) - Math.min(...colour) > 60) columns.add(i / 4 % width);
-    }
-    return columns.size;
-"""
-"""Counts the columns of a chart that have colour: lines have, the grid and its numbers are grey."""
 
 
-@pytest.fixture
-def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "hide-scrollbars"):
-        options.add_argument(f"--{flag}")
-    options.add_argument("--window-size=1300,803")  # the browser's own bars take 143
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    driver.set_script_timeout(30)
-    yield driver
-    driver.quit()
+@contextlib.contextmanager
+def loop_on_the_clip(capsys, folder):
+    """The real loop on the bundled clip, over and over, at a camera's pace, with its page: yields the address."""
+    options, log = parse(["--serve", "0", "--jsonl", str(folder / "answers.jsonl")]), folder / "answers.jsonl"
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(open_session(MODEL))
+        analyzer = FrameAnalyzer(FaceDetector(), session)
+        source = stack.enter_context(open_source(str(DEMO_CLIP)))
+        records = stack.enter_context(json_lines(log))
+        opened = functools.partial(recorded, source=source)
+        recorder = stack.enter_context(RecordingSwitch(opened, folder))
+        sink = stack.enter_context(loop_page(options, source, recorder, analyzer))
+        url = re.search(r"http://\S+", capsys.readouterr().out)[0]
 
+        def run(over: threading.Event) -> None:
+            def keep_pace(_):
+                if over.wait(1 / FRAMES_A_SECOND):
+                    played.stop()
 
-def looping_on_the_clip(sink):
-    """Run the loop on the bundled clip, over and over, at a camera's pace."""
-
-    def run(over: threading.Event) -> None:
-        def keep_pace(_):
-            if over.wait(1 / FRAMES_A_SECOND):
-                source.stop()
-
-        with open_session(MODEL) as session:
-            analyzer = FrameAnalyzer(FaceDetector(), session)
             while not over.is_set():
-                with open_source(str(DEMO_CLIP)) as source:
-                    run_loop(source, analyzer, [sink, keep_pace], LoopStats())
+                with open_source(str(DEMO_CLIP)) as played:
+                    sinks = [records, recorder, sink, keep_pace]
+                    run_loop(played, analyzer, sinks, LoopStats(), on_each_iteration=[recorder.update])
 
-    return in_thread(run)
-
-
-def showing(sink):
-    """Send made-up results at a camera's pace."""
-
-    def run(over: threading.Event) -> None:
-        index = 0
-        while not over.wait(1 / FRAMES_A_SECOND):
-            sink(numbered_result(index))
-            index += 1
-
-    return in_thread(run)
+        stack.enter_context(in_thread(run))
+        yield url
 
 
-def element(browser, name: str):
-    return browser.find_element(By.ID, name)
-
-
-def picture(browser) -> str:
-    return browser.execute_script("return document.getElementById('picture').toDataURL('image/png')")
-
-
-def inked(browser, selector: str) -> int:
-    found = browser.find_elements(By.CSS_SELECTOR, selector)
-    return sum(browser.execute_script(INKED, canvas) for canvas in found)
-
-
-def console_messages(browser) -> list[str]:
-    return [entry["message"] for entry in browser.get_log("browser")]
-
-
-def test_the_picture_moves_the_charts_fill_and_the_console_is_silent(browser, capsys):
-    with page(capsys) as (sink, url), looping_on_the_clip(sink):
+def test_the_page_shows_the_loop_explains_itself_and_its_controls_work(browser, capsys, tmp_path):
+    with loop_on_the_clip(capsys, tmp_path) as url:
         browser.get(url)
         pictures = set()
         assert until(lambda: pictures.add(picture(browser)) or len(pictures) >= 6)
         charts = ("#faces canvas", "#disagreement", "#latency")
         assert until(lambda: all(inked(browser, chart) for chart in charts))
-        before = [inked(browser, chart) for chart in charts]
-        assert until(
-            lambda: all(inked(browser, chart) > early + 20 for chart, early in zip(charts, before, strict=True))
-        )
-        assert "frames per second" in element(browser, "figures").text
-        assert "dropped" in element(browser, "figures").text
-        assert "happiness" in element(browser, "legend").text
+        for figure in ("fps", "processing", "age", "dropped"):
+            assert re.search(r"\d", element(browser, figure).text)
         assert element(browser, "problem").text == ""
-        assert not element(browser, "controls").is_displayed()
-        if "SCREENSHOT" in os.environ:
-            assert until(lambda: "2 faces" in element(browser, "figures").text)
-            time.sleep(4)
-            assert browser.save_screenshot(os.environ["SCREENSHOT"])
+        take_screenshots(browser)
+        by_keyboard_a_term_is_explained(browser)
+        the_about_names_what_runs(browser)
+        the_picture_is_saved_as_it_was_sent(browser, tmp_path / "saved")
+        a_recording_is_downloaded(browser, tmp_path)
+        a_photo_is_read(browser)
+        the_switches_and_the_slider_change_the_loop(browser, url)
+        no_layout_is_wider_than_its_screen(browser)
         assert console_messages(browser) == []
 
 
-def test_the_chart_of_the_disagreement_is_shown_only_for_faces_that_have_one(browser, capsys):
-    result = numbered_result(0)
-    (face,) = result.faces
-    with page(capsys) as (sink, url):
-        browser.get(url)
-        assert not element(browser, "dependence").is_displayed()
-        for disagreement in (0.25, None, 0.0):
-            sink(dataclasses.replace(result, faces=[dataclasses.replace(face, disagreement=disagreement)]))
-            shown = disagreement is not None
-            assert until(lambda shown=shown: element(browser, "dependence").is_displayed() == shown)
-        assert console_messages(browser) == []
+def take_screenshots(browser) -> None:
+    """Write the pictures of the docs if they are asked for: the file SCREENSHOT, and the same with `_phone`."""
+    if "SCREENSHOT" not in os.environ:
+        return
+    path = Path(os.environ["SCREENSHOT"])
+    for size, name in ((DESKTOP, path.name), (PHONE, f"{path.stem}_phone{path.suffix}")):
+        look_like(browser, size)
+        assert until(lambda: len(browser.find_elements(By.CSS_SELECTOR, "#faces li")) == 2)
+        time.sleep(4)
+        assert browser.save_screenshot(str(path.with_name(name)))
+    look_like(browser, DESKTOP)
 
 
-def test_the_buttons_work_behind_a_proxy_under_a_path_and_with_a_token(browser, capsys, tmp_path):
-    log = tmp_path / "answers.jsonl"
-    log.write_text('{"frame": 0}\n', encoding="utf-8")
-    controls = FakeControls(log)
-    with (
-        page(capsys, "0.0.0.0:0", controls=controls) as (sink, url),
-        behind_proxy(url, "/cameras/hall/") as outside,
-        showing(sink),
-    ):
-        browser.get(outside)
-        assert browser.current_url.endswith("/cameras/hall/"), "the token is still in the address"
-        pictures = set()
-        assert until(lambda: pictures.add(picture(browser)) or len(pictures) >= 6)
-        assert until(lambda: element(browser, "record").is_displayed())
-        element(browser, "record").click()
-        assert until(lambda: controls.recording)
-        assert until(lambda: element(browser, "record").text == "Stop recording")
-        element(browser, "record").click()
-        assert until(lambda: not controls.recording)
-        Select(element(browser, "source")).select_by_visible_text("hall")
-        assert until(lambda: controls.source == "hall")
-        given = browser.execute_async_script("fetch('log').then((r) => r.text()).then(arguments[0])")
-        assert given == '{"frame": 0}\n'
-        assert console_messages(browser) == []
-        controls.full = True
-        element(browser, "record").click()
-        assert until(lambda: "the disk is full" in element(browser, "problem").text)
+def by_keyboard_a_term_is_explained(browser) -> None:
+    browser.execute_script("document.getElementById('picture').scrollIntoView()")
+    browser.find_element(By.CSS_SELECTOR, "#figures .term").send_keys("")  # sets the focus
+    press(browser, Keys.SHIFT + Keys.TAB)
+    press(browser, Keys.TAB)
+    tip = element(browser, "tip")
+    assert tip.is_displayed()
+    assert tip.text == text_of(browser, "term-fps")
+    outline = browser.execute_script("return getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid", "the focus is seen"
+    described = browser.execute_script("return document.activeElement.getAttribute('aria-describedby')")
+    assert described == "term-fps"
+    press(browser, Keys.ESCAPE)
+    assert not tip.is_displayed()
+    ActionChains(browser).move_to_element(browser.find_element(By.CSS_SELECTOR, "#dependence .term")).perform()
+    assert until(lambda: tip.text == text_of(browser, "term-disagreement"), 5)
+    ActionChains(browser).move_to_element(element(browser, "picture")).perform()
+    assert until(lambda: not tip.is_displayed(), 5)
 
 
-def test_a_page_of_another_site_can_neither_press_a_button_nor_read(browser, capsys):
-    attack = """
-        const [url, done] = arguments, json = {"Content-Type": "application/json"}, body = '{"on": true}';
-        const tries = [
-            fetch(url + "recording", {method: "POST", headers: json, body}),
-            fetch(url + "recording", {method: "POST", mode: "no-cors", body}),
-            fetch(url + "state"),
-            fetch(url + "stream"),
-        ];
-        Promise.allSettled(tries).then((all) => done(all.map((one) => one.value ? one.value.type : "failed")));
+def the_about_names_what_runs(browser) -> None:
+    element(browser, "about-open").click()
+    about = element(browser, "about").text
+    assert f"IERN {iern.__version__}, model {MODEL.name} on cpu" in about
+    with open_session(MODEL) as session:
+        artifact = session.artifact
+    assert f"({', '.join(artifact.strata)})" in about
+    assert f"a new name needs {100 * artifact.threshold:.0f} %" in about
+    press(browser, Keys.ESCAPE)
+    assert not element(browser, "about").is_displayed()
+    focused = browser.execute_script("return document.activeElement.id")
+    assert focused == "about-open", "the keyboard is where it was"
+
+
+def the_picture_is_saved_as_it_was_sent(browser, folder: Path) -> None:
+    element(browser, "snapshot").click()
+    (path,) = only_file(folder, "iern_*.jpg")
+    saved = cv2.imread(str(path))
+    assert saved.shape[:2] == tuple(browser.execute_script("const c = picture; return [c.height, c.width]"))
+    assert saved.std() > 20
+
+
+def a_recording_is_downloaded(browser, folder: Path) -> None:
+    record = element(browser, "record")
+    record.click()
+    assert until(lambda: record.text == "Stop recording")
+    assert until(lambda: [path for path in folder.glob("iern_*.webm") if path.stat().st_size])
+    record.click()
+    assert until(lambda: record.text == "Record")
+    assert until(lambda: len(browser.find_elements(By.CSS_SELECTOR, "#file-list a")) == 2)
+    log, video = browser.find_elements(By.CSS_SELECTOR, "#file-list a")
+    assert log.text == "answers.jsonl"
+    video.click()
+    (got,) = only_file(folder / "saved", "*.webm")
+    assert got.read_bytes() == (folder / video.text).read_bytes()
+
+
+def a_photo_is_read(browser) -> None:
+    path = PHOTOS / "astronaut.jpg"
+    element(browser, "photo-file").send_keys(str(path))
+    assert until(lambda: browser.find_elements(By.CSS_SELECTOR, "#photo-faces li"))
+    with ExpressionRecognizer(MODEL, precision="fp32") as recognizer:
+        (face,) = recognizer(path)
+    (line,) = browser.find_elements(By.CSS_SELECTOR, "#photo-faces li")
+    assert line.text.startswith(f"1. {face.expression} {100 * face.probability:.0f} %")
+    drop = """
+        const transfer = new DataTransfer();
+        transfer.items.add(new File(["no picture"], "notes.txt", {type: "text/plain"}));
+        document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
     """
-
-    async def foreign_page(_):
-        return web.Response(text="<title>evil</title>", content_type="text/html")
-
-    app, controls = web.Application(), FakeControls()
-    app.router.add_get("/", foreign_page)
-    with page(capsys, controls=controls) as (sink, url), running(app) as other_site:
-        sink(numbered_result(0))
-        browser.get(other_site)
-        outcome = browser.execute_async_script(attack, url)
-        assert outcome == ["failed"] * 4
-        browser.get(url)
-        assert until(lambda: element(browser, "record").text == "Record")
-    assert not controls.recording
+    browser.execute_script(drop)
+    assert until(lambda: "Not read: image: found no picture" in element(browser, "photo-status").text)
+    # The console repeats every refusal of a request. It must hold this one alone.
+    assert ["photo" in message and "415" in message for message in console_messages(browser)] == [True]
+    element(browser, "photo-clear").click()
+    assert not element(browser, "photo-picture").is_displayed()
 
 
-def test_the_page_reports_that_the_loop_has_ended_and_continues_with_the_next_one(browser, capsys):
-    with page(capsys) as (sink, url), showing(sink):
-        browser.get(url)
-        assert until(lambda: "frames per second" in element(browser, "figures").text)
-    assert until(lambda: "trying again" in element(browser, "problem").text)
-    address = url.removeprefix("http://").strip("/")
-    with page(capsys, address) as (sink, _), showing(sink):
-        assert until(lambda: element(browser, "problem").text == "")
-        pictures = set()
-        assert until(lambda: pictures.add(picture(browser)) or len(pictures) >= 3)
+def the_switches_and_the_slider_change_the_loop(browser, url: str) -> None:
+    def controls() -> dict:
+        return json.loads(fetch(f"{url}state").text)["controls"]
+
+    element(browser, "blur").click()
+    assert until(lambda: controls()["blur"])
+    element(browser, "overlay").send_keys(Keys.SPACE)
+    assert until(lambda: not controls()["overlay"])
+    before = controls()["half_life"]
+    element(browser, "half-life").send_keys(Keys.ARROW_RIGHT)
+    assert until(lambda: controls()["half_life"] == pytest.approx(before + 0.05))
+    assert until(lambda: element(browser, "half-life-value").text == f"{before + 0.05:.2f} s")
+    assert element(browser, "overlay").is_selected() is False
+
+
+def no_layout_is_wider_than_its_screen(browser) -> None:
+    for size in (PHONE, DESKTOP, (320, 568)):
+        for scheme, dark in (("light", False), ("dark", True)):
+            look_like(browser, size, scheme)
+            wide = browser.execute_script("return document.documentElement.scrollWidth")
+            assert wide <= size[0], size
+            ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+            assert (int(re.findall(r"\d+", ground)[0]) < 128) is dark
+    look_like(browser, DESKTOP)

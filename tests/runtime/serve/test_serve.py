@@ -277,10 +277,23 @@ def test_without_controls_the_page_only_shows(capsys):
 
 def test_all_addresses_of_the_page_are_relative():
     text = "".join(path.read_text(encoding="utf-8") for path in PAGE.iterdir())
-    addresses = re.findall(r"""(?:href|src)="([^"]*)"|(?:fetch|post)\("([^"]*)"|from "([^"]*)"|url\(([^)]*)\)""", text)
+    addresses = re.findall(
+        r"""(?:href|src)="([^"]*)"|(?:fetch|post)\("([^"]*)"|from "([^"]*)"|url\(([^)]*)\)|href: `([^`]*)`""", text
+    )
     found = {"".join(groups) for groups in addresses}
-    assert found >= {"page.css", "page.js", "./chart.js", "stream", "state", "recording", "source", "log"}
+    controls = {"recording", "source", "blur", "overlay", "half_life", "photo"}
+    assert found >= {"page.css", "page.js", "./chart.js", "stream", "state", "files/${number}"} | controls
     assert not {name for name in found if name.startswith(("/", "http", "//"))}
+    assert not re.findall(r"https?://", text), "nothing comes from elsewhere"
+
+
+def test_every_file_of_the_page_is_sent_with_its_type(capsys):
+    types = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
+    with page(capsys) as (_, url):
+        for path in PAGE.iterdir():
+            reply = fetch(url if path.name == "page.html" else f"{url}{path.name}")
+            assert (reply.status, reply.text) == (200, path.read_text(encoding="utf-8"))
+            assert reply.headers["Content-Type"] == f"{types[path.suffix]}; charset=utf-8"
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "two..dots", "192.0.2.1"])
