@@ -110,7 +110,7 @@ def test_over_doubles_the_gpu_check_finds_a_replay_equal_to_single_calls_and_not
             def hurried(batch, end=None, waiting=EngineBatch._run):
                 batch._graph.launch() if batch._graph else waiting(batch, end)
             EngineBatch._run = hurried
-            with pytest.raises(EngineError, match="^2 faces: the replay's probabilities differ from those"):
+            with pytest.raises(EngineError, match="the replay's probabilities differ from those"):
                 compare_sessions(recorded, single, plain, most=2)
         """,
         engine_on_doubles(head),
