@@ -9,6 +9,7 @@ IernError
 ├── ImageError        an image that cannot be decoded
 ├── SourceError       a camera, stream or file that cannot be opened or is lost
 ├── SessionError      an inference backend that cannot run as requested
+│   └── ServerLostError   a model server that does not answer, and may come back
 ├── PriorError        rates of the expressions that a model cannot be set to
 ├── ArgumentError     boxes, faces or a detector that the library cannot use
 ├── OutputError       a window, recording or picture that cannot be shown or written
@@ -54,6 +55,10 @@ class SourceError(IernError):
 
 class SessionError(IernError):
     """The inference backend cannot run as requested."""
+
+
+class ServerLostError(SessionError):
+    """The server that runs the model does not answer now. A later call may succeed."""
 
 
 class PriorError(IernError):

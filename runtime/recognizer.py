@@ -17,6 +17,7 @@ from iern.runtime.artifact import Artifact, Prior
 from iern.runtime.backends.collapsed import open_collapsed
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.backends.providers import Model
+from iern.runtime.backends.server_address import is_served
 from iern.runtime.bundled import MODEL
 from iern.runtime.errors import ArgumentError, SessionError
 from iern.runtime.faces.detector import FaceDetector
@@ -67,7 +68,8 @@ class ExpressionRecognizer:
     ) -> None:
         """Open a model, by default the bundled one.
 
-        `model` is the path of an exported file (.onnx or .engine), or the content of an .onnx file. `provider` is cpu,
+        `model` is the path of an exported file (.onnx or .engine), the content of an .onnx file, or the address of a
+        served model, as triton://localhost:8000/iern, which takes no other provider. `provider` is cpu,
         cuda, tensorrt or auto, which takes CUDA if onnxruntime was built for it, and otherwise the CPU. If a provider
         cannot run the whole model, the next one is used, at last the CPU; `strict` makes that an error.
         `threads` is the number of CPU threads, by default all that this process may use. `detector` is a
@@ -87,7 +89,7 @@ class ExpressionRecognizer:
                 "FaceDetector"
             )
         self._arguments = {
-            "model": model if isinstance(model, bytes) else Path(model).absolute(),
+            "model": model if isinstance(model, bytes) or is_served(model) else Path(model).absolute(),
             "provider": provider,
             "strict": strict,
             "threads": threads,

@@ -1,1 +1,1 @@
-"""Backends that run an exported model: onnxruntime here, TensorRT in `trt`."""
+"""Backends that run an exported model: onnxruntime and Triton here, TensorRT in `trt`."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 from iern.runtime.backends.providers import PROVIDERS
+from iern.runtime.backends.server_address import model_place
 from iern.runtime.bundled import MODEL
 from iern.runtime.system.arguments import prior, value_of
 
@@ -17,7 +17,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> Callable[..., argparse
     """Add --model, --prior, --provider, --precision and --strict -> the function that adds more to their group."""
     add = parser.add_argument_group("model").add_argument
     add(
-        "--model", type=Path, default=MODEL, metavar="FILE", help="exported .onnx or .engine (default: the bundled one)"
+        "--model",
+        type=value_of(model_place),
+        default=MODEL,
+        metavar="FILE",
+        help="exported .onnx or .engine, or triton://HOST:PORT/MODEL for one on a Triton server, see docs/triton.md "
+        "(default: the bundled one)",
     )
     add(
         "--prior",

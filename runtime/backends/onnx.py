@@ -19,6 +19,8 @@ from iern.runtime.backends.batches import BatchRunner, fixed_batches
 from iern.runtime.backends.precision import open_in_precision
 from iern.runtime.backends.prior import PriorSession
 from iern.runtime.backends.providers import Model, import_onnxruntime, load_on_cpu, ort_message, provider_order
+from iern.runtime.backends.server_address import EXPECTED, is_served
+from iern.runtime.backends.triton import TritonSession
 from iern.runtime.backends.trt.session import TensorRtSession
 from iern.runtime.checksum import check_content
 from iern.runtime.errors import ArtifactError, PriorError, SessionError
@@ -98,13 +100,14 @@ def open_session(
     prior: Prior | None = None,
     precision: str = "fp32",
 ) -> Session:
-    """Open an exported model (.onnx) in onnxruntime, or an engine (.engine) in TensorRT.
+    """Open an exported model (.onnx) in onnxruntime, an engine (.engine) in TensorRT, or one on a Triton server.
 
-    The arguments are those of `OnnxSession`. An engine needs `provider` auto, and there is no other provider for it.
+    The arguments are those of `OnnxSession`, where `model` may also be `triton://host:port/name`. An engine or a served
+    model needs `provider` auto, and there is no other provider for it.
     `prior` is how frequent the expressions are where the model is used: see `Artifact.with_prior`. None: as the model
     assumes.
     `precision` is fp32, which opens the file as it is, int8, which opens the 8-bit file beside it, or auto, which takes
-    the faster one of the two: see `open_in_precision`. An engine has a precision of its own and takes no other.
+    the faster one of the two: see `open_in_precision`. An engine or a served model takes no other than its own.
     Raises ArtifactError if no backend reads the file, PriorError if the model cannot be set to that prior, and what the
     backend's session raises.
     """
@@ -120,6 +123,11 @@ def open_session(
 
 def _open(model: Model, provider: str, strict: bool, max_batch: int, threads: int, precision: str) -> Session:
     """Open a model on the backend for its file type."""
+    if not isinstance(model, bytes) and is_served(model):
+        if provider != "auto" or precision == "int8":
+            found = f"the provider {provider}" if provider != "auto" else "int8"
+            raise SessionError(f"{model}: runs on its server, which decides how; leave out {found}")
+        return TritonSession(model, max_batch)
     if isinstance(model, bytes) or Path(model).suffix.lower() == ".onnx":
 
         def open_file(file: Model, key: str) -> Session:
@@ -136,7 +144,9 @@ def _open(model: Model, provider: str, strict: bool, max_batch: int, threads: in
         return TensorRtSession(model, max_batch)
     if Path(model).suffix.lower() in (".pt", ".pth", ".ckpt"):
         raise ArtifactError(f"{model}: a checkpoint must be exported first: {run_script('export/to_trt.py')} {model}")
-    raise ArtifactError(f"{model}: expected an exported model, a file that ends in .onnx or .engine")
+    raise ArtifactError(
+        f"{model}: expected an exported model, a file that ends in .onnx or .engine; for a served one {EXPECTED}"
+    )
 
 
 def _name(model: Model) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Model = Path | str | bytes
-"""An exported file, or its content."""
+"""An exported file, its content, or the address of a served model: see `iern.runtime.backends.server_address`."""
 
 GPU_BUILD_REMEDY = "pip uninstall onnxruntime, then pip install 'iern[gpu]'"
 BATCH_AXIS = "batch"

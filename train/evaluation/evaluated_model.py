@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from iern.runtime.artifact import Artifact, Prior
 from iern.runtime.backends.onnx import open_session
+from iern.runtime.backends.server_address import is_served
 from iern.runtime.errors import DataError
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.imaging.detection import largest
@@ -63,11 +64,12 @@ class EvaluatedModel:
 
 
 def open_model(path: Path, prior: Prior | None = None) -> EvaluatedModel:
-    """Open a checkpoint or an exported ONNX file, for a place of this prior. None: as the model assumes.
+    """Open a checkpoint, an exported ONNX file or a served model, for a place of this prior. None: as it assumes.
 
-    Raises CheckpointError or ArtifactError, and PriorError as `Artifact.with_prior` does.
+    Raises CheckpointError, ArtifactError or SessionError, and PriorError as `Artifact.with_prior` does.
     """
-    return _from_onnx(path, prior) if path.suffix.lower() == ".onnx" else _from_checkpoint(path, prior)
+    exported = path.suffix.lower() == ".onnx" or is_served(path)
+    return _from_exported(path, prior) if exported else _from_checkpoint(path, prior)
 
 
 def predict_images(
@@ -136,7 +138,7 @@ def _shift(checkpoint: Checkpoint, prior: Prior, name: str) -> NDArray[np.float6
     return logit_shift(own, own.with_prior(prior, name).prior)
 
 
-def _from_onnx(path: Path, prior: Prior | None) -> EvaluatedModel:
+def _from_exported(path: Path, prior: Prior | None) -> EvaluatedModel:
     session = open_session(path, max_batch=FACES_PER_BATCH, prior=prior)
     artifact = session.artifact
     return EvaluatedModel(artifact.expressions, artifact.temperature, artifact.threshold, artifact.input, session)
