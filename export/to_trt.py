@@ -1,4 +1,4 @@
-"""Command: checkpoint -> verified ONNX file and TensorRT engine; or exported file -> engine."""
+"""Command: checkpoint -> verified ONNX file and TensorRT engine; or exported file -> engine; for a server too."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from iern.runtime.system.command import command
 
 from iern.export.engine.plan_builder import Backend, BuildOptions, check_options, check_starts, load_backend
+from iern.export.help_text import EXAMPLES
+from iern.runtime.backends.server_address import SERVED_NAME
 from iern.runtime.backends.trt.engine_file import HEADS, files_of_engine
 from iern.runtime.bundled import DEMO_CLIP
 from iern.runtime.errors import EngineError, IernError
@@ -22,47 +24,6 @@ from iern.runtime.system.file_conflicts import NamedPaths, refuse_conflicts
 if TYPE_CHECKING:
     from iern.export.parity.gate_faces import GateFaces
 
-EXAMPLES = """\
-examples:
-  to_trt.py runs/iern/ckpt.pt                  writes runs/iern/ckpt.onnx, and with TensorRT
-                                               installed ckpt.fp16.onnx and ckpt.fp16.engine
-  to_trt.py ckpt.pt -o models/office.onnx      writes them elsewhere
-  to_trt.py ckpt.pt --faces DATA               the parity gates use your own faces
-  to_trt.py ckpt.pt --prior uniform            for a place where all expressions are equally frequent
-  to_trt.py ckpt.pt --prior neutral=0.6        where 60 % are neutral; the others share the rest
-  to_trt.py ckpt.pt --strata collapsed         writes ckpt.collapsed.onnx: as fast as with one stratum
-  to_trt.py ckpt.pt --licence CC-BY-NC-4.0 --data "CK+, 309 sequences"
-  to_trt.py ckpt.pt --precision fp16 --backend none
-                                               both ONNX files, to build engines elsewhere
-  to_trt.py office.fp16.onnx                   builds office.fp16.engine, without PyTorch: on a Jetson
-  to_trt.py ckpt.pt --backend rtx --compute-capability sm_89 sm_120
-                                               an engine for these GPUs, on a machine without one
-  to_trt.py office.onnx --backend none         only checks an exported file
-
-The command bakes the confounder centres in. It folds BatchNorm, colour order and scale. It computes
-once what the strata share (exact, no approximation), and exports one self-describing ONNX file. Then
-it runs the same faces through the network as trained (float64, one stratum after another) and through
-the file in onnxruntime. If the outputs differ by more than rounding, it writes nothing.
-
-With --strata collapsed the file has one stratum, whose centre is the mean of the network's centres. So
-the time does not grow with the number of strata. This is an approximation. On a thousand faces it must
-keep 99.5 % of the first expressions, change none that leads by more than a thousandth, and move no
-probability by more than 0.01; otherwise nothing is written. Such a file has no disagreement.
-
-For engines it exports a second file. That one is in half precision, except for the sums over maps and
-logits. On a thousand faces it must have the same first expressions as float64, the same spread between
-strata, and no layer near the end of float16. TensorRT builds from this file and chooses no precision
-of its own. If the engine can run on this machine, its outputs must equal the file's.
-
-The files map `image` (batch, S, S, 3), uint8 in OpenCV's BGR, to `probabilities` (batch, E),
-`logits` (batch, E) and `stratum_logits` (batch, N, E), for any batch. Their metadata holds labels,
-input size, crop, licence, metrics and the checkpoint's sha256. An engine is TensorRT's plan, which
-trtexec reads too. Beside it, FILE.engine.json records its source, its options and its GPU; with
---head kernel, FILE.engine.npz holds the weights of the averaging kernel.
-
-Exit status: 0 if everything is written or sound; 1 with one line on stderr if not; 2 for wrong usage.
-"""
-
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
@@ -70,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(argv)
     _refuse_contradictions(options)
     refuse_conflicts(_inputs(options), _outputs(options))
-    if options.model.suffix == ".onnx":
+    if options.model.suffix == ".engine":
+        _publish(options, options.model)
+    elif options.model.suffix == ".onnx":
         _from_exported(options)
     else:
         _from_checkpoint(options)
@@ -86,7 +49,11 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("model", type=Path, help="checkpoint written by train/fit.py, or an .onnx file that this command wrote")
+    add(
+        "model",
+        type=Path,
+        help="checkpoint written by train/fit.py, or an .onnx file that this command wrote, or with --triton an .engine",
+    )
     add(
         "-o",
         "--output",
@@ -115,6 +82,13 @@ def _parser() -> argparse.ArgumentParser:
         default=DEMO_CLIP,
         help="for the parity gates: a video, photograph or folder of photographs, or a data set as for train/fit.py "
         "(default: the demo clip); drawn faces fill up to a thousand",
+    )
+    add(
+        "--triton",
+        type=Path,
+        metavar="REPO",
+        help=f"also write the model as the next version of `{SERVED_NAME}` into the model repository of a Triton "
+        "server, see docs/triton.md: the ONNX file, or the engine if an option of the engine is given",
     )
     _add_engine_options(parser)
     add(
@@ -178,10 +152,33 @@ def _refuse_contradictions(options: argparse.Namespace) -> None:
         raise IernError(f"--backend none builds no engine; leave out {', '.join(given)}")
     # With an option of the engine, a missing engine is an error and not only a printed line.
     options.engine_required = options.backend in ("tensorrt", "rtx") or bool(given)
+    if options.triton or options.model.suffix == ".engine":
+        _refuse_for_triton(options)
     suffix = ".engine" if options.model.suffix == ".onnx" else ".onnx"
     if options.output and options.output.suffix != suffix:
         name = options.output.with_suffix(suffix)
         raise IernError(f"{options.output}: the output must end in {suffix}; name it {name}")
+
+
+def _refuse_for_triton(options: argparse.Namespace) -> None:
+    """Refuse what a Triton server cannot run, and set what follows from --triton."""
+    if options.model.suffix == ".engine":
+        others = ("output", "precision", "prior", "data", "licence")
+        given = [f"--{name}" for name in others if getattr(options, name)]
+        if options.triton is None:
+            raise IernError(f"{options.model}: is an engine; --triton REPO writes it for a Triton server")
+        if given or options.engine_required or options.strata == "collapsed":
+            what = ", ".join(given) or "the other options"
+            raise IernError(f"{options.model}: is an engine, which is copied as it is; leave out {what}")
+    if options.backend == "rtx" or options.compute_capability or options.head == "kernel":
+        raise IernError(
+            "Triton runs neither engines of TensorRT for RTX nor the averaging kernel; leave out --backend rtx, "
+            "--compute-capability and --head kernel"
+        )
+    if options.engine_required:
+        options.backend, options.head = "tensorrt", "native"
+    else:
+        options.backend = "none"  # the server runs the ONNX file
 
 
 def _inputs(options: argparse.Namespace) -> NamedPaths:
@@ -199,7 +196,10 @@ def _target(options: argparse.Namespace) -> Path:
 
 def _outputs(options: argparse.Namespace) -> NamedPaths:
     """Every file that may be written, under the option that names it."""
-    if options.model.suffix == ".onnx":
+    exported: list[Path]
+    if options.model.suffix == ".engine":
+        exported, engines = [], []
+    elif options.model.suffix == ".onnx":
         exported, engines = [], [options.output or options.model.with_suffix(".engine")]
     else:
         exported = [_target(options).with_suffix(suffix) for suffix in (".onnx", ".fp16.onnx")]
@@ -208,6 +208,7 @@ def _outputs(options: argparse.Namespace) -> NamedPaths:
         "--output": [*exported, *(file for engine in engines for file in files_of_engine(engine))],
         "--timing-cache": options.timing_cache,
         "--log": options.log,
+        "--triton": options.triton and options.triton / SERVED_NAME / "config.pbtxt",
     }
 
 
@@ -226,7 +227,8 @@ def _from_checkpoint(options: argparse.Namespace) -> None:
         precision == "fp16", options.strata == "collapsed", options.data, options.licence, options.prior
     )
     written = convert(options.model, _target(options), faces, wanted, track=track_faces)
-    _build(options, backend, written[-1], written[-1].with_suffix(".engine"), faces)
+    served = _build(options, backend, written[-1], written[-1].with_suffix(".engine"), faces)
+    _publish(options, served)
 
 
 def _from_exported(options: argparse.Namespace) -> None:
@@ -254,7 +256,8 @@ def _from_exported(options: argparse.Namespace) -> None:
         )
     print(f"{options.model}: {summary(artifact)}, {precision}")
     print(f"sound: valid graph, all weights inside, outputs of onnxruntime on {count} images agree")
-    _build(options, backend, options.model, options.output or options.model.with_suffix(".engine"), faces)
+    served = _build(options, backend, options.model, options.output or options.model.with_suffix(".engine"), faces)
+    _publish(options, served)
 
 
 def _backend(options: argparse.Namespace) -> Backend | str:
@@ -276,16 +279,28 @@ def _backend(options: argparse.Namespace) -> Backend | str:
     return backend
 
 
-def _build(options: argparse.Namespace, backend: Backend | str, source: Path, target: Path, faces: GateFaces) -> None:
+def _build(options: argparse.Namespace, backend: Backend | str, source: Path, target: Path, faces: GateFaces) -> Path:
+    """Build the engine `target` of the file `source` if there is a backend -> the one of the two to use."""
     from iern.export.engine.build import build_engine
     from iern.export.progress import build_bars
 
     if isinstance(backend, str):
-        print(f"no engine is built: {backend}; the ONNX file is complete without one")
-        return
+        if options.triton is None:
+            print(f"no engine is built: {backend}; the ONNX file is complete without one")
+        return source
     with build_bars() as on_step:
         manifest = build_engine(source, target, backend, _build_options(options), faces, on_step)
     print(f"wrote {target}: {target.stat().st_size / 1e6:.1f} MB, sha256 {manifest.plan_sha256}")
+    return target
+
+
+def _publish(options: argparse.Namespace, path: Path) -> None:
+    """Write the exported file or the engine into the repository of --triton, if there is one."""
+    if options.triton is None:
+        return
+    from iern.export.triton_repository.repository import publish, served_file
+
+    publish(served_file(path), options.triton)
 
 
 def _build_options(options: argparse.Namespace) -> BuildOptions:
@@ -296,6 +311,7 @@ def _build_options(options: argparse.Namespace) -> BuildOptions:
         targets=tuple(options.compute_capability),
         timing_cache=options.timing_cache,
         log=options.log,
+        any_batch=options.triton is not None,
     )
 
 

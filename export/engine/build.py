@@ -62,6 +62,7 @@ def build_engine(
         head=head,
         precision=precision_of(model),
         batches=options.batches,
+        any_batch=options.any_batch,
         workspace=options.workspace,
         targets=tuple(f"sm_{capability(target)[2:]}" for target in options.targets),
         gpu=gpu,

@@ -54,6 +54,9 @@ class BuildOptions:
     of another GPU or TensorRT are not used, and replaced."""
     log: Path | None = None
     """A file for TensorRT's verbose log."""
+    any_batch: bool = False
+    """Each profile also takes fewer faces, down to where the next smaller one ends, because a server joins requests to
+    any number. Without it a profile takes exactly its number, and TensorRT chooses its kernels for that alone."""
 
 
 def load_backend(name: str = "auto") -> Backend:
@@ -101,8 +104,9 @@ def build_plan(
             config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         monitor = make_monitor(trt, on_step or (lambda phase, done, of: None), stopped)
         config.progress_monitor = monitor
-        for batch in options.batches:
-            config.add_optimization_profile(_profile(builder, network, batch))
+        for smaller, batch in zip((0, *options.batches), options.batches, strict=False):
+            fewest = smaller + 1 if options.any_batch else batch
+            config.add_optimization_profile(_profile(builder, network, fewest, batch))
         _set_targets(trt, config, options.targets)
         cache = None if options.timing_cache is None else _use_timing_cache(config, options.timing_cache, log)
         built = builder.build_serialized_network(network, config)
@@ -181,14 +185,14 @@ def _set_formats(trt: ModuleType, network: Any) -> None:
         tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)
 
 
-def _profile(builder: Any, network: Any, batch: int) -> Any:
-    """The optimization profile for calls with exactly `batch` faces."""
+def _profile(builder: Any, network: Any, fewest: int, most: int) -> Any:
+    """The optimization profile for calls with `fewest` to `most` faces, and best with `most`."""
     tensor = network.get_input(0)
     if tensor.name != INPUT_NAME:
         raise EngineError(f"the graph reads {tensor.name!r}, expected {INPUT_NAME!r}; export it with export/to_trt.py")
     face = tuple(tensor.shape)[1:]
     profile = builder.create_optimization_profile()
-    profile.set_shape(INPUT_NAME, *[(batch, *face)] * 3)  # the smallest, usual and largest shape
+    profile.set_shape(INPUT_NAME, (fewest, *face), (most, *face), (most, *face))  # smallest, usual, largest
     return profile
 
 

@@ -75,6 +75,8 @@ class EngineManifest:
     """Compute capabilities of a plan of TensorRT for RTX. Empty: it is compiled when it is loaded."""
     gpu: Gpu | None = None
     """The GPU of the machine that built the plan. None without a GPU."""
+    any_batch: bool = False
+    """Whether a call may also have a number of faces between those of `batches`, as on a server."""
     parity: Mapping[str, Any] = field(default_factory=dict)
     """Differences between the engine's outputs and those of its exported file, if they could be measured."""
 

@@ -1,0 +1,1 @@
+"""The folder from which a Triton server runs an exported model."""
