@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from iern.runtime.faces.detector import FaceDetector
+from iern.runtime.faces.detector_protocol import Detector, faces_in_photograph
 from iern.runtime.faces.face import faces_from
 from iern.runtime.faces.pipeline import FacePipeline, FoundFaces
 from iern.runtime.imaging.images import Image, decode_image
@@ -44,7 +44,7 @@ class Request:
 class Recognition:
     """`recognition(requests)` -> a FrameResult or the error of each. Use it from one thread."""
 
-    def __init__(self, detector: FaceDetector, session: Session) -> None:
+    def __init__(self, detector: Detector, session: Session) -> None:
         self.session = session
         self._detector = detector
 
@@ -71,7 +71,7 @@ class Recognition:
             if request.pipeline:
                 return _Searched(request, image, request.pipeline.find(image, request.seconds))
             lap = stopwatch()
-            detections = self._detector.in_photograph(image)
+            detections = faces_in_photograph(self._detector, image)
             detect = lap()
             crops = crop_faces(image, detections, self.session.artifact.input)
             return _Searched(request, image, FoundFaces(detections, (), 0.0, crops, detect, preprocess=lap()))
