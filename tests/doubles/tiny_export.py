@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 
@@ -12,12 +14,22 @@ from iern.runtime.artifact import Artifact
 from iern.runtime.intervention import softmax
 from iern.train.network.iern import Baseline, stratum_names
 
+_EXPORTED: dict[tuple[object, ...], bytes] = {}
+"""What was exported, by configuration, number type and weights."""
+
 
 def exported_tiny(model: Baseline, trunk: torch.dtype | None = None) -> bytes:
-    """The content of a network's file. `trunk` is the number type before the tail, float32 by default."""
+    """The content of a network's file. `trunk` is the number type before the tail, float32 by default.
+
+    A process exports the same weights only once, because that takes a second.
+    """
     config = model.config
-    artifact = Artifact(config.expressions, stratum_names(config), config.input, answer=config.answer)
-    return export_onnx(deconfound(model, trunk=trunk), artifact)
+    weights = [(name, hashlib.sha256(value.numpy()).digest()) for name, value in model.state_dict().items()]
+    key = (config, trunk, *weights)
+    if key not in _EXPORTED:
+        artifact = Artifact(config.expressions, stratum_names(config), config.input, answer=config.answer)
+        _EXPORTED[key] = export_onnx(deconfound(model, trunk=trunk), artifact)
+    return _EXPORTED[key]
 
 
 def made_up(stratum_logits: np.ndarray) -> ModelOutputs:

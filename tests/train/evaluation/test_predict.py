@@ -25,20 +25,23 @@ from iern.train.network.iern import build
 from iern.train.evaluation.predict import predict_strata
 
 root, out = sys.argv[1:]
+
+def share(fabric):
+    data = load_data(root)
+    model = build(ModelConfig.from_dict(CONFIG))
+    model.load_state_dict(torch.load(f"{root}/weights.pt", weights_only=True))
+    tables = {}
+    for count in (7, 1):
+        faces = FaceDataset(data.records[:count], model.config.input, data.strata)
+        counts = []
+        tables[count] = predict_strata(model, faces, fabric, batch_size=2, on_batch=counts.append)
+        tables[f"count {count}"] = sum(counts)
+    torch.save(tables, f"{out}/{fabric.global_rank}.pt")
+    fabric.barrier()
+
 torch.set_num_threads(1)
-fabric = Fabric(accelerator="cpu", devices=3, strategy="ddp")
-fabric.launch()
-data = load_data(root)
-model = build(ModelConfig.from_dict(CONFIG))
-model.load_state_dict(torch.load(f"{root}/weights.pt", weights_only=True))
-tables = {}
-for count in (7, 1):
-    faces = FaceDataset(data.records[:count], model.config.input, data.strata)
-    counts = []
-    tables[count] = predict_strata(model, faces, fabric, batch_size=2, on_batch=counts.append)
-    tables[f"count {count}"] = sum(counts)
-torch.save(tables, f"{out}/{fabric.global_rank}.pt")
-fabric.barrier()
+# Forked, so that PyTorch is imported once.
+Fabric(accelerator="cpu", devices=3, strategy="ddp_fork").launch(share)
 """
 
 
