@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 from iern.runtime.system.command import command
 
+from iern.export.command_line import parse
 from iern.export.engine.plan_builder import Backend, BuildOptions, check_options, check_starts, load_backend
-from iern.export.help_text import EXAMPLES
 from iern.runtime.backends.server_address import SERVED_NAME
-from iern.runtime.backends.trt.engine_file import HEADS, files_of_engine
-from iern.runtime.bundled import DEMO_CLIP
+from iern.runtime.backends.trt.engine_file import files_of_engine
 from iern.runtime.errors import EngineError, IernError
 from iern.runtime.session import MAX_BATCH, batch_sizes
-from iern.runtime.system.arguments import Parser, positive, prior, value_of
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import NamedPaths, refuse_conflicts
 
@@ -28,8 +26,7 @@ if TYPE_CHECKING:
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command and return its exit status."""
-    options = _parser().parse_args(argv)
-    _refuse_contradictions(options)
+    options = parse(argv)
     refuse_conflicts(_inputs(options), _outputs(options))
     if options.model.suffix == ".engine":
         _publish(options, options.model)
@@ -37,148 +34,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         _from_exported(options)
     else:
         _from_checkpoint(options)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="to_trt.py",
-        description="Export a trained checkpoint for real-time use, build its engine, and prove that the outputs are "
-        "the same.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add(
-        "model",
-        type=Path,
-        help="checkpoint written by train/fit.py, or an .onnx file that this command wrote, or with --triton an .engine",
-    )
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="from a checkpoint: the .onnx file to write; from an .onnx file: the .engine (default: beside the model, "
-        "with that suffix, or .collapsed.onnx)",
-    )
-    add(
-        "--precision",
-        choices=("fp16", "fp32"),
-        help="of the graph that the engine is built from (default: fp16); without an engine, fp16 still writes the "
-        "half-precision file",
-    )
-    add(
-        "--strata",
-        choices=("full", "collapsed"),
-        default="full",
-        help="compute every stratum of the confounder (full, the default), or one in their place, if the gate finds "
-        "that it gives the same answers (collapsed)",
-    )
-    add(
-        "--faces",
-        type=Path,
-        metavar="PATH",
-        default=DEMO_CLIP,
-        help="for the parity gates: a video, photograph or folder of photographs, or a data set as for train/fit.py "
-        "(default: the demo clip); drawn faces fill up to a thousand",
-    )
-    add(
-        "--triton",
-        type=Path,
-        metavar="REPO",
-        help=f"also write the model as the next version of `{SERVED_NAME}` into the model repository of a Triton "
-        "server, see docs/triton.md: the ONNX file, or the engine if an option of the engine is given",
-    )
-    _add_engine_options(parser)
-    add(
-        "--prior",
-        type=value_of(prior),
-        metavar="RATES",
-        help="how frequent the expressions are where the files are used: uniform, or rates as "
-        "neutral=0.6,happiness=0.2, where the others share the rest; the threshold stays (default: the rates that the "
-        "checkpoint assumes)",
-    )
-    add = parser.add_argument_group("description of the files").add_argument
-    add("--data", metavar="TEXT", help="the training data, in words (default: from the checkpoint)")
-    add("--licence", metavar="TEXT", help="licence of the weights (default: from the checkpoint)")
-    return parser
-
-
-def _add_engine_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("engine").add_argument
-    add(
-        "--backend",
-        choices=("auto", "tensorrt", "rtx", "none"),
-        default="auto",
-        help="TensorRT, TensorRT for RTX (desktop cards), the first that is installed (default), or no engine",
-    )
-    add(
-        "--head",
-        choices=HEADS,
-        help="computes everything after the last ReLU: TensorRT (native), or the averaging kernel of cpp_ext (kernel); "
-        "default: the faster one, as measured by benchmarks.gpu_check on this machine, or native without a measurement",
-    )
-    add(
-        "--compute-capability",
-        nargs="+",
-        metavar="SM",
-        default=[],
-        help="for rtx: the GPUs to compile for, such as sm_89; this machine needs none of them (default: any, compiled "
-        "where the engine is loaded)",
-    )
-    add("--max-batch", type=positive, metavar="N", help=f"largest number of faces per call (default: {MAX_BATCH})")
-    add("--workspace", type=positive, metavar="MIB", help="memory that TensorRT may use (default: 1024)")
-    add(
-        "--timing-cache",
-        type=Path,
-        metavar="FILE",
-        help="keeps kernel times from build to build, for tensorrt only; those of another GPU or version are replaced",
-    )
-    add("--log", type=Path, metavar="FILE", help="write TensorRT's verbose log")
-
-
-def _refuse_contradictions(options: argparse.Namespace) -> None:
-    engine = {
-        "--head": options.head,
-        "--compute-capability": options.compute_capability,
-        "--max-batch": options.max_batch,
-        "--workspace": options.workspace,
-        "--timing-cache": options.timing_cache,
-        "--log": options.log,
-    }
-    given = [name for name, value in engine.items() if value]
-    if options.backend == "none" and given:
-        raise IernError(f"--backend none builds no engine; leave out {', '.join(given)}")
-    # With an option of the engine, a missing engine is an error and not only a printed line.
-    options.engine_required = options.backend in ("tensorrt", "rtx") or bool(given)
-    if options.triton or options.model.suffix == ".engine":
-        _refuse_for_triton(options)
-    suffix = ".engine" if options.model.suffix == ".onnx" else ".onnx"
-    if options.output and options.output.suffix != suffix:
-        name = options.output.with_suffix(suffix)
-        raise IernError(f"{options.output}: the output must end in {suffix}; name it {name}")
-
-
-def _refuse_for_triton(options: argparse.Namespace) -> None:
-    """Refuse what a Triton server cannot run, and set what follows from --triton."""
-    if options.model.suffix == ".engine":
-        others = ("output", "precision", "prior", "data", "licence")
-        given = [f"--{name}" for name in others if getattr(options, name)]
-        if options.triton is None:
-            raise IernError(f"{options.model}: is an engine; --triton REPO writes it for a Triton server")
-        if given or options.engine_required or options.strata == "collapsed":
-            what = ", ".join(given) or "the other options"
-            raise IernError(f"{options.model}: is an engine, which is copied as it is; leave out {what}")
-    if options.backend == "rtx" or options.compute_capability or options.head == "kernel":
-        raise IernError(
-            "Triton runs neither engines of TensorRT for RTX nor the averaging kernel; leave out --backend rtx, "
-            "--compute-capability and --head kernel"
-        )
-    if options.engine_required:
-        options.backend, options.head = "tensorrt", "native"
-    else:
-        options.backend = "none"  # the server runs the ONNX file
 
 
 def _inputs(options: argparse.Namespace) -> NamedPaths:

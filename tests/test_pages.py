@@ -15,7 +15,7 @@ import pytest
 from benchmarks.audit import __main__ as audit
 from benchmarks.gpu_check import __main__ as gpu_check
 from doubles.gpu.made_up_manifest import ORIN, made_up_manifest
-from iern.export import to_trt
+from iern.export import command_line as export
 from iern.runtime.app import command_line as options
 from iern.runtime.backends.trt.engine_file import Gpu, check_fits
 from iern.runtime.doctor import __main__ as doctor
@@ -52,13 +52,9 @@ def only_parsed(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]
     return parse
 
 
-def parse_export(argv: Sequence[str]) -> None:
-    to_trt._refuse_contradictions(to_trt._parser().parse_args(argv))
-
-
 PARSERS: dict[str, Callable[[Sequence[str]], object]] = {
-    "export/to_trt.py": parse_export,
-    "iern.export.to_trt": parse_export,
+    "export/to_trt.py": export.parse,
+    "iern.export.to_trt": export.parse,
     "runtime/webcam.py": options.parse,
     "iern.runtime.webcam": options.parse,
     "iern.runtime.doctor": only_parsed(doctor.main),
