@@ -41,7 +41,7 @@ class Downloads:
         """Register the address."""
         app.router.add_get(r"/files/{number:[0-9]{1,6}}", self.send, allow_head=False)
 
-    async def list(self) -> Sequence[dict[str, Any]]:
+    async def listing(self) -> Sequence[dict[str, Any]]:
         """JSON for the page: "number", "name", "kind", "bytes" and "offered" of each file that exists."""
         return await asyncio.get_running_loop().run_in_executor(None, lambda: list(_listed(self._controls.files)))
 

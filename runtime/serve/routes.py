@@ -158,7 +158,7 @@ class Routes:
             "recording": controls.recording,
             "sources": list(controls.sources),
             "source": controls.source,
-            "files": await self._downloads.list(),
+            "files": await self._downloads.listing(),
             "blur": controls.blur,
             "blur_fixed": controls.blur_fixed,
             "overlay": controls.overlay,

@@ -3,7 +3,7 @@
 
 export const SPAN = 60;  // seconds
 const GAP = 2;  // seconds without a value after which a line is interrupted
-const AXIS = 18, RIGHT = 86, LEFT = 46, TOP = 8;  // pixels around the lines
+const AXIS = 18, RIGHT = 86, LEFT = 54, TOP = 8;  // pixels around the lines
 const TICKS = [60, 45, 30, 15, 0], FEW_TICKS = [60, 30, 0];  // seconds ago
 const NARROW = 320;  // pixels between the ends of the axis, below which there are few ticks
 const LINE = 14;  // pixels between two names

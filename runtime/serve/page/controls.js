@@ -54,7 +54,7 @@ function write(element, text) {
 
 function showHalfLife() {
   const seconds = Number(byId("half-life").value), text = seconds ? `${seconds.toFixed(2)} s` : "off";
-  byId("half-life-value").textContent = text;
+  write(byId("half-life-value"), text);
   byId("half-life").setAttribute("aria-valuetext", seconds ? `half-life ${seconds.toFixed(2)} seconds` : "off");
 }
 

@@ -37,7 +37,7 @@ def test_a_recording_is_sent_whole_and_listed_by_its_name_alone(capsys, tmp_path
         (listed,) = json.loads(fetch(f"{url}state").text)["controls"]["files"]
         reply = fetch(f"{url}files/0")
     assert listed == {"number": 0, "name": path.name, "kind": "recording", "bytes": 600_000, "offered": True}
-    assert reply.text == path.read_text()
+    assert reply.text == path.read_text(encoding="utf-8")
     (name,) = re.findall(r"attachment; filename\*=UTF-8''(\S+)$", reply.headers["Content-Disposition"])
     assert unquote(name) == path.name
     assert reply.headers["Content-Type"] == "application/octet-stream"

@@ -96,8 +96,9 @@ def test_the_page_shows_the_loop_explains_itself_and_its_controls_work(browser, 
         assert until(lambda: all(inked(browser, chart) for chart in charts))
         for figure in ("fps", "processing", "age", "dropped"):
             assert re.search(r"\d", element(browser, figure).text)
-        assert element(browser, "problem").text == ""
+        assert until(lambda: element(browser, "problem").text == "")
         take_screenshots(browser)
+        every_control_has_a_name_for_a_screen_reader(browser)
         by_keyboard_a_term_is_explained(browser)
         the_about_names_what_runs(browser)
         the_picture_is_saved_as_it_was_sent(browser, tmp_path / "saved")
@@ -119,6 +120,18 @@ def take_screenshots(browser) -> None:
         time.sleep(4)
         assert browser.save_screenshot(str(path.with_name(name)))
     look_like(browser, DESKTOP)
+
+
+def every_control_has_a_name_for_a_screen_reader(browser) -> None:
+    """By Chromium's own accessibility tree, which screen readers get."""
+    assert until(lambda: element(browser, "record").is_displayed())
+    nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    found = [(node["role"]["value"], node.get("name", {}).get("value", "").strip()) for node in nodes if "role" in node]
+    roles = ("button", "switch", "slider", "link", "combobox", "image", "heading", "region")
+    named = [(role, name) for role, name in found if role in roles]
+    assert {"button", "switch", "slider", "link", "image", "heading", "region"} <= {role for role, _ in named}
+    assert not [role for role, name in named if not name]
+    assert {("switch", "Blur faces"), ("switch", "Drawings"), ("slider", "Smoothing")} <= set(named)
 
 
 def by_keyboard_a_term_is_explained(browser) -> None:
