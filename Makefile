@@ -61,8 +61,9 @@ format: $(VENV)/development.stamp
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# One process a core, up to four, each with one thread: the tests are many small ones.
-PYTEST_ARGS := -n auto --maxprocesses 4
+# One process a core, up to four, each with one thread: the tests are many small ones. The tests of a file stay in one
+# process, so that what they share is made once.
+PYTEST_ARGS := -n auto --maxprocesses 4 --dist loadfile
 
 # A working .venv is kept. One whose creation was interrupted has no pip yet and is created again.
 $(VENV)/created.stamp:
