@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import NoReturn
@@ -118,6 +119,15 @@ def concatenate(parts: list[Predictions]) -> Predictions:
     return Predictions(
         *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Predictions))
     )
+
+
+def split(predictions: Predictions, counts: Sequence[int]) -> Iterator[Predictions]:
+    """Split the rows into parts, one after another, of so many rows each."""
+    first = 0
+    for count in counts:
+        rows = slice(first, first + count)
+        yield Predictions(*(getattr(predictions, field.name)[rows] for field in fields(Predictions)))
+        first += count
 
 
 def batch_sizes(largest: int) -> list[int]:

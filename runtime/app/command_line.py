@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from iern.runtime.app.help_text import EPILOG
+from iern.runtime.app.source_options import add_camera_modes, add_sources, default_sources, problem_of_sources
 from iern.runtime.backends.model_options import add_model_options
 from iern.runtime.bundled import MODEL
 from iern.runtime.faces.smoothing import HALF_LIFE
 from iern.runtime.outputs.broker import Broker, Publishing, parse_broker, parse_prefix
 from iern.runtime.serve.address import Address, parse_address
-from iern.runtime.sources.settings import LiveTimeouts, RawFormat, SourceSettings, parse_raw_format, parse_size
+from iern.runtime.sources.settings import LiveTimeouts, RawFormat, SourceSettings
 from iern.runtime.system.append_only_file import STDOUT
 from iern.runtime.system.arguments import (
     Parser,
     dated_path,
-    fourcc,
     number,
     path_with,
     positive,
@@ -40,7 +40,7 @@ STILLS = (".png", ".jpg", ".jpeg")
 class Options:
     """The command line's values. A path is None if that file is not to be written."""
 
-    source: str = "0"
+    sources: tuple[str, ...] = ("0",)
     model: Path = MODEL
     prior: Prior | None = None
     provider: str = "auto"
@@ -79,6 +79,11 @@ class Options:
     allow_source: tuple[str, ...] = ()
 
     @property
+    def source(self) -> str:
+        """The only source, or the first of several."""
+        return self.sources[0]
+
+    @property
     def writes_to_stdout(self) -> bool:
         """Return whether records go to the standard output. What the loop prints then goes to stderr."""
         return STDOUT in (self.jsonl, self.csv)
@@ -105,10 +110,13 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         allow_abbrev=False,
         fromfile_prefix_chars="@",
     )
-    for add_options in (_source, _outputs, _mqtt, _page, _model, _faces_over_time, _camera_modes):
+    for add_options in (add_sources, _outputs, _mqtt, _page, _model, _faces_over_time, add_camera_modes):
         add_options(parser)
     arguments = vars(parser.parse_args(argv))
-    options = Options(**arguments | {"allow_source": tuple(arguments["allow_source"])})
+    sources = tuple(arguments["sources"] or default_sources())
+    options = Options(**arguments | {"sources": sources, "allow_source": tuple(arguments["allow_source"])})
+    if problem := problem_of_sources(options):
+        parser.error(problem)
     if options.allow_source and not options.serve:
         parser.error("--allow-source needs --serve: viewers switch sources on the page")
     if options.publishing != Publishing() and not options.mqtt:
@@ -122,26 +130,6 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     if options.rebuild and options.model.suffix.lower() != ".engine":
         parser.error(f"--rebuild needs a --model that ends in .engine, found {options.model}")
     return options
-
-
-def _source(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("source").add_argument
-    add(
-        "--source",
-        default=os.environ.get("IERN_SOURCE") or "0",
-        metavar="S",
-        help="camera number, /dev/video*, csi://0 (Jetson), video file, image, folder of images, RTSP/HTTP URL, or - "
-        "for raw frames from stdin (default: $IERN_SOURCE, or camera 0); --source @FILE reads S from a file, so that "
-        "the list of processes shows no password",
-    )
-    add(
-        "--demo",
-        action="store_true",
-        help="play the bundled clip if the source cannot be opened; without a display, write "
-        "demo_output/annotated.webm and demo_output/still.png",
-    )
-    add("--max-frames", type=positive, metavar="N", help="stop after N frames")
-    add("--list-cameras", action="store_true", help="print the cameras of this machine with their modes, and exit")
 
 
 def _outputs(parser: argparse.ArgumentParser) -> None:
@@ -303,32 +291,4 @@ def _faces_over_time(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="detect faces in a copy of the frame whose longer side has at most PIXELS; larger copies show smaller "
         "faces, and take longer (default: 640, or what a photograph needs if the source is an image or a folder)",
-    )
-
-
-def _camera_modes(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("cameras, streams and raw frames").add_argument
-    add("--size", type=value_of(parse_size), metavar="WxH", help="frame size to request from a camera, as 1280x720")
-    add("--fps", type=value_of(number), metavar="N", help="frames per second to request, or those of raw frames")
-    add("--codec", type=value_of(fourcc), metavar="C", help="codec to request from a camera, as MJPG or YUYV")
-    add(
-        "--stdin-format",
-        type=value_of(parse_raw_format),
-        metavar="WxH:P",
-        help="format of the raw frames of --source -, as 640x480:bgr24; P is bgr24, rgb24, bgra or gray",
-    )
-    add(
-        "--frozen-after",
-        type=value_of(number),
-        default=LiveTimeouts.frozen,
-        metavar="S",
-        help="reopen a live source after S seconds of black or exactly equal frames, then after 2 S, 4 S, ... if that "
-        "does not help; 0 means never (default: %(default)g)",
-    )
-    add(
-        "--give-up",
-        type=value_of(number),
-        default=LiveTimeouts.give_up,
-        metavar="S",
-        help="end with an error if a live source stays lost for S seconds; 0 means at its first loss (default: never)",
     )

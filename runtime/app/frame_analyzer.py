@@ -1,7 +1,8 @@
-"""Analyzes frames: each frame's faces over time, and what happens if the analysis of a frame fails."""
+"""Analyzes frames of one or more sources: their faces over time, and what happens if the analysis of a frame fails."""
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,12 +13,12 @@ import numpy as np
 from iern.runtime.errors import IernError, SessionError, one_line
 from iern.runtime.faces.detector_protocol import Detector
 from iern.runtime.faces.face import Face
-from iern.runtime.faces.pipeline import FacePipeline
+from iern.runtime.faces.pipeline import FacePipeline, FoundFaces
 from iern.runtime.faces.search import Search
 from iern.runtime.faces.smoothing import HALF_LIFE
-from iern.runtime.session import Session
+from iern.runtime.session import Predictions, Session, split
 from iern.runtime.sources.base import Frame
-from iern.runtime.system.latency import Latency, LoopStats, counted
+from iern.runtime.system.latency import Latency, LoopStats, counted, stopwatch
 
 STUCK_AFTER = 30.0
 """Seconds in one frame after which the analyzer counts as stuck. Only a GPU that never returns takes so long."""
@@ -36,7 +37,11 @@ class FrameAnalysis:
 
 
 class FrameAnalyzer:
-    """`analyzer(frame)` -> FrameAnalysis. Use one analyzer per source and thread."""
+    """`analyzer(frames)` -> a FrameAnalysis of each, or its error. Use one analyzer for all sources, in one thread.
+
+    Each source (`Frame.source`) has its own tracks and its own smoothing. The detector runs on each frame by itself,
+    the model on the faces of all frames at once.
+    """
 
     def __init__(
         self,
@@ -51,8 +56,10 @@ class FrameAnalyzer:
         self.detector = detector
         self.session = session
         self._sessions = [session] if collapsed is None else [session, collapsed]
-        self._pipeline = FacePipeline(detector, session, collapsed=collapsed, search=search, half_life=half_life)
-        self._segment = 0
+        self._half_life = half_life
+        self._make_pipeline = functools.partial(FacePipeline, detector, session, collapsed=collapsed, search=search)
+        self._pipelines: dict[str, FacePipeline] = {}
+        self._segments: dict[str, int] = {}
         self._started = math.inf
         self.provider = session.provider
         """Where the model runs."""
@@ -63,35 +70,90 @@ class FrameAnalyzer:
         for session in self._sessions:
             session(np.zeros((1, *session.artifact.input.shape), np.uint8))
 
-    def __call__(self, frame: Frame) -> FrameAnalysis:
-        """Find the frame's faces and predict their expressions. Raises what the detector and the session raise."""
+    def __call__(self, frames: Sequence[Frame]) -> list[FrameAnalysis | Exception]:
+        """Find the faces of the frames, of different sources, and predict their expressions. In the frames' order."""
         self._started = time.monotonic()
         try:
-            return self._analyze(frame)
+            searched = [self._find(frame) for frame in frames]
+            predicted: dict[_Searched, tuple[Predictions | Exception, float]] = {}
+            for session in self._sessions:  # the frames that want all strata, and those that want the collapsed ones
+                together = [each for each in searched if isinstance(each, _Searched) and each.session is session]
+                lap = stopwatch()
+                predictions = _predict(session, together) if together else []
+                infer = lap()
+                predicted |= {each: (one, infer) for each, one in zip(together, predictions, strict=True)}
+            return [_finish(each, *predicted[each]) if isinstance(each, _Searched) else each for each in searched]
         finally:
             self._started = math.inf
 
     @property
     def half_life(self) -> float:
         """Seconds after which a prediction counts half. 0: no smoothing. Any thread may change it."""
-        return self._pipeline.half_life
+        return self._half_life
 
     @half_life.setter
     def half_life(self, seconds: float) -> None:
-        self._pipeline.half_life = seconds
+        self._half_life = seconds
+        for pipeline in list(self._pipelines.values()):
+            pipeline.half_life = seconds
 
     @property
     def stuck(self) -> bool:
         """Whether the current call has taken so long that it will probably never return. Any thread may ask."""
         return time.monotonic() - self._started > STUCK_AFTER
 
-    def _analyze(self, frame: Frame) -> FrameAnalysis:
-        if frame.segment != self._segment:
-            self._segment = frame.segment
-            self._pipeline.reset()
-        result = self._pipeline(frame.image, frame.time, frame.photograph)
-        age = 1000 * (time.monotonic() - frame.captured)
-        return FrameAnalysis(frame, result.faces, Latency(result.detect, result.preprocess, result.infer, age))
+    def _pipeline_of(self, frame: Frame) -> FacePipeline:
+        """The pipeline of the frame's source, which begins a new scene with each segment."""
+        source = frame.source
+        if source not in self._pipelines:
+            self._pipelines[source] = self._make_pipeline(half_life=self._half_life)
+        if frame.segment != self._segments.get(source, 0):
+            self._segments[source] = frame.segment
+            self._pipelines[source].reset()
+        return self._pipelines[source]
+
+    def _find(self, frame: Frame) -> _Searched | Exception:
+        """Find the faces of one frame. Whatever fails is returned, since the other frames continue."""
+        try:
+            pipeline = self._pipeline_of(frame)
+            found = pipeline.find(frame.image, frame.time, frame.photograph)
+            return _Searched(frame, pipeline, found, pipeline.session_for(found))
+        except Exception as error:
+            return error
+
+
+@dataclass(frozen=True, eq=False)
+class _Searched:
+    """A frame with the faces that were found in it, and the session that shall predict their expressions."""
+
+    frame: Frame
+    pipeline: FacePipeline
+    found: FoundFaces
+    session: Session
+
+
+def _predict(session: Session, searched: Sequence[_Searched]) -> list[Predictions | Exception]:
+    """Run the model on the faces of all frames together. If that fails, run it on each frame's alone."""
+    crops = [each.found.crops for each in searched]
+    try:
+        predictions = session(crops[0] if len(crops) == 1 else np.concatenate(crops))
+    except Exception as error:
+        return [error] if len(searched) == 1 else [_predict(session, [each])[0] for each in searched]
+    return list(split(predictions, [len(each) for each in crops]))
+
+
+def _finish(searched: _Searched, predictions: Predictions | Exception, infer: float) -> FrameAnalysis | Exception:
+    """Combine one frame's faces with their predictions. `infer` is the milliseconds that those took."""
+    if isinstance(predictions, Exception):
+        return predictions
+    frame, found, lap = searched.frame, searched.found, stopwatch()
+    try:
+        complete = searched.pipeline.complete(found, predictions, searched.session)
+        faces = searched.pipeline.finish(found, complete)
+    except Exception as error:
+        return error
+    latency = Latency(found.detect, found.preprocess, infer + lap(), 1000 * (time.monotonic() - frame.captured))
+    return FrameAnalysis(frame, faces, latency)
 
 
 class AnalysisFailures:
@@ -108,14 +170,14 @@ class AnalysisFailures:
 
     def add(self, frame: Frame, error: Exception) -> None:
         """Count a failed frame. Raises SessionError with the cause after MAX_FAILURES_IN_A_ROW."""
-        self._stats.failed += 1
+        self._stats.add_failed(frame.source)
         self._in_a_row += 1
         if self._in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise self.too_many(error) from error
         kind = type(error).__name__
         if kind not in self._printed:
             self._printed.add(kind)
-            print(f"note: frame {frame.index} of {frame.name} failed: {_cause(error)}", flush=True)
+            print(f"note: frame {frame.index} of {frame.source or frame.name} failed: {_cause(error)}", flush=True)
 
     def too_many(self, error: Exception) -> SessionError:
         """Return the error to raise if no later frame is likely to succeed."""
@@ -127,23 +189,24 @@ class AnalysisFailures:
 
 
 def analyzed_frames(
-    frames: Iterable[Frame], analyze: Callable[[Frame], FrameAnalysis], failures: AnalysisFailures
+    batches: Iterable[Sequence[Frame]],
+    analyze: Callable[[Sequence[Frame]], list[FrameAnalysis | Exception]],
+    failures: AnalysisFailures,
 ) -> Iterator[FrameAnalysis]:
-    """Analyze the frames in order, and leave out those that fail.
+    """Analyze the batches in order, and leave out the frames that fail.
 
     Raises SessionError if MAX_FAILURES_IN_A_ROW frames in a row fail, or if every frame fails.
     """
     any_succeeded, last_error = False, None
-    for frame in frames:
-        try:
-            analysis = analyze(frame)
-        except Exception as error:  # whatever it is, the next frame may succeed
-            last_error = error
-            failures.add(frame, error)
-            continue
-        failures.end_row()
-        any_succeeded = True
-        yield analysis
+    for frames in batches:
+        for frame, analysis in zip(frames, analyze(frames), strict=True):
+            if isinstance(analysis, Exception):  # whatever it is, the next frame may succeed
+                last_error = analysis
+                failures.add(frame, analysis)
+                continue
+            failures.end_row()
+            any_succeeded = True
+            yield analysis
     if last_error is not None and not any_succeeded:
         raise failures.too_many(last_error) from last_error
 

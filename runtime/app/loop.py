@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from iern.runtime.app.command_line import Options
@@ -24,12 +24,13 @@ from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.session import Session
 from iern.runtime.sources.base import Source
+from iern.runtime.sources.group import SourceGroup, frame_batches
 from iern.runtime.sources.open_source import open_source
-from iern.runtime.sources.switchable import SwitchableSource
+from iern.runtime.sources.switchable import SwitchableSource, display_names
 from iern.runtime.system.append_only_file import STDOUT
 from iern.runtime.system.latency import LoopStats, counted
 from iern.runtime.system.opencv import limit_opencv, silence_opencv
-from iern.runtime.system.queues import produce_in_thread
+from iern.runtime.system.queues import FrameQueue, produce_into
 from iern.runtime.system.signals import on_signals
 
 DEMO_FOLDER = Path("demo_output")
@@ -73,13 +74,14 @@ def run(options: Options) -> None:
             search=options.search,
             half_life=options.half_life,
         )
-        outputs = stack.enter_context(open_outputs(options, source, analyzer, interrupted))
+        outputs = stack.enter_context(open_outputs(options, source, analyzer, stats, interrupted))
         on_each_iteration = [_watchdog(analyzer), *outputs.on_each_iteration]
         notify(READY)
         try:
             run_loop(source, analyzer, outputs.sinks, stats, options.max_frames, on_each_iteration)
         except Exception as error:  # whatever it is, the outputs are finished before it is raised
             loop_error = error
+        loop_error = loop_error or source.failure
         notify(STOPPING)
     _print_end(options, source, session, stats, outputs)
     if loop_error:
@@ -96,18 +98,21 @@ def run_loop(
     max_frames: int | None = None,
     on_each_iteration: Sequence[Callable[[], None]] = (),
 ) -> None:
-    """Analyze the source's frames, call the sinks with each result, and count in `stats`.
+    """Analyze the frames of one source or a group, call the sinks with each result, and count in `stats`.
 
-    One thread reads and one analyzes. This thread calls the sinks, and `on_each_iteration` many times a second, with or
-    without a result. With a live source each thread takes the latest frame, so that no picture grows old even if a
-    thread is slow. With files every frame arrives, in order. An error that ends a thread is raised here.
+    A thread reads each source and one analyzes. This thread calls the sinks, and `on_each_iteration` many times a
+    second, with or without a result. With a live source each thread takes the latest frame, so that no picture grows
+    old even if a thread is slow. With files every frame arrives, in order. An error that ends a thread is raised here.
     """
     analyzer.warm_up()
+    for name in source.members if isinstance(source, SourceGroup) else ():
+        stats.of(name)  # so that one that never gives a frame is counted, too
     with contextlib.ExitStack() as stack:
-        # A live source already reads in a thread of its own, and keeps the latest frame.
-        frames = source if source.live else stack.enter_context(produce_in_thread(source, latest=False, name="capture"))
-        analyses = analyzed_frames(frames, analyzer, AnalysisFailures(stats))
-        queue = stack.enter_context(produce_in_thread(analyses, latest=source.live, name="inference"))
+        batches = stack.enter_context(frame_batches(source))
+        analyses = analyzed_frames(batches, analyzer, AnalysisFailures(stats))
+        files = [name for name, member in _members(source).items() if not member.live]
+        queue = FrameQueue[FrameAnalysis](source.live, lane=lambda each: each.frame.source, complete=files)
+        stack.enter_context(produce_into(queue, {"inference": analyses}))
         stack.callback(source.stop)  # runs first at the end, so that the threads can end
         while not (source.stopped or queue.ended):
             for call in on_each_iteration:
@@ -115,10 +120,12 @@ def run_loop(
             analysis = queue.take(POLL_SECONDS)
             if analysis is None:
                 continue
-            stats.add(analysis.latency, len(analysis.faces))
-            stats.dropped = source.dropped + queue.dropped
-            status = _status(stats, analysis, analyzer.provider, source.live)
-            result = FrameResult(analysis.frame, analysis.faces, analysis.latency, status, stats.dropped)
+            name = analysis.frame.source
+            stats.add(analysis.latency, len(analysis.faces), name)
+            stats.set_dropped(source.dropped_of(name) + queue.dropped_in(name), name)
+            status = _status(stats, analysis, analyzer.provider, source)
+            dropped = stats.of(name).dropped
+            result = FrameResult(analysis.frame, analysis.faces, analysis.latency, status, dropped)
             for sink in sinks:
                 sink(result)
             stats.add_age(1000 * (time.monotonic() - analysis.frame.captured))
@@ -132,13 +139,23 @@ def _watchdog(analyzer: FrameAnalyzer) -> Callable[[], None]:
     return lambda: None if analyzer.stuck else beat()
 
 
-def _status(stats: LoopStats, analysis: FrameAnalysis, provider: str, live: bool) -> str:
-    parts = [f"{stats.rate:.1f} fps", f"{analysis.latency.total:.0f} ms"]
-    if live:
+def _members(source: Source) -> Mapping[str, Source]:
+    """The sources of a group by their names. Of a single source: that one."""
+    return source.members if isinstance(source, SourceGroup) else {source.name: source}
+
+
+def _status(stats: LoopStats, analysis: FrameAnalysis, provider: str, source: Source) -> str:
+    """The rate and the latency in words: of all sources together, if there are several."""
+    several = isinstance(source, SourceGroup)
+    parts = [source.name] if several else []
+    parts += [f"{stats.rate:.1f} fps", f"{analysis.latency.total:.0f} ms"]
+    if source.live:
         parts += [f"age {stats.age:.0f} ms", f"{stats.dropped} dropped"]
     if stats.failed:
         parts.append(f"{stats.failed} failed")
-    return "   ".join([*parts, counted(len(analysis.faces), "face"), provider])
+    if not several:
+        parts.append(counted(len(analysis.faces), "face"))
+    return "   ".join([*parts, provider])
 
 
 def _open_model(options: Options) -> Session:
@@ -158,17 +175,36 @@ def _open_model(options: Options) -> Session:
 
 
 def _open_source(options: Options) -> Source:
-    """Open the requested source; for the demo the bundled clip if that fails."""
+    """Open the requested source, or several as a group."""
+    if len(options.sources) > 1:
+        return _open_group(options)
+    spec, source = _open_or_demo(options, options.source)
+    if not options.allow_source:
+        return source
+    return SwitchableSource(source, spec, options.allow_source, options.source_settings)
+
+
+def _open_group(options: Options) -> SourceGroup:
+    """Open all sources. If one cannot be opened, none stays open."""
+    members: dict[str, Source] = {}
+    with contextlib.ExitStack() as opened:
+        for name, wanted in display_names(options.sources).items():
+            spec, source = _open_or_demo(options, wanted)
+            opened.callback(source.close)
+            members[name if spec == wanted else f"{source.name} for {name}"] = source
+        opened.pop_all()
+    return SourceGroup(members)
+
+
+def _open_or_demo(options: Options, spec: str) -> tuple[str, Source]:
+    """What was opened, and the open source: the requested one, or for the demo the bundled clip if that fails."""
     try:
-        spec, source = options.source, open_source(options.source, options.source_settings)
+        return spec, open_source(spec, options.source_settings)
     except SourceError as error:
         if not options.demo:
             raise
         print(f"{error}\nplaying the bundled clip instead")
-        spec, source = str(DEMO_CLIP), open_source(str(DEMO_CLIP))
-    if not options.allow_source:
-        return source
-    return SwitchableSource(source, spec, options.allow_source, options.source_settings)
+        return str(DEMO_CLIP), open_source(str(DEMO_CLIP))
 
 
 def _demo_into_files(options: Options, source: Source) -> Options:
@@ -178,7 +214,7 @@ def _demo_into_files(options: Options, source: Source) -> Options:
         headless=True,
         record=options.record or DEMO_FOLDER / "annotated.webm",
         still=options.still or DEMO_FOLDER / "still.png",
-        max_frames=options.max_frames or (DEMO_FRAMES if source.live else None),
+        max_frames=options.max_frames or (DEMO_FRAMES * len(options.sources) if source.live else None),
     )
 
 
@@ -203,8 +239,9 @@ def _stopped_by_signals(source: Source) -> Iterator[Callable[[], bool]]:
 def _print_start(options: Options, source: Source, session: Session, collapsed: Session | None) -> None:
     if session.note:
         print(f"note: runs on {session.provider}: {session.note}")
-    if source.details:
-        print(f"{source.name}: {source.details}")
+    for name, member in _members(source).items():
+        if member.details:
+            print(f"{name}: {member.details}")
     bits = " in 8 bits" if session.artifact.in_8_bits else ""
     strata = f", all {len(session.artifact.strata)} strata once a second" if collapsed else ""
     print(f"{source.name} -> {options.model.name}{bits} on {session.provider}{strata}", flush=True)
@@ -217,8 +254,9 @@ def _print_end(options: Options, source: Source, session: Session, stats: LoopSt
         print(f"note: dropped {counted(stats.dropped, 'frame')} that came while the loop was busy")
     if stats.failed:
         print(f"note: {counted(stats.failed, 'frame')} failed and got no result")
-    if source.note:
-        print(f"note: {source.note}")
+    for member in _members(source).values():
+        if member.note:
+            print(f"note: {member.note}")
     for path in (options.still, options.annotate, options.jsonl, options.csv, options.summary):
         if path and path != STDOUT and stats.frames and str(path) not in outputs.failures:
             print(f"wrote {path}")

@@ -36,7 +36,7 @@ def check_outputs(options: Options) -> None:
 
 def _inputs(options: Options) -> NamedPaths:
     return {
-        "--source": _source_files(options.source),
+        "--source": (path for spec in options.sources for path in _source_files(spec)),
         "--allow-source": (path for spec in options.allow_source for path in _source_files(spec)),
         "--model": _model_files(options.model),
         "--mqtt-ca": options.mqtt_ca,

@@ -28,6 +28,7 @@ LOOP_TIMEOUT = 10.0
 def loop_page(options: Options, source: Source, recorder: RecordingSwitch, analyzer: FrameAnalyzer) -> Iterator[Sink]:
     """The sink of the page at `options.serve`, which runs until the block ends.
 
+    Of several sources it takes the results, for records and metrics, and the grids, for the picture.
     Raises IernError if a library is missing, and OutputError if the server cannot listen on the address.
     """
     assert options.serve is not None
@@ -44,7 +45,8 @@ def loop_page(options: Options, source: Source, recorder: RecordingSwitch, analy
     with page_server(options.serve, options.token, controls, view.render, about=about, photos=photos) as show:
 
         def sink(result: FrameResult) -> None:
-            view.hold(result)
+            if not result.frame.source:
+                view.hold(result)
             show(result)
 
         yield sink

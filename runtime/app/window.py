@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from pathlib import Path
 import cv2
 
 from iern.runtime.app.keys import key_lines
-from iern.runtime.drawing.mirror import mirrored
 from iern.runtime.drawing.overlay import place_labels, status_box
 from iern.runtime.drawing.placing import box_of
 from iern.runtime.drawing.signs import draw_keys, draw_messages, draw_recording_sign
@@ -190,7 +188,7 @@ class Window:
         if self._result is None or (self._result is self._shown[0] and over == self._shown[1]):
             return
         self._shown = self._result, over
-        result = _in_mirror(self._result) if self._mirror else self._result
+        result = self._result.mirrored() if self._mirror else self._result
         picture = self._picture(result)
         if messages or recording or self._help:
             picture = picture.copy()
@@ -227,8 +225,3 @@ class Window:
             self._size = size
             scale = min(1.0, LARGEST[0] / size[0], LARGEST[1] / size[1])
             cv2.resizeWindow(TITLE, max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-
-
-def _in_mirror(result: FrameResult) -> FrameResult:
-    image, faces = mirrored(result.frame.image, result.faces)
-    return dataclasses.replace(result, frame=dataclasses.replace(result.frame, image=image), faces=faces)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from iern.runtime.app.command_line import Options
 from iern.runtime.app.frame_analyzer import FrameAnalyzer
+from iern.runtime.app.grid import Grid
 from iern.runtime.app.window import window
 from iern.runtime.errors import OutputError
 from iern.runtime.outputs.blur import with_faces_blurred
@@ -24,6 +25,8 @@ from iern.runtime.outputs.video.recording import recording
 from iern.runtime.outputs.video.recording_switch import RecordingSwitch
 from iern.runtime.sources.base import Source
 from iern.runtime.sources.files import ImageFiles, VideoFile
+from iern.runtime.sources.group import SourceGroup
+from iern.runtime.system.latency import LoopStats
 
 LOG_INTERVAL = 60.0
 """Seconds between two status lines of a live source."""
@@ -50,9 +53,11 @@ class Outputs:
 
 @contextlib.contextmanager
 def open_outputs(
-    options: Options, source: Source, analyzer: FrameAnalyzer, interrupted: Callable[[], bool]
+    options: Options, source: Source, analyzer: FrameAnalyzer, stats: LoopStats, interrupted: Callable[[], bool]
 ) -> Iterator[Outputs]:
     """Open every requested output, and finish all of them when the block ends.
+
+    Records are of single frames. Pictures of several sources are grids. `stats` has what is known of each source.
 
     The page shares the detector and the model of the `analyzer`, and changes how it smooths. After a signal, when
     `interrupted()` is true, no output waits long for a reader that does not read. Raises OutputError or OSError if one
@@ -66,22 +71,32 @@ def open_outputs(
         files = stack.enter_context(file_outputs(options, source, analyzer.session.artifact.expressions, interrupted))
         open_recording = functools.partial(recorded, source=source, sound_of=_sound_of(options, source))
         recorder = stack.enter_context(RecordingSwitch(open_recording, folder, options.record))
-        sinks: list[Sink] = [*files, recorder]
+        records: list[Sink] = [file for file in files if not file.pictures]
+        pictures: list[Sink] = [*(file for file in files if file.pictures), recorder]
         on_each_iteration = [recorder.update]
         if images:
-            sinks.append(print_expressions)
+            records.append(print_expressions)
         if source.live:
-            sinks.append(_status_log())
+            records.append(_status_log(source, stats))
         if options.serve:
             from iern.runtime.app.page import loop_page  # late: a loop without a page needs no server
 
-            sinks.append(stack.enter_context(loop_page(options, source, recorder, analyzer)))
+            page = stack.enter_context(loop_page(options, source, recorder, analyzer))
+            pictures.append(page)
+            records += [page] if isinstance(source, SourceGroup) else []
         if not options.headless:
             next_image = "; any other key shows the next image" if images else ""
             print(f"keys in the window: h lists them, q quits{next_image}", flush=True)
             screen = stack.enter_context(window(source, images, recorder, folder, options.mirror))
-            sinks.append(screen)
+            pictures.append(screen)
             on_each_iteration.append(screen.handle_key)
+        if isinstance(source, SourceGroup):
+            shown = not options.headless or options.serve or options.still
+            grid = Grid(source, stats, pictures, wanted=lambda: bool(shown or recorder.wanted))
+            stack.callback(grid.finish)
+            on_each_iteration.append(grid.update)
+            pictures = [grid]
+        sinks: list[Sink] = [*records, *pictures]
         if options.blur_faces:
             sinks = [with_faces_blurred(sinks)]
         yield Outputs(files, recorder, sinks, on_each_iteration)
@@ -135,8 +150,11 @@ def _sound_of(options: Options, source: Source) -> Path | None:
     return path if is_file and not options.blur_faces else None
 
 
-def _status_log() -> Sink:
-    """A sink that prints the status every LOG_INTERVAL, for the log of a loop that runs for days."""
+def _status_log(source: Source, stats: LoopStats) -> Sink:
+    """A sink that prints the status every LOG_INTERVAL, for the log of a loop that runs for days.
+
+    Each of several sources has a line of its own.
+    """
     due = time.monotonic() + LOG_INTERVAL
 
     def print_status(result: FrameResult) -> None:
@@ -144,5 +162,9 @@ def _status_log() -> Sink:
         if time.monotonic() >= due:
             due = time.monotonic() + LOG_INTERVAL
             print(result.status, flush=True)
+            members = source.members if isinstance(source, SourceGroup) else {}
+            for name, member in members.items():
+                problem = "" if member.state == "live" else f"; {member.state}: {member.problem}".rstrip(": ")
+                print(f"  {name}: {stats.of(name).text()}{problem}", flush=True)
 
     return print_status

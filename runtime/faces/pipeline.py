@@ -133,6 +133,14 @@ class FacePipeline:
             )
         ]
 
+    def session_for(self, found: FoundFaces) -> Session:
+        """The session to run on `found.crops`: with all strata, or the collapsed one."""
+        return self._predict.session_for(found.ids, found.seconds)
+
+    def complete(self, found: FoundFaces, predictions: Predictions, session: Session) -> Predictions:
+        """What `session` predicted for `found.crops` -> Predictions of all strata, for `finish`."""
+        return self._predict.complete(predictions, session, found.ids, found.seconds)
+
     @property
     def half_life(self) -> float:
         """Seconds after which a prediction counts half. 0: no smoothing. Any thread may change it."""

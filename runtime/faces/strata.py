@@ -37,14 +37,28 @@ class StratumPredictor:
 
         Raises SessionError if a model fails.
         """
-        if self._collapsed is None or not len(crops):
-            return self._session(crops)
+        session = self.session_for(ids, seconds)
+        return self.complete(session(crops), session, ids, seconds)
+
+    def session_for(self, ids: Sequence[int], seconds: float) -> Session:
+        """The first half of a call: the session to run on the faces of the tracks `ids`.
+
+        `complete` is the second half. Between the halves the caller runs the session, for example on the faces of
+        several sources at once.
+        """
+        if self._collapsed is None or not len(ids):
+            return self._session
         known = all(id in self._differences for id in ids)
-        if not known or not 0 <= seconds - self._last_full < FULL_EVERY:
-            predictions = self._session(crops)
-            logits = predictions.stratum_logits.astype(np.float64)
-            self._differences = dict(zip(ids, logits - logits.mean(axis=1, keepdims=True), strict=True))
-            self._last_full = seconds
+        return self._collapsed if known and 0 <= seconds - self._last_full < FULL_EVERY else self._session
+
+    def complete(self, predictions: Predictions, session: Session, ids: Sequence[int], seconds: float) -> Predictions:
+        """The second half of a call: what `session` predicted for the faces -> Predictions of all strata."""
+        if self._collapsed is None or not len(ids):
             return predictions
-        logits = self._collapsed(crops).logits[:, np.newaxis].astype(np.float64)
-        return average_over_strata(logits + np.stack([self._differences[id] for id in ids]), self._session.artifact)
+        if session is self._collapsed:
+            logits = predictions.logits[:, np.newaxis].astype(np.float64)
+            return average_over_strata(logits + np.stack([self._differences[id] for id in ids]), self._session.artifact)
+        logits = predictions.stratum_logits.astype(np.float64)
+        self._differences = dict(zip(ids, logits - logits.mean(axis=1, keepdims=True), strict=True))
+        self._last_full = seconds
+        return predictions

@@ -55,11 +55,14 @@ class FaceBlur:
 
 
 def with_faces_blurred(sinks: Sequence[Sink]) -> Sink:
-    """One sink that blurs the faces once and passes the result to all `sinks`, before any of them draws or keeps it."""
-    blur = FaceBlur()
+    """One sink that blurs the faces once and passes the result to all `sinks`, before any of them draws or keeps it.
+
+    Each of several sources has its own regions.
+    """
+    blurs: dict[str, FaceBlur] = {}
 
     def pass_on(result: FrameResult) -> None:
-        blurred = blur(result)
+        blurred = blurs.setdefault(result.frame.source, FaceBlur())(result)
         for sink in sinks:
             sink(blurred)
 

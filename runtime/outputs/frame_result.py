@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from iern.runtime.drawing.grid import Tile, draw_grid
+from iern.runtime.drawing.mirror import mirrored
 from iern.runtime.drawing.overlay import draw
 from iern.runtime.faces.face import Face
 from iern.runtime.imaging.images import Image
@@ -24,10 +27,20 @@ class FrameResult:
     """The loop's rate, latency and provider in words, drawn on the picture."""
     dropped: int = 0
     """Frames of a live source that the loop has dropped until now."""
+    tiles: Sequence[Tile] = ()
+    """What each part of the picture shows, if it is a grid of several sources."""
 
     def drawn(self, strata: bool = False) -> Image:
         """The frame with everything drawn. `strata` adds the probabilities under each stratum."""
+        if self.tiles:
+            return draw_grid(self.frame.image, self.tiles, self.faces, self.status, strata)
         return draw(self.frame.image, self.faces, self.status, strata)
+
+    def mirrored(self) -> FrameResult:
+        """The result with left and right exchanged. What is drawn on it stays readable."""
+        image, faces = mirrored(self.frame.image, self.faces)
+        tiles = [tile.mirrored(image.shape[1]) for tile in self.tiles]
+        return dataclasses.replace(self, frame=dataclasses.replace(self.frame, image=image), faces=faces, tiles=tiles)
 
     @functools.cached_property
     def annotated(self) -> Image:

@@ -32,12 +32,12 @@ class QueuedSink:
 
     def __init__(self, sink: Sink, name: str, live: bool, pictures: bool) -> None:
         """`name` is the output in messages. Without `pictures` the sink gets results whose image is black."""
-        self.name = name
+        self.name, self.pictures = name, pictures
         self.dropped = 0
         """Results that the sink did not get, because it was too slow or had failed."""
         self.failure = ""
         """Why the sink failed before the loop ended. Empty if it did not."""
-        self._sink, self._live, self._pictures = sink, live, pictures
+        self._sink, self._live = sink, live
         self._queue: queue.Queue[FrameResult | None] = queue.Queue(QUEUED_PICTURES if pictures else QUEUED_RECORDS)
         self._ending, self._abandoned = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -45,7 +45,7 @@ class QueuedSink:
 
     def __call__(self, result: FrameResult) -> None:
         """Put the result into the queue."""
-        if not self._pictures:
+        if not self.pictures:
             blank = np.broadcast_to(np.uint8(0), result.frame.image.shape)  # the frame's size without its memory
             result = dataclasses.replace(result, frame=dataclasses.replace(result.frame, image=blank))
         while not self.failure:

@@ -28,31 +28,39 @@ FRAME_COLUMNS = ("schema", "start", "frame", "time", "name", "segment")
 
 
 def json_record(result: FrameResult) -> JsonRecord:
-    """The JSON record of one frame: plain numbers and text. Boxes are in pixels, `time` is in seconds."""
+    """The JSON record of one frame: plain numbers and text. Boxes are in pixels, `time` is in seconds.
+
+    Of a grid each face has its `source`, and its box is in the pixels of the grid.
+    """
     frame = result.frame
     height, width = frame.image.shape[:2]
+    faces = [face_record(face, (width, height)) for face in result.faces]
+    if result.tiles:
+        names = [name for tile in result.tiles for name in [tile.source] * tile.faces]
+        faces = [{"source": name, **face} for name, face in zip(names, faces, strict=True)]
     return {
         "schema": SCHEMA,
         "frame": frame.index,
         "time": round(frame.time, 4),
         "name": frame.name,
+        **({"source": frame.source} if frame.source else {}),
         "segment": frame.segment,
-        "faces": [face_record(face, (width, height)) for face in result.faces],
+        "faces": faces,
         "latency_ms": {name: round(value, 3) for name, value in result.latency.stages().items()},
     }
 
 
 def timed_records() -> Callable[[FrameResult], JsonRecord]:
-    """A function from a result to its record with `start`: the wall-clock time at which the source's `time` was 0."""
-    start = ""
+    """A function from a result to its record with `start`: the wall-clock time at which its source's `time` was 0."""
+    starts: dict[str, str] = {}
 
     def make_record(result: FrameResult) -> JsonRecord:
-        nonlocal start
-        if not start:
+        source = result.frame.source
+        if source not in starts:
             ago = time.monotonic() - result.frame.captured + result.frame.time
             moment = datetime.datetime.fromtimestamp(time.time() - ago, datetime.timezone.utc)
-            start = moment.isoformat("T", "milliseconds")
-        return json_record(result) | {"start": start}
+            starts[source] = moment.isoformat("T", "milliseconds")
+        return json_record(result) | {"start": starts[source]}
 
     return make_record
 
@@ -94,7 +102,7 @@ def csv_lines(
             latencies = [f"{stage}_ms" for stage in record["latency_ms"]]
             of_face = ["face", *BOX_COLUMNS, *FACE_COLUMNS, *(f"p_{name}" for name in expressions)]
             text = io.StringIO()
-            table = csv.DictWriter(text, [*FRAME_COLUMNS, "faces", *latencies, *of_face], lineterminator="\n")
+            table = csv.DictWriter(text, [*_frame_columns(record), "faces", *latencies, *of_face], lineterminator="\n")
             if not file.size:
                 table.writeheader()
             table.writerows(_rows(record))
@@ -103,9 +111,14 @@ def csv_lines(
         yield write
 
 
+def _frame_columns(record: JsonRecord) -> Sequence[str]:
+    """The columns of a frame. With several sources `source` is among them."""
+    return [*FRAME_COLUMNS, "source"] if "source" in record else FRAME_COLUMNS
+
+
 def _rows(record: JsonRecord) -> Iterator[JsonRecord]:
     """The rows of a record, each as column -> cell. A row without a face has no cells of a face."""
-    frame = {name: record[name] for name in FRAME_COLUMNS} | {"faces": len(record["faces"])}
+    frame = {name: record[name] for name in _frame_columns(record)} | {"faces": len(record["faces"])}
     frame |= {f"{stage}_ms": value for stage, value in record["latency_ms"].items()}
     if not record["faces"]:
         yield frame

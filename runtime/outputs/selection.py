@@ -10,7 +10,7 @@ from iern.runtime.outputs.frame_result import FrameResult
 
 
 class Selection:
-    """`selection(result)` -> whether to pass the result on."""
+    """`selection(result)` -> whether to pass the result on. Each of several sources is counted by itself."""
 
     def __init__(self, rate: float = 0.0, on_change: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         """`rate` is the most results a second, 0 for no limit. `clock` gives seconds.
@@ -20,14 +20,15 @@ class Selection:
         """
         self._interval = 1 / rate if rate else 0.0
         self._on_change, self._clock = on_change, clock
-        self._last_time = float("-inf")
-        self._last_faces: Hashable = None
+        self._last: dict[str, tuple[float, Hashable]] = {}
+        """Source -> when its last result was passed on, and the faces in it."""
 
     def __call__(self, result: FrameResult) -> bool:
-        now, faces = self._clock(), _expressions(result)
-        if now - self._last_time < self._interval or (self._on_change and faces == self._last_faces):
+        now, faces, source = self._clock(), _expressions(result), result.frame.source
+        last_time, last_faces = self._last.get(source, (float("-inf"), None))
+        if now - last_time < self._interval or (self._on_change and faces == last_faces):
             return False
-        self._last_time, self._last_faces = now, faces
+        self._last[source] = now, faces
         return True
 
 

@@ -56,7 +56,7 @@ class SessionStats:
         """Count one more frame, for the time since the one before."""
         if not self.frames:
             self.start = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
-            self.source = result.frame.name
+            self.source = result.frame.source or result.frame.name
             self._last = result.frame.time
         passed = min(max(result.frame.time - self._last, 0.0), LONGEST_FRAME)
         self._last = result.frame.time

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from iern.runtime.drawing.overlay import PALETTE
 from iern.runtime.faces.face import UNCERTAIN
-from iern.runtime.outputs.frame_result import Sink
+from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.outputs.session_stats import Seconds, SessionStats, bin_start
 from iern.runtime.system.files import write_errors, write_text
 
@@ -37,27 +37,40 @@ i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border
 def session_summary(path: Path) -> Iterator[Sink]:
     """Write the page when the block ends, also if an error ends it. Without frames there is no page.
 
+    Several sources have a part of the page each.
+
     Raises OutputError if it cannot be written.
     """
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)  # if the folder cannot be used, fail before the first frame
-    stats = SessionStats()
+    sessions: dict[str, SessionStats] = {}
+
+    def add(result: FrameResult) -> None:
+        sessions.setdefault(result.frame.source, SessionStats()).add(result)
+
     try:
-        yield stats.add
+        yield add
     finally:
-        if stats.frames:
-            write_text(path, _as_text(summary_html(stats)))
+        if sessions:
+            write_text(path, _as_text(summary_html(*(sessions[name] for name in sorted(sessions)))))
 
 
-def summary_html(stats: SessionStats) -> str:
-    """The page as HTML. Style and charts are inside; there is no script and no link to another file or site."""
+def summary_html(*sessions: SessionStats) -> str:
+    """The page as HTML, with a part for each source.
+
+    Style and charts are inside; there is no script and no link to another file or site.
+    """
+    return "".join((HEAD, *map(_part, sessions), "</body></html>\n"))
+
+
+def _part(stats: SessionStats) -> str:
+    """The part of the page about one source."""
     colours = {name: _css(PALETTE[place % len(PALETTE)]) for place, name in enumerate(stats.expressions)}
     colours[UNCERTAIN] = GREY
     key = "".join(f'<span><i style="background:{colour}"></i>{escape(name)}</span>' for name, colour in colours.items())
     rows = {"whole session": stats.seconds, **stats.tracks} if len(stats.tracks) > 1 else stats.tracks
     return "".join(
         (
-            HEAD,
             f"<h1>{escape(stats.source)}</h1>\n",
             _table(_counts(stats)),
             "<h2>Time per expression</h2>\n",
@@ -71,7 +84,6 @@ def summary_html(stats: SessionStats) -> str:
             _timeline(stats, colours),
             "<h2>Latency</h2>\n<p>Number of frames by the time that the loop needed for a frame.</p>\n",
             _histogram(stats.latencies),
-            "</body></html>\n",
         )
     )
 

@@ -3,6 +3,8 @@
 A message is two big-endian 32-bit lengths, then JSON of the first length and a JPEG of the second. The JSON is the
 frame's record (`iern.runtime.outputs.records.json_record`) with "frames" and "dropped" (counts until now) and "clock"
 (seconds of the server's clock). If the picture could not be made, the JSON has "problem" and the JPEG is empty.
+
+Of several sources the feed takes every frame, whose records it gives to programs, and grids, which are the pictures.
 """
 
 from __future__ import annotations
@@ -60,6 +62,9 @@ class LiveFeed:
         self._intervals: deque[float] = deque(maxlen=KEPT_INTERVALS)
         self._last_time = float("nan")
         self._result: FrameResult | None = None
+        """The last picture."""
+        self._newest: dict[str, FrameResult] = {}
+        """Source -> its last frame."""
         self._message = b""
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
@@ -70,12 +75,15 @@ class LiveFeed:
 
     def __call__(self, result: FrameResult) -> None:
         """Keep the result, and wake the encoder if there are viewers."""
-        self._result = result
-        now = self._clock()
-        if self.frames:
-            self._intervals.append(now - self._last_time)
-        self.frames += 1
-        self._last_time = now
+        if not result.frame.source:
+            self._result = result
+        if not result.tiles:
+            self._newest[result.frame.source] = result
+            now = self._clock()
+            if self.frames:
+                self._intervals.append(now - self._last_time)
+            self.frames += 1
+            self._last_time = now
         if self.viewers or self.listeners:
             self._loop.call_soon_threadsafe(self._wake)
 
@@ -100,25 +108,40 @@ class LiveFeed:
 
     @property
     def record(self) -> JsonRecord | None:
-        """The last frame's record with "frames" and "dropped". None before the first frame."""
-        result = self._result
-        return None if result is None else self._record_of(result)
+        """The last frame's record with "frames" and "dropped". None before the first frame.
+
+        Of several sources it has the last record of each, in "sources".
+        """
+        newest = list(self._newest.values())
+        if not newest:
+            return None
+        if not newest[0].frame.source:
+            return self._record_of(newest[0])
+        dropped = sum(result.dropped for result in newest)
+        return {"sources": [json_record(result) for result in newest], "frames": self.frames, "dropped": dropped}
 
     async def records(self) -> AsyncGenerator[JsonRecord | None, None]:
-        """Yield the newest record each time, and None if no frame came for REPEAT_AFTER seconds.
+        """Yield the newest record of each source each time, and None if no frame came for REPEAT_AFTER seconds.
 
         No picture is made for it. Close the generator (`contextlib.aclosing`), so that the listener is not counted.
         """
         self.listeners += 1
-        sent: FrameResult | None = None
+        sent: dict[str, FrameResult] = {}
+
+        def unsent() -> dict[str, FrameResult]:
+            return {name: result for name, result in list(self._newest.items()) if sent.get(name) is not result}
+
         try:
             while True:
-                if self._result is sent:
+                if not unsent():
                     await _wait_for_event(self._came, REPEAT_AFTER)
-                # Kept before the record is sent: newer frames may come meanwhile, and the last of them must follow.
-                newest = self._result
-                yield None if newest is None or newest is sent else self._record_of(newest)
-                sent = newest
+                # Kept before a record is sent: newer frames may come meanwhile, and the last of them must follow.
+                newest = unsent()
+                sent |= newest
+                if not newest:
+                    yield None
+                for result in newest.values():
+                    yield self._record_of(result)
                 await asyncio.sleep(SHORTEST_INTERVAL)
         finally:
             self.listeners -= 1

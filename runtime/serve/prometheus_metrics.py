@@ -59,19 +59,32 @@ class PrometheusMetrics:
         silence.set_function(feed.seconds_since_last)
         viewers = prometheus.Gauge("iern_viewers", "Open pages.", registry=registry)
         viewers.set_function(lambda: feed.viewers)
-        self._dropped_before = 0
+        self._dropped_before: dict[str, int] = {}
+        self._by_source: prometheus.Counter | None = None
 
     def __call__(self, result: FrameResult) -> None:
         self._frames.inc()
-        restarted = result.dropped < self._dropped_before  # another source counts from 0
-        self._dropped.inc(result.dropped - (0 if restarted else self._dropped_before))
-        self._dropped_before = result.dropped
+        source = result.frame.source
+        if source:
+            self._count_source(source)
+        before = self._dropped_before.get(source, 0)
+        restarted = result.dropped < before  # another source counts from 0
+        self._dropped.inc(result.dropped - (0 if restarted else before))
+        self._dropped_before[source] = result.dropped
         for stage, milliseconds in result.latency.stages().items():
             self._latency.labels(stage).observe(milliseconds / 1000)
         for face in result.faces:
             self._faces.labels(UNCERTAIN if face.uncertain else face.expression).inc()
             if face.disagreement is not None:
                 self._disagreement.observe(face.disagreement)
+
+    def _count_source(self, source: str) -> None:
+        """Count a frame of one of several sources. A single source has no such metric."""
+        if self._by_source is None:
+            self._by_source = prometheus.Counter(
+                "iern_source_frames", "Frames analysed, by source.", ["source"], registry=self.registry
+            )
+        self._by_source.labels(source).inc()
 
     def text(self) -> bytes:
         """The metrics in Prometheus' text format."""

@@ -55,6 +55,9 @@ def page_server(
 ) -> Iterator[Sink]:
     """A sink that shows every result on a page, whose address is printed. The server runs until the block ends.
 
+    Of several sources it takes the results, for records and metrics, and grids of them (`FrameResult.tiles`), which are
+    the pictures.
+
     If others can reach the address and no `token` is given, a random one is made and printed. `render` makes the
     picture that viewers see. `clock` returns seconds, by which /healthz decides whether frames come. `about` is what
     the page says about the program, and `photos` reads the pictures that are dropped on it, see `Routes`.
@@ -68,7 +71,8 @@ def page_server(
         print(f"the page is at {url_with(server.address, made)}", flush=True)
 
         def show(result: FrameResult) -> None:
-            server.metrics(result)
+            if not result.tiles:  # the frames of a grid were counted one by one
+                server.metrics(result)
             server.feed(result)
 
         try:

@@ -5,10 +5,8 @@ A failure stays with its own request: the others of the batch are answered.
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +17,7 @@ from iern.runtime.faces.pipeline import FacePipeline, FoundFaces
 from iern.runtime.imaging.images import Image, decode_image
 from iern.runtime.imaging.preprocess import crop_faces
 from iern.runtime.outputs.frame_result import FrameResult
-from iern.runtime.session import Predictions, Session
+from iern.runtime.session import Predictions, Session, split
 from iern.runtime.sources.base import Frame
 from iern.runtime.system.latency import Latency, stopwatch
 
@@ -88,8 +86,8 @@ class Recognition:
         except Exception as error:
             return [error] if len(searched) == 1 else [self._predict([each])[0] for each in searched]
         infer = lap()
-        ends = itertools.accumulate(len(each.found.detections) for each in searched)
-        return [_Predicted(rows, infer) for rows in _split(predictions, list(ends))]
+        counts = [len(each.found.detections) for each in searched]
+        return [_Predicted(rows, infer) for rows in split(predictions, counts)]
 
     def _finish(self, searched: _Searched, predicted: _Predicted | Exception) -> FrameResult | Exception:
         """Combine one picture's faces with their predictions."""
@@ -127,9 +125,3 @@ class _Predicted:
     rows: Predictions
     infer: float
     """Milliseconds of the call, which other pictures may have shared."""
-
-
-def _split(predictions: Predictions, ends: Sequence[int]) -> Iterator[Predictions]:
-    """Split the rows into parts, one after another, that end before the rows `ends`."""
-    for first, last in itertools.pairwise([0, *ends]):
-        yield Predictions(*(getattr(predictions, each.name)[first:last] for each in dataclasses.fields(predictions)))

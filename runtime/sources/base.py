@@ -32,6 +32,8 @@ class Frame:
     not span two segments."""
     photograph: bool = False
     """Whether it is an image file, not one of many frames. Small faces are then searched for, which takes longer."""
+    source: str = ""
+    """The name of its source among several. Empty if there is only one."""
 
 
 class Source(ABC):
@@ -47,6 +49,8 @@ class Source(ABC):
     """How often a live source was reopened after a loss, or because its frames were frozen or black."""
     note = ""
     """One line about what went wrong. It is complete when the iteration has ended."""
+    failure: Exception | None = None
+    """The error of one of several sources, without which the others continued."""
     details = ""
     """One line about the open source: size, rate, codec and the library that reads it. Empty if unknown."""
 
@@ -87,6 +91,10 @@ class Source(ABC):
     def repeated(self) -> int:
         """Frames of a live source that were exactly equal to the one before."""
         return 0
+
+    def dropped_of(self, source: str) -> int:
+        """Frames that the loop did not take in time, of the source of that name (`Frame.source`)."""
+        return self.dropped
 
     def _update_segment(self, image: Image) -> None:
         """Begin a new segment if the frame differs in size from the one before."""

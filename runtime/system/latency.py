@@ -60,8 +60,8 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-class LoopStats:
-    """Counts frames and faces, and keeps latencies."""
+class FrameCounts:
+    """Counts frames and faces."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -70,12 +70,10 @@ class LoopStats:
         """Frames of a live source that came while the loop was busy."""
         self.failed = 0
         """Frames whose analysis failed."""
-        self._stages = _LastRows(len(Latency(0, 0, 0, 0).stages()) + 1)
-        self._ages = _LastRows(1)
         self._recent: deque[float] = deque(maxlen=RATE_FRAMES)
         self._first = self._last = 0.0
 
-    def add(self, latency: Latency, faces: int) -> None:
+    def count(self, latency: Latency, faces: int) -> None:
         """Count an analyzed frame."""
         self._last = time.perf_counter()
         if not self.frames:
@@ -83,7 +81,57 @@ class LoopStats:
         self.frames += 1
         self.faces += faces
         self._recent.append(self._last)
+
+    @property
+    def rate(self) -> float:
+        """Frames per second over the last RATE_FRAMES. 0 before the second frame."""
+        seconds = self._recent[-1] - self._recent[0] if self._recent else 0.0
+        return (len(self._recent) - 1) / seconds if seconds > 0 else 0.0
+
+    def text(self) -> str:
+        """The counts in words."""
+        parts = [counted(self.frames, "frame"), counted(self.faces, "face"), f"{self.mean_rate:.1f} frames/s"]
+        parts += [f"{self.dropped} dropped"] if self.dropped else []
+        return ", ".join(parts + ([f"{self.failed} failed"] if self.failed else []))
+
+    @property
+    def mean_rate(self) -> float:
+        """Frames per second from the first frame to the last."""
+        return self.frames / max(self._last - self._first, 1e-9)
+
+
+class LoopStats(FrameCounts):
+    """Counts frames and faces, of all sources together and of each, and keeps latencies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: dict[str, FrameCounts] = {}
+        """The counts of each of several sources, by its name."""
+        self._stages = _LastRows(len(Latency(0, 0, 0, 0).stages()) + 1)
+        self._ages = _LastRows(1)
+
+    def of(self, source: str) -> FrameCounts:
+        """The counts of one of several sources. These ones if the name is empty: there is only one then."""
+        return self.sources.setdefault(source, FrameCounts()) if source else self
+
+    def add(self, latency: Latency, faces: int, source: str = "") -> None:
+        """Count an analyzed frame, of the source of that name."""
+        self.count(latency, faces)
+        if source:
+            self.of(source).count(latency, faces)
         self._stages.add(*latency.stages().values(), faces)
+
+    def add_failed(self, source: str = "") -> None:
+        """Count a frame whose analysis failed."""
+        self.failed += 1
+        if source:
+            self.of(source).failed += 1
+
+    def set_dropped(self, dropped: int, source: str = "") -> None:
+        """Keep how many frames of that source were dropped until now."""
+        self.of(source).dropped = dropped
+        if source:
+            self.dropped = sum(counts.dropped for counts in self.sources.values())
 
     def add_age(self, age: float) -> None:
         """Count a frame that every output has received, `age` milliseconds after its capture."""
@@ -94,12 +142,6 @@ class LoopStats:
         """Milliseconds from the capture of the last frame until every output had it. 0 before the first."""
         return self._ages.last(0) if self._ages.count else 0.0
 
-    @property
-    def rate(self) -> float:
-        """Frames per second over the last RATE_FRAMES. 0 before the second frame."""
-        seconds = self._recent[-1] - self._recent[0] if self._recent else 0.0
-        return (len(self._recent) - 1) / seconds if seconds > 0 else 0.0
-
     def summary(self, provider: str, live: bool) -> list[str]:
         """Lines to print: counts and rate, then the percentiles of each stage.
 
@@ -108,9 +150,10 @@ class LoopStats:
         """
         if not self.frames:
             return ["no frames"]
-        rate = self.frames / max(self._last - self._first, 1e-9)
+        frames, faces = counted(self.frames, "frame"), counted(self.faces, "face")
         lines = [
-            f"{counted(self.frames, 'frame')}, {counted(self.faces, 'face')}, {rate:.1f} frames/s, {provider}",
+            f"{frames}, {faces}, {self.mean_rate:.1f} frames/s, {provider}",
+            *(f"  {name}: {counts.text()}" for name, counts in self.sources.items()),
             f"{'latency, ms':<12}{'p50':>8}{'p90':>8}{'p99':>8}",
         ]
         rows = self._stages.rows()
