@@ -14,7 +14,7 @@ let names = [], announced = "", announcedAt = -Infinity, unlisted = 0;
 
 /** Keeps the faces of a record at `now`, in seconds of the server's clock. */
 export function keep(record, now) {
-  const seen = record.faces.map((face, index) => [String(face.track ?? index), face]);
+  const seen = record.faces.map((face, index) => [keyOf(face, index), face]);
   const known = seen.filter(([key]) => faces.has(key));
   const added = seen.filter(([key]) => !faces.has(key)).slice(0, Math.max(0, MOST - known.length));
   unlisted = seen.length - known.length - added.length;
@@ -49,6 +49,9 @@ export function show(now) {
   if (disagreements.length) draw(byId("disagreement"), disagreements, now, topOf(disagreements, 0.01));
   announce(present);
 }
+
+/** The number of a face, with the name of its source if there are several. */
+const keyOf = (face, index) => [face.track ?? index, face.source].filter((part) => part !== undefined).join(", ");
 
 const isGone = (face, now) => face.seen < now - ABSENT;
 
