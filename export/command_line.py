@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "model",
         type=Path,
-        help="checkpoint written by train/fit.py, or an .onnx file that this command wrote; with --triton an .engine too",
+        help="checkpoint written by train/fit.py, or an .onnx file of this command; with --triton also an .engine",
     )
     add(
         "-o",

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         default=MODEL,
         metavar="FILE",
-        help="exported .onnx or .engine to check (default: the bundled one)",
+        help="exported .onnx or .engine to check, or triton://HOST:PORT/MODEL (default: the bundled one)",
     )
     options = parser.parse_args(argv)
     findings: list[Finding] = []

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from doubles.tiny_network import tiny_network
+from iern.export.engine import plan_builder
 from iern.export.engine.plan_builder import BuildOptions, build_plan, capability, check_starts, load_backend
 from iern.export.graph.deconfound import deconfound
 from iern.export.graph.onnx_graph import export_onnx
@@ -129,6 +130,22 @@ def test_a_profile_for_every_batch_is_in_the_plan(rtx, graph, tmp_path):
     build_plan(graph, rtx, BuildOptions(batches=(1, 3, 7), targets=("sm_89",), log=tmp_path / "log.txt"))
     found = re.findall(r"optimization profile number (\d) \[", (tmp_path / "log.txt").read_text(encoding="utf-8"))
     assert found == ["0", "1", "2"]
+
+
+def test_the_profiles_of_a_served_engine_take_every_number_of_faces_once(rtx, graph, monkeypatch):
+    """A server joins requests, so that any number of faces up to the largest may come."""
+    taken: list[int] = []
+    make = plan_builder._profile
+
+    def profile(builder, network, fewest, most):
+        taken.extend(range(fewest, most + 1))
+        made = make(builder, network, fewest, most)
+        assert [shape[0] for shape in made.get_shape("image")] == [fewest, most, most]
+        return made
+
+    monkeypatch.setattr(plan_builder, "_profile", profile)
+    build_plan(graph, rtx, BuildOptions(batches=(1, 3, 7), targets=("sm_89",), any_batch=True))
+    assert taken == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_two_plans_may_be_built_one_after_the_other(rtx, graph):
