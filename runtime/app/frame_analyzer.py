@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from iern.runtime.errors import IernError, SessionError, one_line
+from iern.runtime.errors import IernError, ServerLostError, SessionError, one_line
 from iern.runtime.faces.detector_protocol import Detector
 from iern.runtime.faces.face import Face
 from iern.runtime.faces.pipeline import FacePipeline, FoundFaces
@@ -133,12 +133,17 @@ class _Searched:
 
 
 def _predict(session: Session, searched: Sequence[_Searched]) -> list[Predictions | Exception]:
-    """Run the model on the faces of all frames together. If that fails, run it on each frame's alone."""
+    """Run the model on the faces of all frames together. If that fails, run it on each frame's alone.
+
+    A server that does not answer is not asked for each frame again: that could take a timeout each.
+    """
     crops = [each.found.crops for each in searched]
     try:
         predictions = session(crops[0] if len(crops) == 1 else np.concatenate(crops))
     except Exception as error:
-        return [error] if len(searched) == 1 else [_predict(session, [each])[0] for each in searched]
+        if len(searched) == 1 or isinstance(error, ServerLostError):
+            return [error] * len(searched)
+        return [_predict(session, [each])[0] for each in searched]
     return list(split(predictions, [len(each) for each in crops]))
 
 
@@ -159,8 +164,10 @@ def _finish(searched: _Searched, predictions: Predictions | Exception, infer: fl
 class AnalysisFailures:
     """Counts the frames whose analysis failed. The first failure of each kind is printed."""
 
-    def __init__(self, stats: LoopStats) -> None:
+    def __init__(self, stats: LoopStats, live: bool = False) -> None:
+        """A `live` source outlasts a model's server that does not answer, as it outlasts a camera that is lost."""
         self._stats = stats
+        self._live = live
         self._in_a_row = 0
         self._printed: set[str] = set()
 
@@ -171,7 +178,7 @@ class AnalysisFailures:
     def add(self, frame: Frame, error: Exception) -> None:
         """Count a failed frame. Raises SessionError with the cause after MAX_FAILURES_IN_A_ROW."""
         self._stats.add_failed(frame.source)
-        self._in_a_row += 1
+        self._in_a_row += not (self._live and isinstance(error, ServerLostError))
         if self._in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise self.too_many(error) from error
         kind = type(error).__name__

@@ -109,7 +109,7 @@ def run_loop(
         stats.of(name)  # so that one that never gives a frame is counted, too
     with contextlib.ExitStack() as stack:
         batches = stack.enter_context(frame_batches(source))
-        analyses = analyzed_frames(batches, analyzer, AnalysisFailures(stats))
+        analyses = analyzed_frames(batches, analyzer, AnalysisFailures(stats, source.live))
         files = [name for name, member in _members(source).items() if not member.live]
         queue = FrameQueue[FrameAnalysis](source.live, lane=lambda each: each.frame.source, complete=files)
         stack.enter_context(produce_into(queue, {"inference": analyses}))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from iern.runtime.errors import ServerLostError
 from iern.runtime.faces.detector_protocol import Detector, faces_in_photograph
 from iern.runtime.faces.face import faces_from
 from iern.runtime.faces.pipeline import FacePipeline, FoundFaces
@@ -84,7 +85,9 @@ class Recognition:
         try:
             predictions = self.session(np.concatenate([each.found.crops for each in searched]))
         except Exception as error:
-            return [error] if len(searched) == 1 else [self._predict([each])[0] for each in searched]
+            if len(searched) == 1 or isinstance(error, ServerLostError):
+                return [error] * len(searched)
+            return [self._predict([each])[0] for each in searched]
         infer = lap()
         counts = [len(each.found.detections) for each in searched]
         return [_Predicted(rows, infer) for rows in split(predictions, counts)]

@@ -13,10 +13,10 @@ import pytest
 
 from doubles.servers.mjpeg_server import mjpeg_server
 from doubles.tiny_artifact import tiny_model
-from iern.runtime.app.frame_analyzer import MAX_FAILURES_IN_A_ROW, FrameAnalyzer
+from iern.runtime.app.frame_analyzer import MAX_FAILURES_IN_A_ROW, AnalysisFailures, FrameAnalyzer
 from iern.runtime.app.loop import run_loop
 from iern.runtime.backends.onnx import OnnxSession
-from iern.runtime.errors import SessionError
+from iern.runtime.errors import ServerLostError, SessionError
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.outputs.frame_result import FrameResult
 from iern.runtime.session import Predictions, Session
@@ -181,6 +181,30 @@ def test_a_model_that_always_fails_ends_the_loop_with_the_cause(error):
         )
     assert len(results) == 50, "the outputs got the earlier frames"
     assert MAX_FAILURES_IN_A_ROW == 30
+
+
+def test_a_camera_outlasts_a_server_of_the_model_that_is_gone_and_a_file_does_not():
+    frame, lost = Frame(face_picture(), 0.0, 0, "made", 0.0), ServerLostError("gpu.lan is not reached")
+    stats = LoopStats()
+    camera, file = AnalysisFailures(stats, live=True), AnalysisFailures(LoopStats())
+    for _ in range(10 * MAX_FAILURES_IN_A_ROW):
+        camera.add(frame, lost)
+    assert stats.failed == 10 * MAX_FAILURES_IN_A_ROW
+    with pytest.raises(SessionError, match=r"30 frames in a row failed; the last error: gpu.lan is not reached"):
+        for _ in range(MAX_FAILURES_IN_A_ROW):
+            file.add(frame, lost)
+    with pytest.raises(SessionError, match=r"30 frames in a row failed; the last error: the GPU is gone"):
+        for _ in range(MAX_FAILURES_IN_A_ROW):
+            camera.add(frame, SessionError("the GPU is gone"))
+
+
+@pytest.mark.parametrize(("error", "calls"), [(ServerLostError("not reached"), 1), (SessionError("refused"), 4)])
+def test_a_server_that_does_not_answer_is_asked_once_for_the_frames_of_all_cameras(error, calls):
+    """Each call may take the whole timeout."""
+    session = Failing(lambda call: True, error)
+    frames = [Frame(face_picture(), 0.0, 0, name, 0.0, source=name) for name in ("door", "hall", "yard")]
+    assert FrameAnalyzer(FaceDetector(), session)(frames) == [error] * 3
+    assert session._calls + 1 == calls
 
 
 def test_a_model_that_does_not_return_is_noticed_and_one_that_does_is_not(monkeypatch):
