@@ -25,6 +25,10 @@ REMEDY = "reinstall iern, or give a YuNet model from OpenCV's model zoo"
 INPUT = "input"
 OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in STRIDES)
 
+FEW_PIXELS = 4 * 160 * 160
+"""Pixels of a call up to which one thread is faster than several: four windows. Others sleep between calls, and to wake
+them takes longer than they save."""
+
 MOST_KEPT_PIXELS = 4 * 640 * 640
 """Pixels of a call from which onnxruntime gives its memory back afterwards. A photograph takes hundreds of megabytes,
 and is seldom followed by another."""
@@ -69,6 +73,7 @@ class OnnxYunet:
         ort = import_onnxruntime()
         try:
             self._graph: onnxruntime.InferenceSession = load_on_cpu(ort, data, threads)
+            self._on_one_thread = self._graph if threads == 1 else load_on_cpu(ort, data, 1)
         except Exception as error:  # onnxruntime's own exceptions share no other base
             raise SessionError(f"onnxruntime cannot load the face detector ({ort_message(error)})") from error
         _check_contract(self._graph)
@@ -79,9 +84,11 @@ class OnnxYunet:
     def __call__(self, pictures: Sequence[Image]) -> list[Rows]:
         """See `Yunet`. Raises SessionError if onnxruntime fails, for example without memory."""
         batch = cv2.dnn.blobFromImages([_padded(picture) for picture in pictures])
-        options = self._give_back if batch[:, 0].size > MOST_KEPT_PIXELS else None
+        pixels = batch[:, 0].size
+        options = self._give_back if pixels > MOST_KEPT_PIXELS else None
+        graph = self._on_one_thread if pixels <= FEW_PIXELS else self._graph
         try:
-            outputs = self._graph.run(OUTPUTS, {INPUT: batch}, options)
+            outputs = graph.run(OUTPUTS, {INPUT: batch}, options)
         except Exception as error:  # as above
             raise SessionError(
                 f"the face detector failed on pictures of {batch.shape}: {ort_message(error)}"
