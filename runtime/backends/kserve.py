@@ -23,8 +23,8 @@ from iern.runtime.errors import ServerLostError, SessionError, one_line
 JSON_LENGTH = "Inference-Header-Content-Length"
 """The HTTP header with the length of the JSON before the binary tensors."""
 BINARY = "application/octet-stream"
-DTYPES = {"UINT8": np.dtype(np.uint8), "FP32": np.dtype("<f4")}
-"""The protocol's name of a number type -> NumPy's."""
+FP32 = np.dtype("<f4")
+"""The number type of the outputs, as it is in an answer."""
 DROPPED = (ConnectionError, http.client.BadStatusLine)
 """What is raised if the server has closed a connection that was kept for the next call."""
 
@@ -101,14 +101,15 @@ class ModelServer:
         found: dict[str, NDArray[np.float32]] = {}
         try:
             for tensor in described["outputs"]:
-                dtype, shape = DTYPES[tensor["datatype"]], tuple(map(int, tensor["shape"]))
-                size = int(tensor["parameters"]["binary_data_size"])
-                if size != dtype.itemsize * math.prod(shape) or start + size > len(reply.content):
+                if tensor["datatype"] != "FP32":
+                    raise ValueError("expected FP32")
+                shape, size = tuple(map(int, tensor["shape"])), int(tensor["parameters"]["binary_data_size"])
+                if size != FP32.itemsize * math.prod(shape) or start + size > len(reply.content):
                     raise SessionError(
                         f"{self.address}: the answer has {size} bytes for the output {tensor['name']} of {shape}; "
                         "check the model on the server, and its log"
                     )
-                array = np.frombuffer(reply.content, dtype, math.prod(shape), start).reshape(shape)
+                array = np.frombuffer(reply.content, FP32, math.prod(shape), start).reshape(shape)
                 found[tensor["name"]] = array.astype(np.float32)
                 start += size
             version = str(described.get("model_version", ""))
