@@ -55,8 +55,8 @@ class SourceGroup(Source):
         files = [name for name, member in self.members.items() if not member.live]
         queue = FrameQueue[Frame](latest=True, lane=_source_of, complete=files, producers=len(self.members))
         frames = {name: self._frames_of(name, paced=True) for name in self.members}
-        stack.callback(self.stop)  # runs first at the end, so that the threads can end
         self._queue = stack.enter_context(produce_into(queue, frames))
+        stack.callback(self.stop)  # runs first at the end, so that the threads can end
         return self._until_end(iter(queue.take_each, []))
 
     def _in_step(self, stack: contextlib.ExitStack) -> Batches:

@@ -1,0 +1,1 @@
+"""How many cameras a machine carries, and what joint batches are worth: `python -m benchmarks.cameras`."""
