@@ -9,6 +9,8 @@ examples:
   webcam.py                                    camera 0 in a window; h shows the keys, q quits
   webcam.py --mirror                           the same as in a mirror; records stay as the camera saw it
   webcam.py --source 1                         the second camera (Linux: also /dev/video2)
+  webcam.py --source 0 --source rtsp://user:password@camera/stream
+                                               several cameras at once, with one model and one picture
   webcam.py --source clip.mp4 --headless --record out.webm
                                                annotate a video on a machine without a display
   webcam.py --source rtsp://user:password@camera/stream --jsonl records.jsonl
@@ -40,16 +42,17 @@ Sources: a file or folder delivers every frame. A camera or stream delivers its 
 arrive while the loop is busy are dropped and counted, so the picture is never late. Of images one line each
 is printed: its name, and each face's expression, probability and box [x, y, width, height]. A source that
 disconnects, stalls, goes black or freezes is reopened until it recovers, or until --give-up. A source that
-is absent at the start is an error.
+is absent at the start is an error. Several sources hold each other back in nothing: a lost one has a dark
+tile, and the loop ends when all have ended.
 
 Output files: %Y, %m, %d, %H, %M and %S in a file name become the time of the start. An existing file is
 replaced, unless it is an input or another output: that is an error, and nothing is opened. With --jsonl -
 or --csv - the records go to the standard output, and everything else is printed on stderr.
 
 JSON records: one line per frame with "schema", "start" (wall clock), "frame", "time" (seconds), "name",
-"segment", "faces" and "latency_ms". A face has "track" (its number over time, or null), "box"
-[x, y, width, height] in pixels, clipped to the frame, "score" (of the detector), "expression",
-"probability", "probabilities" by expression, "uncertain" and "disagreement". Disagreement is 0 to 1: how
+"segment", "faces" and "latency_ms", and with several sources "source". A face has "track" (its number
+over time, or null), "box" [x, y, width, height] in pixels, clipped to the frame, "score" (of the
+detector), "expression", "probability", "probabilities" by expression, "uncertain" and "disagreement". Disagreement is 0 to 1: how
 far the predictions under the single contexts (strata) are from their mean. If it is high, the context
 decides. A model with one stratum has none.
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,11 @@ from iern.runtime.app.systemd import READY, heartbeat, notify
 from iern.runtime.webcam import main
 from repository import ROOT
 
-UNIT = ROOT / "docs" / "iern.service"
+UNITS = [ROOT / "docs" / "iern.service", ROOT / "docs" / "iern@.service"]
+INSTANCE = "iern@front.service"
+"""The name of an instance of the template."""
+
+units = pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
 
@@ -120,29 +125,56 @@ def test_the_loop_reports_its_start_its_life_and_its_end(systemd, monkeypatch, t
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="apt-get install systemd")
-def test_systemd_finds_no_fault_in_the_unit(tmp_path):
+@units
+def test_systemd_finds_no_fault_in_the_unit(tmp_path, unit):
     """Only the path of Python is changed to this one."""
-    text = UNIT.read_text(encoding="utf-8").replace("/opt/iern/.venv/bin/python", sys.executable)
-    (tmp_path / UNIT.name).write_text(text, encoding="utf-8")
-    command = ["systemd-analyze", "verify", "--man=no", tmp_path / UNIT.name]
+    name = INSTANCE if "@" in unit.name else unit.name
+    text = unit.read_text(encoding="utf-8").replace("/opt/iern/.venv/bin/python", sys.executable)
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    command = ["systemd-analyze", "verify", "--man=no", tmp_path / name]
     result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_the_unit_starts_at_boot_restarts_after_any_end_and_its_watchdog_waits_longer_than_the_loop():
-    text = UNIT.read_text(encoding="utf-8")
-    unit = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
-    assert (unit["WantedBy"], unit["Restart"], unit["StartLimitIntervalSec"]) == ("multi-user.target", "always", "0")
-    assert unit["Type"] == "notify", "only such services have a watchdog"
-    assert int(unit["WatchdogSec"]) > STUCK_AFTER, "the loop notices first that a model does not return"
+@units
+def test_the_unit_starts_at_boot_restarts_after_any_end_and_its_watchdog_waits_longer_than_the_loop(unit):
+    set_to = dict(line.split("=", 1) for line in settings(unit))
+    starts = set_to["WantedBy"], set_to["Restart"], set_to["StartLimitIntervalSec"]
+    assert starts == ("multi-user.target", "always", "0")
+    assert set_to["Type"] == "notify", "only such services have a watchdog"
+    assert int(set_to["WatchdogSec"]) > STUCK_AFTER, "the loop notices first that a model does not return"
 
 
-def test_the_command_of_the_unit_has_valid_arguments(monkeypatch):
+def settings(unit: Path) -> list[str]:
+    """The lines of a unit that set something."""
+    lines = unit.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if "=" in line and not line.startswith("#")]
+
+
+def test_the_template_is_hardened_as_the_unit_and_an_instance_shares_no_folder_with_another_one():
+    """All differences are the names of files and folders, and the options, which an instance must have."""
+    unit, template = map(settings, UNITS)
+    assert set(unit) - set(template) == {
+        "Description=IERN: facial expressions, live",
+        'Environment=IERN_OPTIONS="--serve 8080"',
+        "EnvironmentFile=-/etc/iern.conf",
+        "StateDirectory=iern",
+        "CacheDirectory=iern",
+        "WorkingDirectory=%S/iern",
+        "Environment=XDG_CACHE_HOME=%C/iern HOME=%S/iern",
+    }
+    others = set(template) - set(unit)
+    assert all("%i" in line for line in others)
+    assert {line.split("=")[0] for line in others} >= {"StateDirectory", "CacheDirectory", "EnvironmentFile"}
+
+
+@units
+def test_the_command_of_the_unit_has_valid_arguments(monkeypatch, unit):
     monkeypatch.delenv("IERN_TOKEN", raising=False)
-    text = UNIT.read_text(encoding="utf-8")
+    text = unit.read_text(encoding="utf-8")
     (command,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
-    (default_options,) = re.findall(r'^Environment=IERN_OPTIONS="(.*)"$', text, re.MULTILINE)
-    program, *argv = shlex.split(command.replace("$IERN_OPTIONS", default_options))
+    default_options = re.findall(r'^Environment=IERN_OPTIONS="(.*)"$', text, re.MULTILINE)
+    program, *argv = shlex.split(command.replace("$IERN_OPTIONS", "".join(default_options)))
     assert program.startswith("/")
     assert argv[:2] == ["-m", "iern.runtime.webcam"]
     assert parse(argv[2:]).headless

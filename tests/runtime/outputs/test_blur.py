@@ -83,3 +83,15 @@ def test_no_output_sees_the_face():
         dataclasses.replace(result, faces=faces, frame=dataclasses.replace(result.frame, image=image))
     )
     assert [detector(picture) for picture in got] == [[], []]
+
+
+def test_where_a_face_was_stays_blurred_in_its_own_source_alone():
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    got: list[np.ndarray] = []
+    blur = with_faces_blurred([lambda each: got.append(each.frame.image)])
+    for source, faces in (("front", 1), ("back", 0), ("front", 0)):
+        result = grey_result(0, 0.0, faces)
+        blur(dataclasses.replace(result, frame=dataclasses.replace(result.frame, image=image, source=source)))
+    hidden, other, still_hidden = got
+    assert not np.array_equal(hidden, image) and np.array_equal(still_hidden, hidden)
+    assert np.array_equal(other, image)

@@ -63,3 +63,14 @@ def test_a_change_that_comes_too_early_is_passed_on_when_the_rate_allows_it_if_i
     selection = Selection(1.0, on_change=True, clock=lambda: next(moments))
     names = ["sad", "happy", "happy", "happy", "sad", "happy", "happy"]
     assert [selection(seen((1, name))) for name in names] == [True, False, False, True, False, False, False]
+
+
+def test_each_of_several_sources_has_its_own_rate_and_its_own_changes():
+    def of(source: str, result: FrameResult) -> FrameResult:
+        return dataclasses.replace(result, frame=dataclasses.replace(result.frame, source=source))
+
+    changes = Selection(on_change=True, clock=lambda: 0.0)
+    steps = [("front", "happy", True), ("back", "sad", True), ("front", "happy", False), ("back", "happy", True)]
+    assert [changes(of(source, seen((1, name)))) for source, name, _ in steps] == [passed for *_, passed in steps]
+    limited = Selection(rate=1, clock=lambda: 0.0)
+    assert [limited(of(source, seen())) for source in ("front", "back", "front")] == [True, True, False]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
+import re
 import threading
 import time
 
@@ -15,7 +17,8 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="pip install 'iern[serve]'")
 
-from doubles.servers.page_client import fetch, in_thread, numbered_result, page, until, viewers
+from doubles.servers.page_client import fetch, in_thread, numbered_result, page, read_message, until, viewers
+from iern.runtime.drawing.grid import Tile
 from iern.runtime.outputs.records import json_record
 from iern.runtime.serve import feed, long_responses
 
@@ -174,3 +177,50 @@ def test_the_end_of_the_loop_ends_the_events_and_the_motion_jpeg_at_once(capsys)
             assert all(opened.acquire(timeout=60) for _ in range(2))
             began = time.monotonic()
         assert time.monotonic() - began < 10
+
+
+def of_source(source, result):
+    """The result as one of several sources gives it."""
+    return dataclasses.replace(result, frame=dataclasses.replace(result.frame, source=source))
+
+
+def as_grid(result, *faces):
+    """The result as a grid of sources with those numbers of faces."""
+    tiles = [Tile(0, 0, 80, 120, f"camera {place}", faces=count) for place, count in enumerate(faces)]
+    return dataclasses.replace(result, tiles=tiles)
+
+
+def test_of_several_sources_the_last_record_of_each_is_sent_and_the_grid_is_the_picture(capsys):
+    with page(capsys) as (sink, url):
+        assert fetch(f"{url}faces.json").status == 503
+        sink(of_source("front", numbered_result(1, dropped=2)))
+        sink(of_source("back", numbered_result(2, faces=2, dropped=3)))
+        sink(of_source("front", numbered_result(5, dropped=4)))
+        sink(as_grid(numbered_result(200, faces=3), 1, 2))
+        found = json.loads(fetch(f"{url}faces.json").text)
+        metrics = fetch(f"{url}metrics").text
+
+        async def first_message():
+            async with aiohttp.ClientSession() as session, session.get(f"{url}stream") as reply:
+                return await read_message(reply.content)
+
+        message, picture = asyncio.run(first_message())
+    assert [(record["source"], record["frame"]) for record in found["sources"]] == [("front", 5), ("back", 2)]
+    assert (found["frames"], found["dropped"]) == (3, 7)
+    assert [face["source"] for face in message["faces"]] == ["camera 0", "camera 1", "camera 1"]
+    assert np.median(picture) == pytest.approx(200, abs=8), "the picture is the grid, not a frame"
+    counts = dict(re.findall(r'^iern_source_frames_total{source="(.*)"} (.*)$', metrics, re.MULTILINE))
+    assert counts == {"front": "2.0", "back": "1.0"}
+    assert "\niern_frames_total 3.0\n" in metrics and "\niern_dropped_frames_total 7.0\n" in metrics
+
+
+def test_events_of_several_sources_leave_none_out(capsys):
+    results = [of_source(f"camera {index % 4}", numbered_result(index)) for index in range(40)]
+    with page(capsys) as (sink, url):
+        for result in results[:4]:
+            sink(result)
+        records = events(url, sink, results, 12)
+    assert {record["source"] for record in records} == {f"camera {number}" for number in range(4)}
+    for source in {record["source"] for record in records}:
+        frames = [record["frame"] for record in records if record["source"] == source]
+        assert frames == sorted(frames)

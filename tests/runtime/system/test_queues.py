@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from iern.runtime.system.queues import DEPTH, produce_in_thread
+from iern.runtime.system.queues import DEPTH, FrameQueue, produce_in_thread
 
 
 def counting(until: int, pause: float = 0.0) -> Iterator[int]:
@@ -123,3 +123,21 @@ def test_chained_threads_end_together_and_the_first_error_reaches_the_last_consu
         with pytest.raises(OSError, match="unplugged"):
             twice.take()
     assert not alive("one") and not alive("two")
+
+
+def test_a_lane_keeps_its_own_latest_item_and_a_complete_lane_loses_none():
+    queue = FrameQueue[tuple[str, int]](latest=True, lane=lambda item: item[0], complete=["file"], producers=2)
+    for number in range(3):
+        queue.put(("a", number))
+        queue.put(("b", number))
+    for number in range(DEPTH):
+        queue.put(("file", number))
+    assert queue.take_each() == [("a", 2), ("b", 2), ("file", 0)]
+    assert (queue.dropped_in("a"), queue.dropped_in("b"), queue.dropped_in("file"), queue.dropped) == (2, 2, 0, 4)
+    assert queue.take_each() == [("file", 1)]
+    queue.end(ValueError("one has failed"))
+    queue.put(("b", 7))
+    assert not queue.ended and queue.take_each() == [("b", 7)], "the other producer goes on"
+    queue.end()
+    with pytest.raises(ValueError, match="one has failed"):
+        queue.take_each()
