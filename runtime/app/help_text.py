@@ -52,9 +52,9 @@ or --csv - the records go to the standard output, and everything else is printed
 JSON records: one line per frame with "schema", "start" (wall clock), "frame", "time" (seconds), "name",
 "segment", "faces" and "latency_ms", and with several sources "source". A face has "track" (its number
 over time, or null), "box" [x, y, width, height] in pixels, clipped to the frame, "score" (of the
-detector), "expression", "probability", "probabilities" by expression, "uncertain" and "disagreement". Disagreement is 0 to 1: how
-far the predictions under the single contexts (strata) are from their mean. If it is high, the context
-decides. A model with one stratum has none.
+detector), "expression", "probability", "probabilities" by expression, "uncertain" and "disagreement".
+Disagreement is 0 to 1: how far the predictions under the single contexts (strata) are from their mean.
+If it is high, the context decides. A model with one stratum has none.
 
 A face is "uncertain" if its probability is below the threshold in the model's file. It is then labelled
 "uncertain"; the JSON records keep its most likely expression. A model without a threshold names every
