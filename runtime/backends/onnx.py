@@ -19,8 +19,8 @@ from iern.runtime.backends.batches import BatchRunner, fixed_batches
 from iern.runtime.backends.precision import open_in_precision
 from iern.runtime.backends.prior import PriorSession
 from iern.runtime.backends.providers import Model, import_onnxruntime, load_on_cpu, ort_message, provider_order
-from iern.runtime.backends.server_address import EXPECTED, is_served
-from iern.runtime.backends.triton import TritonSession
+from iern.runtime.backends.server_address import EXPECTED, is_served, parse_server_address
+from iern.runtime.backends.triton import open_served
 from iern.runtime.backends.trt.session import TensorRtSession
 from iern.runtime.checksum import check_content
 from iern.runtime.errors import ArtifactError, PriorError, SessionError
@@ -130,10 +130,7 @@ def open_session(
 def _open(model: Model, provider: str, strict: bool, max_batch: int, threads: int, precision: str) -> Session:
     """Open a model on the backend for its file type."""
     if not isinstance(model, bytes) and is_served(model):
-        if provider != "auto" or precision == "int8":
-            found = f"the provider {provider}" if provider != "auto" else "int8"
-            raise SessionError(f"{model}: runs on its server, which decides how; leave out {found}")
-        return TritonSession(model, max_batch)
+        return open_served(model, provider, precision, max_batch)
     if isinstance(model, bytes) or Path(model).suffix.lower() == ".onnx":
 
         def open_file(file: Model, key: str) -> Session:
@@ -157,7 +154,9 @@ def _open(model: Model, provider: str, strict: bool, max_batch: int, threads: in
 
 def _name(model: Model) -> str:
     """Return what errors call the model."""
-    return "the model in memory" if isinstance(model, bytes) else str(model)
+    if isinstance(model, bytes):
+        return "the model in memory"
+    return str(parse_server_address(model) if is_served(model) else model)
 
 
 def _check_file(model: Model, name: str) -> None:

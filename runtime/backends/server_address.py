@@ -12,7 +12,8 @@ PORT = 8000
 """Triton's port for HTTP."""
 SERVED_NAME = "iern"
 """The name under which `export/to_trt.py --triton` writes a model."""
-EXPECTED = f"expected {SCHEME}://HOST:PORT/MODEL, as in {SCHEME}://localhost:{PORT}/{SERVED_NAME}"
+EXPECTED = f"expected {SCHEME}:// followed by HOST:PORT/MODEL, such as localhost:{PORT}/{SERVED_NAME}"
+"""Without a whole address, which a command's usage line would hide because it may hold a password."""
 
 
 class ServerAddress(NamedTuple):

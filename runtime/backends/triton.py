@@ -139,6 +139,14 @@ class TritonSession(Session):
         return Predictions(*(found.outputs[name] for name in OUTPUT_NAMES))
 
 
+def open_served(model: Path | str, provider: str, precision: str, max_batch: int) -> TritonSession:
+    """Open a served model. Raises SessionError for a provider or a precision, which are the server's own."""
+    if provider != "auto" or precision == "int8":
+        found = f"the provider {provider}" if provider != "auto" else "int8"
+        raise SessionError(f"{_parse(model)}: runs on its server, which decides how; leave out {found}")
+    return TritonSession(model, max_batch)
+
+
 def read_served_model(server: ModelServer) -> ServedModel:
     """The description of a served model. Raises ArtifactError if it has none that this runtime supports, or another
     shape than it describes, and SessionError as `ModelServer` does."""

@@ -8,6 +8,7 @@ import json
 import logging
 import pickle
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from doubles.servers.mjpeg_server import mjpeg_server
 from doubles.servers.mosquitto_broker import free_port
 from doubles.servers.triton_server import served, triton_server
 from doubles.tiny_artifact import tiny_artifact, tiny_model
+from iern.runtime.app.command_line import parse
 from iern.runtime.backends import triton
 from iern.runtime.backends.onnx import open_session
 from iern.runtime.backends.server_address import ServerAddress, is_served, parse_server_address
@@ -119,7 +121,7 @@ def test_addresses_are_read_as_text_and_as_paths(text, expected):
     "text", ["triton://", "triton://host:port/iern", "triton://host:0/iern", "triton://h/a/b", "triton://u:p@h/iern"]
 )
 def test_a_malformed_address_is_refused_with_one_that_is_not(text):
-    with pytest.raises(SessionError, match="expected triton://HOST:PORT/MODEL, as in triton://localhost:8000/iern"):
+    with pytest.raises(SessionError, match="expected triton:// followed by HOST:PORT/MODEL, such as localhost"):
         open_session(text)
 
 
@@ -130,8 +132,16 @@ def test_files_and_their_content_are_no_addresses(model):
 
 @pytest.mark.parametrize("options", [{"provider": "cpu"}, {"precision": "int8"}])
 def test_provider_and_precision_are_the_servers_own(options):
-    with pytest.raises(SessionError, match="runs on its server, which decides how; leave out"):
-        open_session("triton://localhost:1/iern", **options)
+    with pytest.raises(SessionError, match=r"^triton://localhost:1/iern: runs on its server, which decides how; leave"):
+        open_session(Path("triton://localhost:1/iern"), **options)
+
+
+def test_a_command_refuses_a_malformed_address_in_its_usage_line_and_shows_no_password(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(["--model", "triton://user:secret@host/iern"])
+    error = capsys.readouterr().err
+    assert "argument --model: expected triton:// followed by HOST:PORT/MODEL, such as localhost:8000/iern" in error
+    assert "secret" not in error
 
 
 def test_a_prior_changes_the_answers_of_a_served_model_as_those_of_its_file():
@@ -197,7 +207,6 @@ def test_a_program_that_does_not_speak_http_is_refused():
         client = socket.create_connection(server.getsockname())
         client.close()
         address = f"triton://127.0.0.1:{server.getsockname()[1]}/iern"
-        import threading
 
         def greet() -> None:
             for _ in range(2):
