@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from iern.runtime.bundled import DEMO_CLIP
 from iern.runtime.faces.detector import FaceDetector
@@ -43,3 +45,22 @@ def test_a_folder_without_the_photographs_is_refused_and_leaves_nothing(tmp_path
     assert result.stderr.startswith("error: ")
     assert "has no astronaut.jpg" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_animation_has_every_second_frame_of_the_video_and_its_duration(tmp_path):
+    made = tmp_path / "loop.webp"
+    command = [sys.executable, SCRIPT.with_name("make_animation.py"), DEMO_CLIP, made, "--width", "120", "--every", "8"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.startswith(f"wrote {made}")
+    frames = [frame for frame in open_source(DEMO_CLIP) if frame.index % 8 == 0]
+    with Image.open(made) as picture:
+        assert (picture.n_frames, picture.size) == (len(frames), (120, 90))
+        seconds = 0.0
+        for index in range(picture.n_frames - 1):
+            picture.seek(index)
+            picture.load()
+            seconds += picture.info["duration"] / 1000
+            if index == 5:
+                small = cv2.resize(frames[index].image, (120, 90), interpolation=cv2.INTER_AREA)
+                seen = np.array(picture.convert("RGB"))[..., ::-1]
+                assert np.abs(seen.astype(float) - small).mean() < 8
+    assert seconds == pytest.approx(frames[-1].time, abs=0.05)

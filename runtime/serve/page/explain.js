@@ -17,6 +17,11 @@ function open(button) {
   current = button;
   if (tip.textContent !== text) tip.textContent = text;
   tip.hidden = false;
+  put(tip, button);
+}
+
+/** Puts the explanation below its term, or above it where there is no room. */
+function put(tip, button) {
   const place = button.getBoundingClientRect(), size = tip.getBoundingClientRect();
   const below = place.bottom + 6, above = place.top - size.height - 6;
   tip.style.top = `${below + size.height <= innerHeight || above < 0 ? below : above}px`;
@@ -40,7 +45,8 @@ export function start() {
   byId("tip").addEventListener("mouseenter", () => clearTimeout(leaving));
   byId("tip").addEventListener("mouseleave", closeSoon);
   document.addEventListener("keydown", (event) => event.key === "Escape" && close());
-  document.addEventListener("scroll", close, { passive: true });
+  // To focus a term by the keyboard may scroll the page, and its explanation must stay.
+  document.addEventListener("scroll", () => (current && document.activeElement === current ? put(byId("tip"), current) : close()), { passive: true });
   document.addEventListener("pointerdown", (event) => current && !current.contains(event.target) && !byId("tip").contains(event.target) && close());
   byId("about-open").addEventListener("click", () => byId("about").showModal());
 }
