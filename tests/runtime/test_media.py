@@ -50,7 +50,7 @@ def test_a_folder_without_the_photographs_is_refused_and_leaves_nothing(tmp_path
 def test_the_animation_has_every_second_frame_of_the_video_and_its_duration(tmp_path):
     made = tmp_path / "loop.webp"
     command = [sys.executable, SCRIPT.with_name("make_animation.py"), DEMO_CLIP, made, "--width", "120", "--every", "8"]
-    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.startswith(f"wrote {made}")
+    assert subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.startswith(f"wrote {made}")
     frames = [frame for frame in open_source(DEMO_CLIP) if frame.index % 8 == 0]
     with Image.open(made) as picture:
         assert (picture.n_frames, picture.size) == (len(frames), (120, 90))

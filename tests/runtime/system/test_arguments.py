@@ -8,7 +8,7 @@ from iern.runtime.app.command_line import parse
 from iern.runtime.system.arguments import Parser
 
 
-@pytest.mark.parametrize("argv", [["--source", "A", "--source", "B"], ["--model", "a.onnx", "--model=b.onnx"]])
+@pytest.mark.parametrize("argv", [["--record", "a.mp4", "--record", "b.mp4"], ["--model", "a.onnx", "--model=b.onnx"]])
 def test_an_option_given_twice_is_refused_instead_of_the_last_one_winning(capsys, argv):
     with pytest.raises(SystemExit) as left:
         parse(argv)
