@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from iern.runtime.system.command import command, leave
 
 from iern.runtime.app.command_line import parse
-from iern.runtime.sources.v4l2 import camera_lines
+from iern.runtime.app.source_options import print_cameras
 from iern.runtime.system.opencv import require_opencv
 
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. A second Ctrl-C ends it at once, with status 130."""
     options = parse(argv)
     if options.list_cameras:
-        print("\n".join(camera_lines()))
+        print_cameras()
         return
     require_opencv()
     from iern.runtime.app.loop import run  # late: it imports the OpenCV that was just checked

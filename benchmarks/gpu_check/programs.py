@@ -82,13 +82,24 @@ def engine_facts(path: Path) -> Results:
 
 
 def run_loop(model: Path, records: Path, options: Sequence[str] = (), left: float = math.inf) -> list[Results]:
-    """Run the loop headless on the bundled clip -> its records. Raises EngineError with the command's message."""
+    """Run the loop headless on the bundled clip -> its records. Raises EngineError with the command's message.
+
+    `energy_of(records)` is then what it took.
+    """
     command = [sys.executable, "-m", "iern.runtime.webcam", "--headless", "--source", DEMO_CLIP, "--model", model]
     steady = ["--strata", "full", "--search", "every-frame", "--jsonl", records]
+    steady += ["--power", "--summary", records.with_suffix(".summary.json")]
     done = run_program([*command, *steady, *options], left)
     if done.returncode:
         raise EngineError(f"runtime/webcam.py, status {done.returncode}: {last_line(done)}")
     return [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
+
+
+def energy_of(records: Path) -> dict[str, float]:
+    """Sensor -> joules per frame of the loop that wrote these records. Empty if the machine measures none."""
+    path = records.with_suffix(".summary.json")
+    found = json.loads(path.read_text(encoding="utf-8"))["energy"] if path.is_file() else []
+    return {each["name"]: each["joules_per_frame"] for each in found if each["joules_per_frame"] is not None}
 
 
 def compare_loops(records: Sequence[Results], reference: Sequence[Results]) -> Results:

@@ -97,7 +97,13 @@ def _loop(results: Results) -> str:
     ]
     times = ("infer p50 ms", "on the CPU", "frame p50 ms", "on the CPU")
     table = markdown_table(("loop with", "frames", "faces", "largest probability error", *times), rows, left=1)
-    return f"## The loop on the bundled clip, compared with the CPU\n\n{table}" if rows else ""
+    energy = [
+        f"- {name}: {sensor} {joules:.4f} J, on the CPU {_number(facts['joules_per_frame']['CPU'].get(sensor))} J"
+        for name, facts in results.get("loop", {}).items()
+        for sensor, joules in facts.get("joules_per_frame", {}).get("this", {}).items()
+    ]
+    measured = ["Energy of a frame:", "\n".join(energy)] if energy else []
+    return "\n\n".join(["## The loop on the bundled clip, compared with the CPU", table, *measured]) if rows else ""
 
 
 def _tests(results: Results) -> str:

@@ -104,17 +104,18 @@ def _loops(file: ResultsFile, engines: Mapping[str, Path], folder: Path, left: T
     reference: list[Results] = []
 
     def compare(piece: str) -> Results:
-        from benchmarks.gpu_check.programs import MODEL, compare_loops, run_loop
+        from benchmarks.gpu_check.programs import MODEL, compare_loops, energy_of, run_loop
 
         if not reference:
             on_cpu = ("--provider", "cpu", "--precision", "fp32")
             reference.extend(run_loop(MODEL, folder / "cpu.jsonl", on_cpu, left()))
         if piece == "engine":
-            records = run_loop(next(iter(engines.values())), folder / "engine.jsonl", left=left())
+            records = run_loop(next(iter(engines.values())), folder / f"{piece}.jsonl", left=left())
         else:
             on_cuda = ("--provider", "cuda", "--strict", "--precision", "fp32")
-            records = run_loop(MODEL, folder / "cuda.jsonl", on_cuda, left())
-        return compare_loops(records, reference)
+            records = run_loop(MODEL, folder / f"{piece}.jsonl", on_cuda, left())
+        energy = {"this": energy_of(folder / f"{piece}.jsonl"), "CPU": energy_of(folder / "cpu.jsonl")}
+        return {**compare_loops(records, reference), "joules_per_frame": energy}
 
     for piece in file.pieces_to_run("loop"):
         if piece == "engine" and not engines:

@@ -61,6 +61,7 @@ class Options:
     mqtt_ca: Path | None = None
     mqtt_discovery: str | None = None
     summary: Path | None = None
+    power: bool = False
     blur_faces: bool = False
     max_frames: int | None = None
     half_life: float = HALF_LIFE
@@ -177,9 +178,16 @@ def _outputs(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--summary",
-        type=path_with((".html", ".htm")),
+        type=path_with((".html", ".htm", ".json")),
         metavar="FILE",
-        help="write an HTML page about the session at its end: time per expression and face, timeline, latency",
+        help="write an HTML page about the session at its end: time per expression and face, timeline, latency; or its "
+        "totals as .json",
+    )
+    add(
+        "--power",
+        action="store_true",
+        help="print the joules per frame and per face at the end, and write them into --summary, where the machine "
+        "measures them: NVIDIA GPUs, Jetsons, processors by Intel and AMD",
     )
     add(
         "--blur-faces",

@@ -22,6 +22,7 @@ from iern.runtime.bundled import DEMO_CLIP
 from iern.runtime.errors import OutputError, SourceError
 from iern.runtime.faces.detector import FaceDetector
 from iern.runtime.outputs.frame_result import FrameResult, Sink
+from iern.runtime.power.energy import EnergyMeter, energy_lines, metered
 from iern.runtime.session import Session
 from iern.runtime.sources.base import Source
 from iern.runtime.sources.group import SourceGroup, frame_batches
@@ -74,16 +75,18 @@ def run(options: Options) -> None:
             search=options.search,
             half_life=options.half_life,
         )
-        outputs = stack.enter_context(open_outputs(options, source, analyzer, stats, interrupted))
-        on_each_iteration = [_watchdog(analyzer), *outputs.on_each_iteration]
+        meter = stack.enter_context(metered(options.power, lambda: (stats.frames, stats.faces)))
+        outputs = stack.enter_context(open_outputs(options, source, analyzer, stats, interrupted, meter))
+        on_each_iteration = [_watchdog(analyzer), meter.update, *outputs.on_each_iteration]
         notify(READY)
         try:
             run_loop(source, analyzer, outputs.sinks, stats, options.max_frames, on_each_iteration)
         except Exception as error:  # whatever it is, the outputs are finished before it is raised
             loop_error = error
+        meter.stop()  # before the outputs write its figures
         loop_error = loop_error or source.failure
         notify(STOPPING)
-    _print_end(options, source, session, stats, outputs)
+    _print_end(options, source, session, stats, outputs, meter)
     if loop_error:
         raise loop_error
     if outputs.failures:
@@ -247,9 +250,11 @@ def _print_start(options: Options, source: Source, session: Session, collapsed: 
     print(f"{source.name} -> {options.model.name}{bits} on {session.provider}{strata}", flush=True)
 
 
-def _print_end(options: Options, source: Source, session: Session, stats: LoopStats, outputs: Outputs) -> None:
-    """Print the counts, the latencies and the written files. `RecordingSwitch` prints the recordings itself."""
-    print("\n".join(stats.summary(session.provider, source.live)))
+def _print_end(
+    options: Options, source: Source, session: Session, stats: LoopStats, outputs: Outputs, meter: EnergyMeter
+) -> None:
+    """Print the counts, the latencies, the energy and the written files. `RecordingSwitch` prints its recordings."""
+    print("\n".join([*stats.summary(session.provider, source.live), *energy_lines(meter.energies)]))
     if stats.dropped:
         print(f"note: dropped {counted(stats.dropped, 'frame')} that came while the loop was busy")
     if stats.failed:

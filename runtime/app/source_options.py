@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iern.runtime.sources.settings import LiveTimeouts, parse_raw_format, parse_size
+from iern.runtime.sources.v4l2 import camera_lines
 from iern.runtime.system.arguments import fourcc, number, positive, value_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )
     add("--max-frames", type=positive, metavar="N", help="stop after N frames, of all sources together")
     add("--list-cameras", action="store_true", help="print the cameras of this machine with their modes, and exit")
+
+
+def print_cameras() -> None:
+    """Print what --list-cameras asks for."""
+    print("\n".join(camera_lines()))
 
 
 def add_camera_modes(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ from iern.runtime.outputs.still import annotated_pictures, print_expressions, st
 from iern.runtime.outputs.summary import session_summary
 from iern.runtime.outputs.video.recording import recording
 from iern.runtime.outputs.video.recording_switch import RecordingSwitch
+from iern.runtime.power.energy import EnergyMeter
 from iern.runtime.sources.base import Source
 from iern.runtime.sources.files import ImageFiles, VideoFile
 from iern.runtime.sources.group import SourceGroup
@@ -53,11 +54,17 @@ class Outputs:
 
 @contextlib.contextmanager
 def open_outputs(
-    options: Options, source: Source, analyzer: FrameAnalyzer, stats: LoopStats, interrupted: Callable[[], bool]
+    options: Options,
+    source: Source,
+    analyzer: FrameAnalyzer,
+    stats: LoopStats,
+    interrupted: Callable[[], bool],
+    meter: EnergyMeter,
 ) -> Iterator[Outputs]:
     """Open every requested output, and finish all of them when the block ends.
 
-    Records are of single frames. Pictures of several sources are grids. `stats` has what is known of each source.
+    Records are of single frames. Pictures of several sources are grids. `stats` has what is known of each source,
+    and `meter` what the summary says of the energy.
 
     The page shares the detector and the model of the `analyzer`, and changes how it smooths. After a signal, when
     `interrupted()` is true, no output waits long for a reader that does not read. Raises OutputError or OSError if one
@@ -68,7 +75,8 @@ def open_outputs(
         raise OutputError(f"{source.name}: --annotate is for an image or a folder; --record writes a video")
     folder = options.record.parent if options.record else Path()
     with contextlib.ExitStack() as stack:
-        files = stack.enter_context(file_outputs(options, source, analyzer.session.artifact.expressions, interrupted))
+        expressions = analyzer.session.artifact.expressions
+        files = stack.enter_context(file_outputs(options, source, expressions, interrupted, meter))
         open_recording = functools.partial(recorded, source=source, sound_of=_sound_of(options, source))
         recorder = stack.enter_context(RecordingSwitch(open_recording, folder, options.record))
         records: list[Sink] = [file for file in files if not file.pictures]
@@ -104,7 +112,7 @@ def open_outputs(
 
 @contextlib.contextmanager
 def file_outputs(
-    options: Options, source: Source, expressions: Sequence[str], interrupted: Callable[[], bool]
+    options: Options, source: Source, expressions: Sequence[str], interrupted: Callable[[], bool], meter: EnergyMeter
 ) -> Iterator[list[QueuedSink]]:
     """The sinks of everything that is written or published, except the recording. None makes a live loop wait.
 
@@ -125,7 +133,7 @@ def file_outputs(
         if options.mqtt:
             add(mqtt_records(options.mqtt, options.publishing), options.mqtt)
         if options.summary:
-            add(session_summary(options.summary), options.summary)
+            add(session_summary(options.summary, lambda: meter.energies), options.summary)
         if options.still:
             add(still_picture(options.still), options.still, pictures=True)
         if options.annotate:

@@ -1,11 +1,13 @@
-"""Writes one page about a session, in one file that needs no other: `--summary`."""
+"""Writes one page about a session, in one file that needs no other, or its totals as JSON: `--summary`."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from iern.runtime.drawing.overlay import PALETTE
 from iern.runtime.faces.face import UNCERTAIN
@@ -13,9 +15,14 @@ from iern.runtime.outputs.frame_result import FrameResult, Sink
 from iern.runtime.outputs.session_stats import Seconds, SessionStats, bin_start
 from iern.runtime.system.files import write_errors, write_text
 
+if TYPE_CHECKING:
+    from iern.runtime.power.energy import Energy
+
 WIDTH, BAR, CHART = 960, 22, 180
 """Width of a chart, height of a bar and height of a chart, in pixels."""
 GREY = "#9a9a9a"
+LATENCY_SHARES = (50, 99)
+"""Percentages of the frames for which the longest latency is given."""
 
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -34,10 +41,11 @@ i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border
 
 
 @contextlib.contextmanager
-def session_summary(path: Path) -> Iterator[Sink]:
+def session_summary(path: Path, energies: Callable[[], Sequence[Energy]] = tuple) -> Iterator[Sink]:
     """Write the page when the block ends, also if an error ends it. Without frames there is no page.
 
-    Several sources have a part of the page each.
+    Several sources have a part of the page each. `energies` is called at the end. A path that ends in .json gets the
+    totals instead of a page.
 
     Raises OutputError if it cannot be written.
     """
@@ -52,15 +60,40 @@ def session_summary(path: Path) -> Iterator[Sink]:
         yield add
     finally:
         if sessions:
-            write_text(path, _as_text(summary_html(*(sessions[name] for name in sorted(sessions)))))
+            parts = [sessions[name] for name in sorted(sessions)]
+            if path.suffix.lower() == ".json":
+                text = json.dumps(summary_dict(parts, energies()), indent=2, ensure_ascii=False) + "\n"
+            else:
+                text = summary_html(*parts, energies=energies())
+            write_text(path, _as_text(text))
 
 
-def summary_html(*sessions: SessionStats) -> str:
+def summary_html(*sessions: SessionStats, energies: Sequence[Energy] = ()) -> str:
     """The page as HTML, with a part for each source.
 
     Style and charts are inside; there is no script and no link to another file or site.
     """
-    return "".join((HEAD, *map(_part, sessions), "</body></html>\n"))
+    return "".join((HEAD, *map(_part, sessions), _energy(energies), "</body></html>\n"))
+
+
+def summary_dict(sessions: Sequence[SessionStats], energies: Sequence[Energy] = ()) -> dict[str, Any]:
+    """The totals of each source, and the energy of the run, as plain types."""
+    return {
+        "sources": [
+            {
+                "source": stats.source,
+                "started": stats.start,
+                "seconds": stats.elapsed,
+                "frames": stats.frames,
+                "dropped": stats.dropped,
+                "faces": stats.faces,
+                "expression_seconds": dict(stats.seconds),
+                "latency_ms_at_most": {f"p{share}": _percentile(stats.latencies, share) for share in LATENCY_SHARES},
+            }
+            for stats in sessions
+        ],
+        "energy": [energy.to_dict() for energy in energies],
+    }
 
 
 def _part(stats: SessionStats) -> str:
@@ -88,6 +121,14 @@ def _part(stats: SessionStats) -> str:
     )
 
 
+def _energy(energies: Sequence[Energy]) -> str:
+    """The part of the page about the energy. Empty without a sensor."""
+    if not energies:
+        return ""
+    rows = [(energy.name, energy.text()) for energy in energies]
+    return "<h2>Energy</h2>\n<p>Of the whole part of the machine that a sensor measures.</p>\n" + _table(rows)
+
+
 def _css(colour: tuple[int, int, int]) -> str:
     blue, green, red = colour
     return f"#{red:02x}{green:02x}{blue:02x}"
@@ -103,7 +144,7 @@ def _counts(stats: SessionStats) -> list[tuple[str, str]]:
         ("faces in all frames", str(stats.faces)),
         *(
             (f"latency, {share} % of the frames", f"up to {_percentile(stats.latencies, share):.3g} ms")
-            for share in (50, 99)
+            for share in LATENCY_SHARES
         ),
     ]
 

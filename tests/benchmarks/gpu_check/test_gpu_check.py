@@ -269,12 +269,18 @@ def test_each_stage_is_written_before_the_next_begins_and_one_that_fails_stops_n
         seen["tests"] = written()
         return {"status": 0, "counts": {"passed": 3, "failed": 0, "skipped": 1}, "cases": {}}
 
+    def loop_run(model: Path, records: Path, *others: object, **left: object) -> list[dict]:
+        joules = {"cpu.jsonl": 0.25, "engine.jsonl": 0.0625}[records.name]
+        sensors = [{"name": "GPU 0", "joules_per_frame": joules}, {"name": "rail", "joules_per_frame": None}]
+        records.with_suffix(".summary.json").write_text(json.dumps({"energy": sensors}), encoding="utf-8")
+        return [{}]
+
     facts = {"tensorrt": "10.3.0", "plan_bytes": 5, "batches": [1], "parity": {"faces": 9, "agreement": 1, "logits": 0}}
     loop = {"frames": 2, "faces": 3, "probability_error": 0.0, "milliseconds": {"this": {"total": 5.0}, "CPU": {}}}
     monkeypatch.setattr("benchmarks.gpu_check.programs.build_engine", build)
     monkeypatch.setattr("benchmarks.gpu_check.programs.engine_facts", lambda path: facts)
     monkeypatch.setattr("benchmarks.gpu_check.replay.check_engine_replay", replay)
-    monkeypatch.setattr("benchmarks.gpu_check.programs.run_loop", lambda *others, **left: [{}])
+    monkeypatch.setattr("benchmarks.gpu_check.programs.run_loop", loop_run)
     monkeypatch.setattr("benchmarks.gpu_check.programs.compare_loops", lambda records, reference: loop)
     monkeypatch.setattr("benchmarks.gpu_check.programs.run_gpu_tests", tests)
     run_pieces(run, tmp_path, "cpu", TINY, TimeLeft(None))
@@ -290,6 +296,7 @@ def test_each_stage_is_written_before_the_next_begins_and_one_that_fails_stops_n
     page = run.path.with_suffix(".md").read_text(encoding="utf-8")
     for line in ("| tensorrt native | 1 to 20 | 1.0e-03 |", "| engine | 2 | 3 | 0.0e+00 | - | - | 5.000 | - |"):
         assert line in page
+    assert "- engine: GPU 0 0.0625 J, on the CPU 0.250 J" in page and "rail" not in page
 
 
 def test_when_the_time_is_up_the_rest_is_not_reached_and_nothing_has_failed(tmp_path, monkeypatch):

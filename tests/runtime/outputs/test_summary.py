@@ -16,6 +16,7 @@ from iern.runtime.imaging.detection import Detection
 from iern.runtime.outputs.frame_result import FrameResult
 from iern.runtime.outputs.session_stats import MOST_STEPS, MOST_TRACKS, SessionStats
 from iern.runtime.outputs.summary import session_summary, summary_html
+from iern.runtime.power.energy import Energy
 
 VOID = {"meta", "br", "img", "link", "input"}
 
@@ -157,3 +158,13 @@ def test_without_frames_there_is_no_page(tmp_path):
     with session_summary(tmp_path / "out.html"):
         pass
     assert os.listdir(tmp_path) == []
+
+
+def test_the_energy_of_a_run_is_on_the_page_with_its_sensors_escaped():
+    stats = SessionStats()
+    stats.add(tracked_result(0, (1, "happy")))
+    energies = [Energy("GPU <0>", joules=6.0, seconds=3.0, frames=4, faces=8), Energy("rail VDD_IN", problem="gone")]
+    words = " ".join(Page(summary_html(stats, energies=energies)).words)
+    assert "GPU <0> 1.5 J a frame, 0.75 J a face, 2 W" in words
+    assert "rail VDD_IN gone" in words
+    assert "Energy" not in " ".join(Page(summary_html(stats)).words)

@@ -15,6 +15,7 @@ import pytest
 
 from doubles.scripted_capture import ScriptedCapture, noise
 from iern.runtime import webcam
+from iern.runtime.app import source_options
 from iern.runtime.errors import SourceError
 from iern.runtime.sources import cameras, v4l2
 from iern.runtime.sources.cameras import csi_pipeline
@@ -62,7 +63,7 @@ def test_a_csi_camera_is_opened_through_gstreamer_in_the_requested_mode(monkeypa
 
 
 def test_list_cameras_reports_that_there_is_none(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(webcam, "camera_lines", functools.partial(camera_lines, tmp_path))
+    monkeypatch.setattr(source_options, "camera_lines", functools.partial(camera_lines, tmp_path))
     assert webcam.main(["--list-cameras"]) == 0
     assert capsys.readouterr().out.startswith("no cameras: there is no /dev/video*; plug one in")
 

@@ -1,0 +1,1 @@
+"""How many joules a frame takes, where the machine measures it."""
