@@ -54,6 +54,7 @@ setup(
         "iern.train": ["recipes/*.yaml", "py.typed"],
         "iern.export": ["py.typed"],
         "iern.cpp_ext": ["*.cu", "*.cpp", "*.h", "binaries/*", "py.typed"],
+        "iern.cpp_ext.frame": ["*.cu", "*.h", "binaries/*"],
     },
     ext_modules=libraries if os.environ.get("IERN_BUILD_TAIL") == "1" else [],
     cmdclass={"build_ext": BuildLibraries},

@@ -1,4 +1,4 @@
-"""Command: compile strata_tail.cu for every GPU into binaries/. The package ships them for machines without nvcc."""
+"""Command: compile a file of kernels for every GPU. The package ships the binaries for machines without nvcc."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iern.cpp_ext.kernel_binaries import BINARIES, MANIFEST, Binary
+from iern.cpp_ext.kernel_binaries import BINARIES, FRAME_BINARIES, MANIFEST, Binary
 
-SOURCE = Path(__file__).parent / "strata_tail.cu"
-HEADER = SOURCE.with_suffix(".h")
+SOURCES = {
+    "strata_tail": BINARIES.with_name("strata_tail.cu"),
+    "frame": FRAME_BINARIES.with_name("frame.cu"),
+}
+"""Name of the kernels -> their source. Its header has the same name and ends in .h, and its binaries are beside it."""
 OPTIONS = ("--std=c++17",)
 
 EXAMPLES = """\
 examples:
   python cpp_ext/build_binaries.py                       after a change of strata_tail.cu or strata_tail.h
+  python cpp_ext/build_binaries.py --kernels frame       after a change of frame/frame.cu or frame/frame.h
   python cpp_ext/build_binaries.py --compilers ~/nvrtc   keep the compilers for the next time
   python cpp_ext/build_binaries.py --output /tmp/again   the same bytes in another folder, to compare
 
@@ -72,51 +76,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--output", type=Path, default=BINARIES, metavar="FOLDER", help="folder to replace (default: cpp_ext/binaries)"
+        "--kernels", choices=tuple(SOURCES), default="strata_tail", help="what to compile (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="folder to replace (default: binaries, beside the source)"
     )
     parser.add_argument(
         "--compilers", type=Path, metavar="FOLDER", help="folder of the compilers; those that it lacks are installed"
     )
     options = parser.parse_args(argv)
+    source = SOURCES[options.kernels]
+    output = options.output or source.with_name(BINARIES.name)
     # Not `iern.runtime.system.command`: cpp_ext does not import runtime.
     try:
         with tempfile.TemporaryDirectory(prefix="iern-nvrtc-") as scratch:
-            files = dict(build(options.compilers or Path(scratch)))
-        replace_folder(options.output, files)
+            files = dict(build(options.compilers or Path(scratch), source))
+        replace_folder(output, files)
     except (BuildError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"wrote {options.output}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB")
+    print(f"wrote {output}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB")
     return 0
 
 
-def build(compilers: Path) -> Iterator[tuple[str, bytes]]:
+def build(compilers: Path, source: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of every file, the manifest last. Prints a line for each. Raises BuildError."""
     described = {}
     for compiler in COMPILERS:
         nvrtc, headers = load(compiler, compilers / compiler.version)
         for architecture in compiler.architectures:
-            name = f"{SOURCE.stem}.{architecture}.{'ptx' if architecture.startswith('compute_') else 'cubin'}"
-            content = compiled(nvrtc, headers, architecture)
+            name = f"{source.stem}.{architecture}.{'ptx' if architecture.startswith('compute_') else 'cubin'}"
+            content = compiled(nvrtc, headers, architecture, source)
             print(f"{name:<27}NVRTC {compiler.version:<9}{len(content):>9,} bytes", flush=True)
             digest = hashlib.sha256(content).hexdigest()
             described[name] = Binary(name, "NVRTC", compiler.version, architecture, digest)
             yield name, content
-    yield MANIFEST, manifest(described.values())
+    yield MANIFEST, manifest(described.values(), source)
 
 
-def manifest(binaries: Iterable[Binary]) -> bytes:
+def manifest(binaries: Iterable[Binary], source: Path) -> bytes:
     """The manifest's bytes, which `kernel_binaries.read_manifest` reads."""
     files = {}
     for binary in sorted(binaries, key=lambda binary: binary.number):
         values = dataclasses.asdict(binary)
         files[values.pop("name")] = values
-    return (json.dumps({"source_sha256": source_sha256(), "files": files}, indent=1) + "\n").encode()
+    return (json.dumps({"source_sha256": source_sha256(source), "files": files}, indent=1) + "\n").encode()
 
 
-def source_sha256() -> str:
-    """The SHA-256 of strata_tail.cu followed by strata_tail.h."""
-    return hashlib.sha256(SOURCE.read_bytes() + HEADER.read_bytes()).hexdigest()
+def source_sha256(source: Path) -> str:
+    """The SHA-256 of a .cu file followed by its header."""
+    return hashlib.sha256(source.read_bytes() + source.with_suffix(".h").read_bytes()).hexdigest()
 
 
 def load(compiler: Compiler, folder: Path) -> tuple[ctypes.CDLL, Path]:
@@ -142,20 +151,21 @@ def load(compiler: Compiler, folder: Path) -> tuple[ctypes.CDLL, Path]:
     return nvrtc, _found(folder, "cuda_fp16.h").parent
 
 
-def compiled(nvrtc: ctypes.CDLL, headers: Path, architecture: str) -> bytes:
+def compiled(nvrtc: ctypes.CDLL, headers: Path, architecture: str, source: Path) -> bytes:
     """The kernels as a cubin (sm_..) or PTX (compute_..).
 
     The compiler gets no path except that of its own headers, and writes none into its output.
     """
     program = ctypes.c_void_p()
-    texts, names = _strings(HEADER.read_bytes()), _strings(HEADER.name.encode())
-    source = SOURCE.read_bytes(), SOURCE.name.encode()
-    _check(nvrtc, nvrtc.nvrtcCreateProgram(ctypes.byref(program), *source, 1, texts, names))
+    header = source.with_suffix(".h")
+    texts, names = _strings(header.read_bytes()), _strings(header.name.encode())
+    text = source.read_bytes(), source.name.encode()
+    _check(nvrtc, nvrtc.nvrtcCreateProgram(ctypes.byref(program), *text, 1, texts, names))
     try:
         options = (f"--gpu-architecture={architecture}", *OPTIONS, f"--include-path={headers}")
         if nvrtc.nvrtcCompileProgram(program, len(options), _strings(*(option.encode() for option in options))):
             log = _output(nvrtc, program, "ProgramLog").decode("utf-8", "replace")
-            raise BuildError(f"{SOURCE.name} does not compile for {architecture}:\n{log}")
+            raise BuildError(f"{source.name} does not compile for {architecture}:\n{log}")
         if architecture.startswith("compute_"):
             return _output(nvrtc, program, "PTX").rstrip(b"\0")
         return _output(nvrtc, program, "CUBIN")

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BINARIES = Path(__file__).parent / "binaries"
+"""Of the averaging tail, which most functions here take for granted."""
+FRAME_BINARIES = Path(__file__).parent / "frame" / "binaries"
+"""Of the kernels in frame/frame.cu."""
 MANIFEST = "manifest.json"
 """Describes the other files. build_binaries.py writes it."""
 REMEDY = "install iern again, or in the repository: python cpp_ext/build_binaries.py"

@@ -185,6 +185,7 @@ def test_the_wheel_holds_every_module_model_and_recipe_under_iern_and_nothing_el
     expected = {name for path in [*data, *python_files(*CODE)] if (name := installed_path(path))}
     assert inside == expected
     assert inside >= {"iern/runtime/models/yunet.onnx", "iern/cpp_ext/binaries/strata_tail.sm_87.cubin"}
+    assert "iern/cpp_ext/frame/binaries/frame.sm_87.cubin" in inside
 
 
 @pytest.mark.slow

@@ -51,11 +51,11 @@ def from_images(capability: str) -> Launch:
     return lambda tail, half: functions(tail, half, torch.cuda.current_stream().cuda_stream)
 
 
-class DriverKernels:
-    """The four kernels of a compiled image, loaded and launched by the CUDA driver alone."""
+class DriverModule:
+    """The kernels of a compiled image, loaded and launched by the CUDA driver alone."""
 
-    def __init__(self, driver: ctypes.CDLL, images: Iterable[tuple[str, bytes]]) -> None:
-        """Take the first of the named images that the driver loads into the current context.
+    def __init__(self, driver: ctypes.CDLL, images: Iterable[tuple[str, bytes]], kernels: Iterable[str]) -> None:
+        """Take the first of the named images that the driver loads into the current context. It has these kernels.
 
         If it loads none, raises EngineError with its error for each.
         """
@@ -76,19 +76,18 @@ class DriverKernels:
             raise EngineError(
                 f"the driver loads none of the kernel's images ({'; '.join(refused) or 'there are none'})"
             )
-        self._functions = {
-            name: self._function(name)
-            for name in (native.kernel_name(windowed, half) for windowed in (False, True) for half in (False, True))
-        }
+        self._functions = {name: self._function(name) for name in kernels}
 
-    def __call__(self, tail: native.Tail, half: bool, stream: int) -> None:
-        """Enqueue the kernel; addresses are in the current device's memory. Raises EngineError if it does not start."""
-        function = self._functions[native.kernel_name(bool(tail.h), half)]
-        grid = native.grid(tail.faces, tail.strata, tail.channels)
-        arguments = (ctypes.c_void_p * 1)(ctypes.addressof(tail))
-        self._check(
-            self._driver.cuLaunchKernel(function, *grid, native.THREADS, 1, 1, 0, stream or None, arguments, None)
-        )
+    def launch(
+        self, kernel: str, grid: tuple[int, int, int], threads: int, argument: ctypes.Structure, stream: int
+    ) -> None:
+        """Enqueue a kernel with its one argument, whose addresses are in the current device's memory.
+
+        Raises EngineError if it does not start.
+        """
+        arguments = (ctypes.c_void_p * 1)(ctypes.addressof(argument))
+        function = self._functions[kernel]
+        self._check(self._driver.cuLaunchKernel(function, *grid, threads, 1, 1, 0, stream or None, arguments, None))
 
     def _function(self, name: str) -> ctypes.c_void_p:
         function = ctypes.c_void_p()
@@ -103,6 +102,20 @@ class DriverKernels:
         text = ctypes.c_char_p()
         self._driver.cuGetErrorString(code, ctypes.byref(text))
         return f"error {code}, {(text.value or b'unknown').decode('utf-8', 'replace')}"
+
+
+class DriverKernels(DriverModule):
+    """The four kernels of the averaging tail."""
+
+    def __init__(self, driver: ctypes.CDLL, images: Iterable[tuple[str, bytes]]) -> None:
+        """See `DriverModule`."""
+        names = (native.kernel_name(windowed, half) for windowed in (False, True) for half in (False, True))
+        super().__init__(driver, images, names)
+
+    def __call__(self, tail: native.Tail, half: bool, stream: int) -> None:
+        """Enqueue the kernel; addresses are in the current device's memory. Raises EngineError if it does not start."""
+        grid = native.grid(tail.faces, tail.strata, tail.channels)
+        self.launch(native.kernel_name(bool(tail.h), half), grid, native.THREADS, tail, stream)
 
 
 def check_tail(device: str) -> dict[str, Any]:

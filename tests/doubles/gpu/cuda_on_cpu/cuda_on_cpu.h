@@ -48,6 +48,7 @@ struct dim3 {
 };
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
+using std::max;
 using std::min;
 
 namespace cuda_on_cpu {
@@ -282,6 +283,13 @@ void launch(void (*kernel)(Argument), dim3 grid, unsigned threads, Argument argu
 
 inline float __shfl_xor_sync(std::uint32_t mask, float value, unsigned distance) {
     return cuda_on_cpu::block->exchange(mask, value, distance);
+}
+inline int __shfl_xor_sync(std::uint32_t mask, int value, unsigned distance) {
+    float bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    bits = cuda_on_cpu::block->exchange(mask, bits, distance);
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
 }
 inline void __threadfence() { cuda_on_cpu::block->fence(); }
 inline unsigned atomicInc(unsigned* counter, unsigned limit) {
