@@ -1,7 +1,8 @@
-"""Graph -> TensorRT plan: one builder for TensorRT 10.3 to 11.x and for TensorRT for RTX.
+"""Graph -> TensorRT plan: one builder for TensorRT 8.6, for 10.3 to 11.x, and for TensorRT for RTX.
 
-Every network is strongly typed: the plan has the precision of the graph, and TensorRT chooses none. trtexec reads the
-plan too. TensorRT for RTX builds for named GPUs and needs none. TensorRT builds for the GPU that it runs on.
+Every network is strongly typed: the plan has the precision of the graph, and TensorRT chooses none. TensorRT 8.6 has no
+such networks, see `tensorrt8.py`. trtexec reads the plan too. TensorRT for RTX builds for named GPUs and needs none.
+TensorRT builds for the GPU that it runs on.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from iern.export.engine import tensorrt8
 from iern.export.engine.progress_monitor import interruptible, make_monitor
 from iern.runtime.artifact import INPUT_NAME
 from iern.runtime.backends.trt.engine_file import BACKENDS
-from iern.runtime.backends.trt.plan import REMEDIES, find_tensorrt, make_logger
+from iern.runtime.backends.trt.plan import REMEDIES, find_tensorrt, is_tensorrt_8, make_logger
 from iern.runtime.errors import EngineError, one_line
 from iern.runtime.session import MAX_BATCH, batch_sizes
 from iern.runtime.system.files import atomic_path
@@ -83,14 +85,19 @@ def build_plan(
     """An exported graph -> the plan. The caller has chosen the head: `options.head` is not used.
 
     Raises EngineError with TensorRT's error if it cannot start or the plan cannot be built. After Ctrl-C, raises
-    KeyboardInterrupt when TensorRT has ended its step.
+    KeyboardInterrupt when TensorRT has ended its step; TensorRT 8 ends the build first, and reports no steps.
     """
     check_options(options, backend)
     trt = backend.package
+    types: dict[str, str] = {}
+    if is_tensorrt_8(trt):
+        tensorrt8.check_version(trt)
+        model = tensorrt8.lowered(graph)
+        graph, types = model.SerializeToString(), tensorrt8.value_types(model)
     with _log_file(options.log) as file, interruptible() as stopped:
         log = make_logger(trt, file)
         builder = _make_builder(trt, log)
-        network = builder.create_network(_strongly_typed(trt))
+        network = builder.create_network(_network_flag(trt))
         parser = trt.OnnxParser(network, log)
         _parse(parser, network, graph, log)
         _set_formats(trt, network)
@@ -102,8 +109,12 @@ def build_plan(
         if backend.name == "rtx":
             # A CUDA graph cannot record an engine that allocates memory while it runs.
             config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
-        monitor = make_monitor(trt, on_step or (lambda phase, done, of: None), stopped)
-        config.progress_monitor = monitor
+        monitor = None
+        if is_tensorrt_8(trt):
+            tensorrt8.hold_types(trt, network, config, types)
+        else:
+            monitor = make_monitor(trt, on_step or (lambda phase, done, of: None), stopped)
+            config.progress_monitor = monitor
         for smaller, batch in zip((0, *options.batches), options.batches, strict=False):
             fewest = smaller + 1 if options.any_batch else batch
             config.add_optimization_profile(_profile(builder, network, fewest, batch))
@@ -165,8 +176,13 @@ def _make_builder(trt: ModuleType, log: Any) -> Any:
         ) from error
 
 
-def _strongly_typed(trt: ModuleType) -> int:
-    """The flag, by its name: it is bit 1 in TensorRT 10, and bit 0 in TensorRT 11 and RTX."""
+def _network_flag(trt: ModuleType) -> int:
+    """Strongly typed, by its name: it is bit 1 in TensorRT 10, and bit 0 in TensorRT 11 and RTX.
+
+    TensorRT 8 has other flags.
+    """
+    if is_tensorrt_8(trt):
+        return tensorrt8.network_flag(trt)
     return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 

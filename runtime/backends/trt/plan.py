@@ -49,6 +49,11 @@ def load_tensorrt(backend: str) -> ModuleType:
     raise SessionError(f"this engine needs {title}, which is not installed; {REMEDIES[backend]}")
 
 
+def is_tensorrt_8(trt: ModuleType) -> bool:
+    """Whether it is TensorRT 8, as in JetPack 6.0. It lacks a part of what newer ones have."""
+    return str(trt.__version__).startswith("8.")
+
+
 def make_logger(trt: ModuleType, file: TextIO | None = None) -> Any:
     """Make a logger that writes every line to `file`, if any, and nothing to the terminal.
 
@@ -94,13 +99,24 @@ def load_engine(trt: ModuleType, logger: Any, plan: bytes) -> Any:
     return engine
 
 
+def scratch_size(trt: ModuleType, engine: Any) -> int:
+    """Bytes that an execution context of the engine works in."""
+    return int(engine.device_memory_size if is_tensorrt_8(trt) else engine.device_memory_size_v2)
+
+
 def make_context(trt: ModuleType, backend: str, engine: Any, profile: int, scratch: int, stream: int) -> Any:
     """Make an execution context for an optimization profile, or return None if TensorRT cannot.
 
-    It works in `scratch`, the address of `device_memory_size_v2` bytes, and on `stream`, a handle. A CUDA graph holds
+    It works in `scratch`, the address of `scratch_size` bytes, and on `stream`, a handle. A CUDA graph holds
     the state of its context at the time of the recording, so each graph gets its own context. The contexts can share
     scratch memory if no two run at the same time.
     """
+    if is_tensorrt_8(trt):
+        context = engine.create_execution_context_without_device_memory()
+        if context is None:
+            return None
+        context.device_memory = scratch
+        return context if context.set_optimization_profile_async(profile, stream) else None
     strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
     if backend == "rtx":
         # It compiles kernels for the shapes of the calls. By default it does so during the first runs, which use
@@ -113,5 +129,5 @@ def make_context(trt: ModuleType, backend: str, engine: Any, profile: int, scrat
         context = engine.create_execution_context(strategy)
     if context is None:
         return None
-    context.set_device_memory(scratch, engine.device_memory_size_v2)
+    context.set_device_memory(scratch, scratch_size(trt, engine))
     return context if context.set_optimization_profile_async(profile, stream) else None

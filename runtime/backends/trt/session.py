@@ -17,7 +17,7 @@ from iern.runtime.backends.trt.batch import EngineBatch, EngineResources
 from iern.runtime.backends.trt.contract import check_engine
 from iern.runtime.backends.trt.cuda_context import CudaDevice, cuda_device
 from iern.runtime.backends.trt.engine_file import BACKENDS, EngineFile, build_command, check_fits, read_engine
-from iern.runtime.backends.trt.plan import load_engine, load_tensorrt, make_context, make_logger
+from iern.runtime.backends.trt.plan import load_engine, load_tensorrt, make_context, make_logger, scratch_size
 from iern.runtime.errors import EngineError, IernError, SessionError, one_line
 from iern.runtime.session import MAX_BATCH, Predictions, Session
 
@@ -123,7 +123,7 @@ def _make_batches(
     check_engine(trt, engine, file)
     stream = driver.Stream(NON_BLOCKING)
     tail = _make_tail(device, file, stream, sizes[-1], memory)
-    scratch = on_device(driver, engine.device_memory_size_v2, memory)
+    scratch = on_device(driver, scratch_size(trt, engine), memory)
     shared = EngineResources(driver, stream, file.artifact, tail, logger.take_errors, memory)
     batches = []
     for size in sizes:

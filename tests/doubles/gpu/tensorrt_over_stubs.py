@@ -31,10 +31,12 @@ BINDINGS = {
     "11.4.0.106": "tensorrt_cu13_bindings",
 }
 """Version -> its wheel: a few MB of bindings, without the libraries that they require."""
+BINDINGS_8 = {"8.6.1": "tensorrt_bindings"}
+"""The same of TensorRT 8, which is built for in another way."""
 CACHE = ROOT / "build" / "tensorrt_bindings"
 FOLDER = ROOT / "tests" / "doubles" / "gpu" / "tensorrt_stubs"
 COMPILER = shutil.which("cc") or shutil.which("gcc")
-LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
+LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser", "nvparsers")
 
 
 def need_stubs() -> None:
@@ -54,7 +56,7 @@ def compile_stubs(folder: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     for name in LIBRARIES:
-        for major in (10, 11):
+        for major in (8, 10, 11):
             (folder / f"lib{name}.so.{major}").symlink_to(library.name)
 
 
@@ -65,7 +67,7 @@ def installed_bindings(version: str) -> Path:
     with locked(CACHE / f"{target.name}.lock"):
         if not target.exists():
             with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-                install(f"{BINDINGS[version]}=={version}", Path(folder) / "new")
+                install(f"{(BINDINGS | BINDINGS_8)[version]}=={version}", Path(folder) / "new")
                 (Path(folder) / "new").rename(target)
     return target
 

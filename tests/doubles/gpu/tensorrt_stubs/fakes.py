@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 Word = ctypes.c_size_t
 Handler = ctypes.CFUNCTYPE(Word, ctypes.c_ssize_t, ctypes.POINTER(Word))
+WORDS = 11
+"""Of the arguments of a call: six in registers and five on the stack, see stubs.c."""
 EXPORTS = {-1: "create_builder", -2: "create_runtime", -3: "create_parser"}
 
 
@@ -21,6 +23,12 @@ class Dims(ctypes.Structure):
     """TensorRT's shapes: a number of dimensions and room for eight."""
 
     _fields_ = (("count", ctypes.c_int32), ("sizes", ctypes.c_int64 * 8))
+
+
+class Dims8(ctypes.Structure):
+    """The same in TensorRT 8."""
+
+    _fields_ = (("count", ctypes.c_int32), ("sizes", ctypes.c_int32 * 8))
 
 
 def int32(argument: int) -> int:
@@ -40,6 +48,12 @@ def text_at(address: int) -> str:
 def shape_at(address: int) -> list[int]:
     """Read the shape that an argument points at."""
     dims = Dims.from_address(address)
+    return dims.sizes[: dims.count]
+
+
+def shape_8_in(words: Sequence[int]) -> list[int]:
+    """Read a shape of TensorRT 8 that is passed by value, from the words on the stack."""
+    dims = Dims8.from_buffer_copy((Word * len(words))(*words))
     return dims.sizes[: dims.count]
 
 
@@ -72,14 +86,14 @@ class Fake:
         self.addresses = (self.address, ctypes.addressof(self._implementation))
 
 
-def as_word(result: Any, target: int) -> int:
+def as_word(result: Any, target: int, kind: type[Dims | Dims8]) -> int:
     """Convert a result to the value that C++ returns. A shape is written to `target`."""
     if isinstance(result, Fake):
         return result.address
     if isinstance(result, bytes):  # the caller keeps it alive
         return ctypes.cast(result, ctypes.c_void_p).value or 0
     if isinstance(result, tuple):
-        ctypes.memmove(target, ctypes.byref(Dims(len(result), result)), ctypes.sizeof(Dims))
+        ctypes.memmove(target, ctypes.byref(kind(len(result), result)), ctypes.sizeof(kind))
         return target
     return int(result)
 
@@ -87,7 +101,8 @@ def as_word(result: Any, target: int) -> int:
 class Fakes:
     """The fake objects and what was learnt about them. The name of a method is `name.method`."""
 
-    def __init__(self, library: str) -> None:
+    def __init__(self, library: str, dims: type[Dims | Dims8] = Dims) -> None:
+        self._dims = dims
         self.calls: list[str] = []
         """The methods called, in order."""
         self.arrived: defaultdict[str, list[Any]] = defaultdict(list)
@@ -95,7 +110,7 @@ class Fakes:
         self.results: dict[str, Any] = {}
         """Method -> a number, a Fake, bytes (their address), a tuple (a shape), or a function that gives one of them"""
         self.readers: dict[str, Callable[..., Any]] = {}
-        """Method -> what makes of its six or fewer arguments that which is noted."""
+        """Method -> what makes of its arguments that which is noted."""
         self._objects: dict[str, Fake] = {}
         self._by_address: dict[int, Fake] = {}
         self._methods: dict[tuple[int, int], str] = {}
@@ -151,7 +166,7 @@ class Fakes:
 
     def _handle(self, number: int, arguments: Any) -> int:
         try:
-            return self._call(number, arguments[:6])
+            return self._call(number, arguments[:WORDS])
         except Exception as error:
             self._failure = self._failure or error
             return 0
@@ -167,7 +182,7 @@ class Fakes:
         if method in self.readers:
             self.arrived[method].append(self.readers[method](*given))
         result = self.results[method]
-        return as_word(result() if callable(result) else result, target)
+        return as_word(result() if callable(result) else result, target, self._dims)
 
     def _method(self, this: int, number: int) -> str:
         name = self._by_address[this].name

@@ -7,7 +7,8 @@
  * are the same. The place of each function differs between versions, and fakes.py finds it by calling.
  *
  * It works only on x86-64 Linux, where the first six integers or addresses of a call are in six registers, and the
- * address of a returned structure is in the first of them. No function here takes a floating-point number.
+ * address of a returned structure is in the first of them. A shape that TensorRT 8 passes by value follows on the stack,
+ * in five words; with other calls those words are whatever is there. No function here takes a floating-point number.
  */
 #include <stdint.h>
 
@@ -18,9 +19,11 @@ static Handler handler;
 
 void set_handler(Handler python) { handler = python; }
 
-static word call(intptr_t number, word a, word b, word c, word d, word e, word f)
+#define PARAMETERS word a, word b, word c, word d, word e, word f, word g, word h, word i, word j, word k
+
+static word call(intptr_t number, PARAMETERS)
 {
-    const word arguments[] = {a, b, c, d, e, f};
+    const word arguments[] = {a, b, c, d, e, f, g, h, i, j, k};
     return handler(number, arguments);
 }
 
@@ -33,15 +36,15 @@ static word call(intptr_t number, word a, word b, word c, word d, word e, word f
     TEN(DO, 10) TEN(DO, 11) TEN(DO, 12) TEN(DO, 13) TEN(DO, 14) TEN(DO, 15) TEN(DO, 16) TEN(DO, 17) TEN(DO, 18)
 
 #define DEFINE(number) \
-    static word virtual_##number(word a, word b, word c, word d, word e, word f) \
+    static word virtual_##number(PARAMETERS) \
     { \
-        return call(number, a, b, c, d, e, f); \
+        return call(number, a, b, c, d, e, f, g, h, i, j, k); \
     }
 #define LIST(number) virtual_##number,
 
 ALL(DEFINE)
 
-typedef word (*Virtual)(word, word, word, word, word, word);
+typedef word (*Virtual)(PARAMETERS);
 
 /* pybind11 reads the dynamic type of an object before it wraps it, from the two words before the virtual table: the
  * offset to the whole object, and a std::type_info. A name that begins with a star is equal only to itself. So the
@@ -51,11 +54,13 @@ static const struct { const void *table; const char *name; } type = {0, "*stub"}
 const struct { intptr_t offset; const void *type; Virtual functions[190]; } virtual_table = {0, &type, {ALL(LIST)}};
 
 /* The exported functions that are called, with numbers below 0. */
-word createInferBuilder_INTERNAL(word logger, int version) { return call(-1, logger, (word)version, 0, 0, 0, 0); }
-word createInferRuntime_INTERNAL(word logger, int version) { return call(-2, logger, (word)version, 0, 0, 0, 0); }
+#define NO_MORE 0, 0, 0, 0, 0, 0, 0, 0
+
+word createInferBuilder_INTERNAL(word logger, int version) { return call(-1, logger, (word)version, 0, NO_MORE); }
+word createInferRuntime_INTERNAL(word logger, int version) { return call(-2, logger, (word)version, 0, NO_MORE); }
 word createNvOnnxParser_INTERNAL(word network, word logger, int version)
 {
-    return call(-3, network, logger, (word)version, 0, 0, 0);
+    return call(-3, network, logger, (word)version, NO_MORE);
 }
 
 /* The bindings call these only during the import, or never: no registry, no refitter. */
@@ -65,3 +70,9 @@ word getBuilderPluginRegistry(void) { return 0; }
 word getPluginRegistry(void) { return 0; }
 int getNvOnnxParserVersion(void) { return 0; }
 int initLibNvInferPlugins(void) { return 1; }
+
+/* TensorRT 8's bindings also link against parsers of older formats, under the names that C++ gives these functions. */
+word _ZN11nvuffparser15createUffParserEv(void) { return 0; }
+word _ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi(void) { return 0; }
+word _ZN14nvcaffeparser117createCaffeParserEv(void) { return 0; }
+word _ZN14nvcaffeparser123shutdownProtobufLibraryEv(void) { return 0; }
