@@ -39,6 +39,8 @@ from benchmarks.loop.packages import PACKAGES
 from benchmarks.loop.play import play
 from benchmarks.loop.report import markdown
 from benchmarks.loop.stages import as_results, stage_times
+from iern.runtime.power.energy import find_sensors
+from iern.runtime.power.sensors import EnergyCounter
 from iern.runtime.system.arguments import Parser, positive, value_of
 from iern.runtime.system.cpu_budget import cpu_budget
 from iern.runtime.system.file_conflicts import refuse_conflicts
@@ -95,13 +97,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def compare(contestants: Sequence[Contestant], faces: Sequence[int], seconds: int) -> dict[str, Any]:
     """Play the bundled clip and one for each number of faces. Returns a part of loop.json: plain types only."""
     demo = demo_clip()
+    counters = [sensor for sensor in find_sensors()[0] if isinstance(sensor, EnergyCounter)]
     clips, counts = [], []
     for clip in (demo, *(made_clip(number, demo) for number in faces)):
         clips.append(
             {
                 "name": clip.name,
                 "size": list(clip.size),
-                "contestants": play(clip, contestants, seconds, lambda line: print(line, flush=True)),
+                "contestants": play(clip, contestants, seconds, lambda line: print(line, flush=True), counters),
             }
         )
         counts.append({"clip": clip.name, **dataclasses.asdict(counts_of(clip.frames[: 2 * FPS + 1], FPS))})

@@ -8,13 +8,15 @@ import random
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.loop.clips import FPS, Clip
 from benchmarks.loop.contestant import Answer, Contestant, Running
 from iern.runtime.imaging.images import Image
+from iern.runtime.power.energy import Reading, joules_between
+from iern.runtime.power.sensors import EnergyCounter
 
 WARM_FRAMES = 3
 """Frames at the start of a turn that are not kept: they fill the caches again."""
@@ -26,10 +28,16 @@ class Second:
 
     answers: list[Answer]
     cpu_seconds: float
+    joules: dict[str, float] = field(default_factory=dict)
+    """By counter: of the whole part of the machine that it measures."""
 
 
 def play(
-    clip: Clip, contestants: Sequence[Contestant], seconds: int, report: Callable[[str], None] = lambda line: None
+    clip: Clip,
+    contestants: Sequence[Contestant],
+    seconds: int,
+    report: Callable[[str], None] = lambda line: None,
+    counters: Sequence[EnergyCounter] = (),
 ) -> list[dict[str, Any]]:
     """Play `seconds` of the clip to each contestant -> what each of them took, in plain types. Raises IernError.
 
@@ -48,22 +56,46 @@ def play(
         order = random.Random(0)
         for done in range(seconds):
             for name in order.sample(list(running), len(running)):
-                played[name].append(one_second(running[name], frames[name]))
+                played[name].append(one_second(running[name], frames[name], counters))
             report(f"{clip.name}: {done + 1} of {seconds} s; {_medians(played)}")
     return [{"name": name, **_plain(rounds)} for name, rounds in played.items()]
 
 
-def one_second(running: Running, frames: Iterator[Image]) -> Second:
+def one_second(running: Running, frames: Iterator[Image], counters: Sequence[EnergyCounter] = ()) -> Second:
     """Pass FPS frames, and WARM_FRAMES before them that are not kept."""
     for _ in range(WARM_FRAMES):
         running(next(frames))
-    start = running.cpu_seconds
+    start, joules = running.cpu_seconds, since_now(counters)
     answers = [running(next(frames)) for _ in range(FPS)]
-    return Second(answers, running.cpu_seconds - start)
+    return Second(answers, running.cpu_seconds - start, joules())
+
+
+def since_now(counters: Sequence[EnergyCounter]) -> Callable[[], dict[str, float]]:
+    """A function that returns the joules of each counter since now, without those that cannot be read."""
+
+    def read() -> dict[str, float]:
+        values = {}
+        for counter in counters:
+            with contextlib.suppress(OSError, ValueError):
+                values[counter.name] = counter.read()
+        return values
+
+    before = read()
+
+    def joules() -> dict[str, float]:
+        after, passed = read(), {}
+        for counter in counters:
+            if counter.name in before and counter.name in after:
+                readings = (Reading(0, values[counter.name], 0, 0) for values in (before, after))
+                passed[counter.name] = joules_between(counter, *readings)
+        return {name: value for name, value in passed.items() if value is not None}
+
+    return joules
 
 
 def _plain(rounds: Sequence[Second]) -> dict[str, Any]:
     """By round: milliseconds of each frame, the median of each stage, and processor seconds. Faces: the mean."""
+    measured = [name for name in rounds[0].joules if all(name in second.joules for second in rounds)]
     names = [name for name in rounds[0].answers[0].stages if name not in ("total", "age")]
     return {
         "faces": statistics.mean(answer.faces for second in rounds for answer in second.answers),
@@ -74,6 +106,7 @@ def _plain(rounds: Sequence[Second]) -> dict[str, Any]:
             for name in names
         },
         "cpu_seconds": [round(second.cpu_seconds, 4) for second in rounds],
+        "joules": {name: [round(second.joules[name], 3) for second in rounds] for name in measured},
     }
 
 

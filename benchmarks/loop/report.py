@@ -33,7 +33,10 @@ def markdown(results: Results) -> str:
         _busy(machine),
         MEANING.format(fps=results["fps"], reference=f"`{results['reference']}`", seconds=results["seconds"]),
         *_goals(results),
-        *(f"## {_heading(clip)}\n\n{clip_table(clip, results['reference'])}" for clip in results["clips"]),
+        *(
+            f"## {_heading(clip)}\n\n{clip_table(clip, results['reference'])}{_joules(clip, results['fps'])}"
+            for clip in results["clips"]
+        ),
         "## Stages of this loop",
         f"The bundled clip from its file, in one thread, {results['stages_frames']} frames, milliseconds.",
         stages_table(results["stages"]),
@@ -105,6 +108,16 @@ def _goals(results: Results) -> list[str]:
             f"the goal is at least {at_least:g}."
         )
     return ["## Goals", "\n".join(lines)]
+
+
+def _joules(clip: Results, fps: int) -> str:
+    """What the machine's counters of energy say, for each contestant. Empty without one."""
+    lines = [
+        f"- {played['name']}: " + ", ".join(f"{name} {np.mean(each) / fps:.3f}" for name, each in joules.items())
+        for played in clip["contestants"]
+        if (joules := played.get("joules"))
+    ]
+    return "\n".join(["", "", "Joules a frame, of all that a counter measures:", "", *lines]) if lines else ""
 
 
 def _heading(clip: Results) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from benchmarks.loop.contestant import Contestant, Running
 from benchmarks.loop.field import OURS, our_loops, parse_variant, refuse_equal_names
 from benchmarks.loop.play import WARM_FRAMES, play
 from iern.runtime.errors import IernError
+from iern.runtime.power.sensors import EnergyCounter
 from repository import ROOT
 
 SIZE = (64, 48)
@@ -41,6 +43,10 @@ def contestant(program: str, name: str = "made up") -> Contestant:
 
 def grey(value: int) -> np.ndarray:
     return np.full((SIZE[1], SIZE[0], 3), value, np.uint8)
+
+
+def raised() -> float:
+    raise OSError("gone")
 
 
 def test_each_frame_gets_the_answer_of_that_frame(tmp_path):
@@ -70,7 +76,13 @@ def test_a_contestant_that_fails_is_named_with_its_last_words(tmp_path):
 def test_all_contestants_see_the_same_frames_in_rounds_of_a_second():
     clip = Clip("three", [grey(value) for value in (0, 1, 2)])
     program = BRIGHT.format(root=str(ROOT))
-    first, second = play(clip, [contestant(program, "first"), contestant(program, "second")], seconds=2)
+    numbers, gone = itertools.count(0, 5), iter((1.0, 2.0))
+    counters = [
+        EnergyCounter("package", lambda: float(next(numbers) % 12), range=12.0),
+        EnergyCounter("gone", lambda: raised() if (value := next(gone, None)) is None else value),
+    ]
+    both = [contestant(program, "first"), contestant(program, "second")]
+    first, second = play(clip, both, seconds=2, counters=counters)
     assert (first["name"], second["name"]) == ("first", "second")
     # The first frame starts the contestant, WARM_FRAMES of each round are not kept: as many zeros, ones and twos.
     assert FPS % 3 == WARM_FRAMES % 3 == 0
@@ -78,6 +90,7 @@ def test_all_contestants_see_the_same_frames_in_rounds_of_a_second():
     assert [len(frames) for frames in first["total"]] == [FPS, FPS] == [len(frames) for frames in first["answer"]]
     assert first["stages"]["detect"] == [1.5, 1.5]
     assert all(seconds > 0 for seconds in first["cpu_seconds"])
+    assert first["joules"] == second["joules"] == {"package": [5.0, 5.0]}  # it grows by 5 a reading, and begins again
 
 
 def test_our_loop_answers_the_frames_of_a_clip(tmp_path):

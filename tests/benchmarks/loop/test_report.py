@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.loop.__main__ import main
 from benchmarks.loop.figures import checked_goals, cpu, p50, p95, ratio
-from benchmarks.loop.report import clip_table, markdown
+from benchmarks.loop.report import _joules, clip_table, markdown
 
 
 def played(name: str, scale: float, faces: float = 1.0) -> dict:
@@ -60,6 +60,13 @@ def test_the_table_has_medians_over_all_frames_and_ratios_to_the_reference():
     assert row_of_ours.endswith(f"| 3.00 | {less} | {less} | 1.000 | {less} |")
     assert row_of_rival.startswith("| rival | 1.00 | 4.00 |  |  | 12.0 |")
     assert row_of_rival.endswith("| 4.000 | 1.00 (1.00 to 1.00) |")
+
+
+def test_the_joules_of_a_frame_are_those_of_a_second_over_its_frames():
+    clip = made_up_clip("demo", 2.0)
+    assert _joules(clip, 15) == ""
+    clip["contestants"][0]["joules"] = {"processor package-0": [15.0, 30.0]}
+    assert _joules(clip, 15).splitlines()[-1] == "- ours: processor package-0 1.500"
 
 
 def test_the_command_plays_to_our_loop_and_writes_samples_and_page(tmp_path, capsys):
