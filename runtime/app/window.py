@@ -33,6 +33,9 @@ NOTICE_SECONDS = 2.0
 
 KEY_BITS = 0xFFFF
 """The bits of a key. The bits above are Shift and the like; by the low byte alone an arrow would be Q."""
+MODIFIERS = {*range(0xFFE1, 0xFFEF), 0xFE03, 0xFF7F}
+"""Keys that only change others: Shift, Control, Alt and their like, Caps Lock and Num Lock. They come as keys of their
+own before a `?`."""
 ESCAPE = "\x1b"
 
 
@@ -121,7 +124,7 @@ class Window:
         """Draw, and wait for a key for `seconds`, but at most POLL_MS."""
         self._refresh()
         key = cv2.waitKeyEx(int(max(1, min(1000 * seconds, POLL_MS))))
-        if key != -1:
+        if key != -1 and key & KEY_BITS not in MODIFIERS:
             self._press(key & KEY_BITS)
             self._refresh()
         if self._result and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:  # closed by its own button
