@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from iern.runtime.artifact import Artifact
     from iern.runtime.session import Predictions
 
-HALF_LIFE = 0.1
+HALF_LIFE = 0.05
 """Seconds after which the weight of a prediction is halved, see benchmarks/results/flicker.md."""
 
-HYSTERESIS_MARGIN = 0.1
+HYSTERESIS_MARGIN = 0.2
 """A label changes when another expression leads by this probability, or when its own is this far below the threshold.
 
 The value, as that of the half-life, comes from `python -m benchmarks.flicker`.
