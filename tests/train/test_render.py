@@ -58,9 +58,11 @@ def test_the_set_is_the_same_for_any_number_of_processes_and_training_reads_it(k
 def test_an_interrupted_command_leaves_nothing_and_no_process(kit, tmp_path, number):
     out = tmp_path / "set"
     arguments = [sys.executable, str(COMMAND), str(kit), "--out", str(out), "--count", "1000", "--workers", "2"]
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     process = subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True
     )
+    signal.signal(signal.SIGINT, inherited)
     try:
         wait_until(lambda: list(tmp_path.rglob("*.jpg")) or process.poll() is not None)
         if number == signal.SIGINT:
