@@ -99,7 +99,8 @@ class ExpressionRecognizer:
         }
         self._detector: Detector = FaceDetector() if detector is None else detector
         self._session = open_session(model, provider, strict, threads=threads, prior=prior, precision=precision)
-        self._collapsed = open_collapsed(model, self._session, threads, prior)
+        # Opened for the first pipeline, since single pictures do not need it.
+        self._collapsed = functools.cache(functools.partial(open_collapsed, model, self._session, threads, prior))
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
@@ -235,7 +236,7 @@ class ExpressionRecognizer:
         return FacePipeline(
             self._detector,
             self._session,
-            collapsed=self._collapsed,
+            collapsed=self._collapsed(),
             search=search,
             half_life=half_life,
             margin=margin,
@@ -244,8 +245,9 @@ class ExpressionRecognizer:
     def close(self) -> None:
         """Free the model's memory. The recognizer cannot be called afterwards."""
         self._session.close()
-        if self._collapsed is not None:
-            self._collapsed.close()
+        collapsed = self._collapsed() if self._collapsed.cache_info().currsize else None
+        if collapsed is not None:
+            collapsed.close()
 
     def _check_open(self) -> None:
         if self._session.closed:
