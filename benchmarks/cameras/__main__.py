@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import platform
 import random
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from iern.runtime.system.command import command
 
-from benchmarks import RESULTS, ROOT, environment
+from benchmarks import RESULTS
 from benchmarks.cameras.loops import measure
 from benchmarks.cameras.report import HEAD, combined, markdown, row
+from benchmarks.common.camera_process import camera_process
 from benchmarks.common.processor import cpu_model
 from benchmarks.common.results import json_path, write_with_page
 from iern.runtime.system.arguments import Parser
@@ -58,7 +57,7 @@ def compared(options: argparse.Namespace) -> dict[str, Any]:
     set_ups = [(count, together) for count in options.cameras for together in {True, count == 1}]
     runs: dict[tuple[int, bool], list[dict[str, Any]]] = {set_up: [] for set_up in set_ups}
     order = random.Random(0)
-    with cameras(options.fps) as address:
+    with camera_process("benchmarks.cameras.server", ["--fps", str(options.fps)]) as address:
         for _ in range(options.rounds):
             for set_up in order.sample(set_ups, len(set_ups)):
                 count, together = set_up
@@ -76,19 +75,6 @@ def compared(options: argparse.Namespace) -> dict[str, Any]:
         "quick": options.quick,
         "figures": [combined(runs[set_up]) for set_up in set_ups],
     }
-
-
-@contextlib.contextmanager
-def cameras(fps: float) -> Iterator[str]:
-    """Run the cameras in their own process, and yield host:port."""
-    arguments = [sys.executable, "-m", "benchmarks.cameras.server", "--fps", str(fps)]
-    process = subprocess.Popen(arguments, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, encoding="utf-8")
-    try:
-        assert process.stdout
-        yield f"127.0.0.1:{process.stdout.readline().strip()}"
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -18,7 +18,8 @@ from typing import Any
 
 from iern.runtime.system.command import command
 
-from benchmarks import RESULTS, ROOT, environment
+from benchmarks import RESULTS
+from benchmarks.common.camera_process import camera_process
 from benchmarks.common.results import write_with_page
 from benchmarks.soak.report import broken_limits, figures, markdown
 from iern.runtime.system.arguments import Parser
@@ -93,14 +94,8 @@ def soak(minutes: float, seconds_a_round: float, more: Sequence[str] = ()) -> di
 @contextlib.contextmanager
 def camera(seconds_a_round: float) -> Iterator[str]:
     """Run the failing camera in its own process, and yield its URL."""
-    arguments = [sys.executable, "-m", "benchmarks.soak.camera", "--round", str(seconds_a_round)]
-    process = subprocess.Popen(arguments, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, encoding="utf-8")
-    try:
-        assert process.stdout
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}/cam"
-    finally:
-        process.kill()
-        process.communicate()
+    with camera_process("benchmarks.soak.camera", ["--round", str(seconds_a_round)]) as address:
+        yield f"http://{address}/cam"
 
 
 def _process_samples(loop: subprocess.Popen[bytes], seconds: float) -> Iterator[dict[str, float]]:

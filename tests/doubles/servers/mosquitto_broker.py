@@ -6,9 +6,15 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
+
+from iern.runtime.outputs.broker import Broker
+
+T = TypeVar("T")
 
 PROGRAM = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 INSTALL = "needs a broker: apt-get install mosquitto"
@@ -51,3 +57,28 @@ def mosquitto(
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def messages_of(client: Any, broker: Broker, topic: str, read: Callable[[Any], T]) -> Iterator[list[T]]:
+    """What `read` makes of each message that paho's `client` gets of the topic, those that the broker kept first."""
+    got: list[T] = []
+    ready = threading.Event()
+    client.on_connect = lambda *_: client.subscribe(topic, qos=1)
+    client.on_subscribe = lambda *_: ready.set()
+    client.on_message = lambda _client, _data, message: got.append(read(message))
+    client.connect(broker.host, broker.port)
+    client.loop_start()
+    assert ready.wait(30)
+    try:
+        yield got
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

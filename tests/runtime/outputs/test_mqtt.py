@@ -6,14 +6,13 @@ import contextlib
 import json
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from doubles.made_up_results import grey_result
-from doubles.servers.mosquitto_broker import INSTALL, PROGRAM, free_port, mosquitto
+from doubles.servers.mosquitto_broker import INSTALL, PROGRAM, free_port, messages_of, mosquitto, wait_until
 from iern.runtime.app.command_line import parse
 from iern.runtime.errors import OutputError
 from iern.runtime.outputs.broker import Broker, parse_broker
@@ -30,29 +29,11 @@ def paho():
 @contextlib.contextmanager
 def subscriber(paho, broker: Broker) -> Iterator[list[dict]]:
     """The records that arrive after it has subscribed."""
-    got: list[dict] = []
-    ready = threading.Event()
     client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-    client.on_connect = lambda *_: client.subscribe(broker.topic, qos=1)
-    client.on_subscribe = lambda *_: ready.set()
-    client.on_message = lambda _client, _data, message: got.append(json.loads(message.payload))
     if broker.user:
         client.username_pw_set(broker.user, broker.password)
-    client.connect(broker.host, broker.port)
-    client.loop_start()
-    assert ready.wait(30)
-    try:
+    with messages_of(client, broker, broker.topic, lambda message: json.loads(message.payload)) as got:
         yield got
-    finally:
-        client.disconnect()
-        client.loop_stop()
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @with_broker

@@ -11,16 +11,15 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from doubles.made_up_results import grey_result
-from doubles.servers.mosquitto_broker import INSTALL, PROGRAM, free_port, mosquitto
+from doubles.servers.mosquitto_broker import INSTALL, PROGRAM, free_port, messages_of, mosquitto, wait_until
 from iern.runtime.app.command_line import parse
 from iern.runtime.errors import OutputError
 from iern.runtime.faces.face import Face
@@ -40,29 +39,11 @@ Message = tuple[str, str, bool]
 @contextlib.contextmanager
 def listening(broker: Broker, ca: Path | None = None) -> Iterator[list[Message]]:
     """All messages of the broker, those that it has kept first."""
-    got: list[Message] = []
-    ready = threading.Event()
     client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-    client.on_connect = lambda *_: client.subscribe("#", qos=1)
-    client.on_subscribe = lambda *_: ready.set()
-    client.on_message = lambda _client, _data, one: got.append((one.topic, one.payload.decode(), bool(one.retain)))
     if ca:
         client.tls_set(ca_certs=str(ca))
-    client.connect(broker.host, broker.port)
-    client.loop_start()
-    assert ready.wait(30)
-    try:
+    with messages_of(client, broker, "#", lambda one: (one.topic, one.payload.decode(), bool(one.retain))) as got:
         yield got
-    finally:
-        client.disconnect()
-        client.loop_stop()
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def kept(broker: Broker, number: int) -> dict[str, str]:
