@@ -10,7 +10,6 @@ import http.server
 import json
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from doubles.servers.mjpeg_server import serving
 from doubles.tiny_artifact import tiny_artifact, tiny_model
 from iern.export.triton_repository.model_config import model_config
 from iern.runtime.artifact import Artifact
@@ -143,14 +143,10 @@ def triton_server(model: Served, port: int = 0) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Keep the test's output clean."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
-        yield f"127.0.0.1:{server.server_port}"
+        with serving(Handler, port) as address:
+            yield address
     finally:
-        server.shutdown()
-        server.server_close()
         for connection in cut:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
